@@ -107,7 +107,9 @@ class Application(Declaration):
     ) -> None:
         """Run the service as this process until Ctrl-C or SIGTERM; prints one line when ready.
 
-        `parts` as in `running`. Runs on uvloop if that is installed. A second Ctrl-C ends the
+        `parts` as in `running`. With `operations.processes` 2 in the settings, this program is
+        started a second time, with the same arguments, for the read side: it has to reach this call
+        again. Runs on uvloop if that is installed. A second Ctrl-C ends the
         process immediately.
         """
         from eventstore.application.process import serving

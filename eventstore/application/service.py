@@ -6,6 +6,7 @@ from functools import cached_property
 
 from eventstore.application.client import Requests
 from eventstore.application.declaration import Declaration
+from eventstore.application.read_process import ReadProcess
 from eventstore.application.write_side import WriteSide
 from eventstore.client.queries import QueryClient
 from eventstore.config import ServiceIdentity, Settings
@@ -23,7 +24,8 @@ class RunningApplication(Requests):
     """A running application: its connection, its database and the components that it runs.
 
     `database`, `projections` and the `collector` of commands for the audit index are None if the
-    process does not run parts that need them.
+    process does not run parts that need them. `read_process` is the second process, if there is
+    one.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class RunningApplication(Requests):
         *,
         projections: ProjectionWorker | None = None,
         collector: CommandCollector | None = None,
+        read_process: ReadProcess | None = None,
         telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
         self.app = app
@@ -50,6 +53,7 @@ class RunningApplication(Requests):
         self.database = database
         self.projections = projections
         self.collector = collector
+        self.read_process = read_process
         self.telemetry = telemetry
 
     @property
@@ -60,6 +64,13 @@ class RunningApplication(Requests):
                 "this process has no read model: it runs neither projections nor queries"
             )
         return self.database
+
+    @property
+    def read_model_name(self) -> str:
+        """The database's name without its password, in either process; "" if none uses one."""
+        if self.read_process is not None:
+            return self.read_process.read_model
+        return "" if self.database is None else self.database.name
 
     @cached_property
     def positions(self) -> CheckpointPositions:

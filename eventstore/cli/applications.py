@@ -107,8 +107,10 @@ def _targets(config_file: Path | None) -> Iterator[tuple[str, str]]:
         yield "--app", named
     if os.environ.get(VARIABLE):
         yield VARIABLE, os.environ[VARIABLE]
-    configured = config_file or (Path(os.environ[CONFIG]) if os.environ.get(CONFIG) else None)
-    if configured is not None and (target := read_toml(configured).get("app")) is not None:
+    configured, origin = config_file, ""
+    if configured is None and (named := os.environ.get(CONFIG)):
+        configured, origin = Path(named), f" (named by {CONFIG})"
+    if configured is not None and (target := read_toml(configured, origin).get("app")) is not None:
         yield f"{configured}: app", _checked(target, f"{configured}: app")
     if _PROJECT.is_file() and (target := _in_project(read_toml(_PROJECT))) is not None:
         yield f"{_PROJECT}: {_IN_PROJECT}.app", _checked(target, f"{_PROJECT}: {_IN_PROJECT}.app")

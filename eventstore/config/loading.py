@@ -56,6 +56,7 @@ def load_settings(
     inbox_prefix: str | None = None,
     jetstream_domain: str | None = None,
     api_prefix: str | None = None,
+    processes: int | None = None,
 ) -> Settings:
     """Read the settings; the keyword arguments are the command line's, and override all else.
 
@@ -78,6 +79,7 @@ def load_settings(
         ("nats.inbox_prefix", inbox_prefix, "--inbox-prefix"),
         ("nats.jetstream_domain", jetstream_domain, "--js-domain"),
         ("nats.api_prefix", api_prefix, "--js-api-prefix"),
+        ("operations.processes", processes, "--processes"),
     )
     outside = [
         *from_environment(environ, READ),

@@ -19,6 +19,7 @@ EventStoreError
 │   ├── ServerNotFound              no nats-server binary found
 │   ├── ServerTooOld                older than the store supports
 │   └── ServerStartFailed           it did not become ready
+├── ReadSideFailed                  the second process of a service ended, or did not start
 ├── TopologyError                   streams and buckets
 │   ├── StreamDrift                 a stream's settings differ from the declared ones
 │   ├── ForeignStream               a stream belongs to another application
@@ -159,6 +160,7 @@ from eventstore.errors.queries import (
 )
 from eventstore.errors.server import (
     ForeignStream,
+    ReadSideFailed,
     ServerError,
     ServerNotFound,
     ServerStartFailed,
@@ -235,6 +237,7 @@ __all__ = [
     "QueryRefused",
     "QueryTimeout",
     "QueueFull",
+    "ReadSideFailed",
     "Rejected",
     "RequestTimeout",
     "RetryFailed",

@@ -63,7 +63,7 @@ async def declare_subscriber(
     """
     stream = subjects.event_stream
     wanted = filtered(settings)
-    adjustable = {key: settings[key] for key in _ADJUSTABLE}
+    adjustable = {key: settings[key] for key in _ADJUSTABLE if key in settings}
     fixed = {key: value for key, value in settings.items() if key not in (*FILTER, *_ADJUSTABLE)}
     found = await find_consumer(client, stream, name)
     first: dict[str, Any] = {}

@@ -398,6 +398,10 @@ def test_server_is_the_only_room_that_starts_a_process() -> None:
     assert rooms_importing("subprocess") == {"eventstore.server"}
 
 
+def test_the_second_process_of_a_service_is_started_in_one_place() -> None:
+    assert calls("create_subprocess_exec") == {"eventstore.application.read_process"}
+
+
 def test_commands_is_the_only_room_that_calls_decide() -> None:
     assert calls("decide") == {"eventstore.commands.handler", "eventstore.testing.scenario"}
 

@@ -173,10 +173,11 @@ async def test_it_ends_while_events_keep_arriving(store: EventStore, database: D
         async def run(self) -> None:
             nonlocal count
             while not self._stopping:
-                await add_flake(store, f"{self._name}-{count}")
+                position = await add_flake(store, f"{self._name}-{count}")
                 count += 1
                 if count > 30:
                     enough.set()
+                await worker.wait(position, BOUND)  # no faster than events can be applied
                 await asyncio.sleep(EVENTS / LOAD)
 
         def stop(self) -> None:

@@ -192,3 +192,13 @@ def test_memory_is_known_without_proc_too(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert resident_bytes() >= held / 2
     monkeypatch.setattr("sys.platform", "darwin")
     assert resident_bytes() > 0
+
+
+async def test_checks_of_another_process_count_like_its_own() -> None:
+    async def others() -> dict[str, CheckResult]:
+        return {"projections": await slow()}
+
+    report = await Health("svc", "1.2.3", {"connection": fine}, others=others).report()
+
+    assert list(report.checks) == ["connection", "projections"]
+    assert (report.status, report.problems) == ("degraded", {"projections": "7 events behind"})
