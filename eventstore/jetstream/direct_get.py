@@ -233,9 +233,12 @@ class DirectReader(Resource):
                 after = page.messages[-1].sequence
             if page.pending == 0 or not page.messages:
                 break
-        while leader and (following := await self.leader_next(subject, after)) is not None:
-            yield [following]
-            after = following.sequence
+        if leader:  # up to what it has now: others may append as fast as this reads
+            last = await self.leader_last(subject)
+            end = 0 if last is None else last.sequence
+            while after < end and (following := await self.leader_next(subject, after)) is not None:
+                yield [following]
+                after = following.sequence
 
     async def messages(self, subject: str, after: int = 0) -> AsyncGenerator[StoredMessage, None]:
         """All messages on a literal subject after a sequence, up to the leader's last."""
