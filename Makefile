@@ -45,7 +45,8 @@ lint: $(TESTS)
 bench: $(PEERS)
 	$(BIN)/python -m tests.bench $(BENCH)
 
-## bench-compare: alternates another revision with the files here: `make bench-compare REV=main`
+## bench-compare: commands, reading and the service of another revision, in turns with those here:
+## `make bench-compare REV=main`
 bench-compare: $(TESTS)
 	@test -n '$(REV)' || { echo 'name a revision: make bench-compare REV=main'; exit 2; }
 	$(BIN)/python -m tests.bench.compare $(if $(SMALL),--count 500 --slices 4) $(REV)
