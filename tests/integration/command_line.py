@@ -205,6 +205,7 @@ def _python(
         stdin=subprocess.DEVNULL,
         stdout=stdout,
         stderr=stderr,
+        start_new_session=True,  # a test may signal its whole group, as a terminal does
         text=True,
     )
 

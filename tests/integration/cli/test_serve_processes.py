@@ -60,7 +60,7 @@ async def metrics(cli: CommandLine) -> str:
 
 
 def test_it_is_one_service_with_one_ready_line_one_health_and_one_stop(cli: CommandLine) -> None:
-    with cli.start("serve", "--processes", 2, start_new_session=True) as service:
+    with cli.start("serve", "--processes", 2, forked=False) as service:
         ready = service.line()
         sent = json.loads(cli.call(*CREATE, "--json").out)
         found = cli.call("query", "flake", "list", "--wait", sent["position"])
