@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, or_, select
 
 from eventstore.client.responder import Answer, Reply, Request
 from eventstore.errors import (
@@ -41,6 +41,7 @@ from eventstore.messages.headers import POSITION, Header
 from eventstore.messages.queries import MAX_WAIT, WAIT_POSITION, WAIT_TIMEOUT, Query
 from eventstore.messages.subjects import Subjects
 from eventstore.projections.database.database import Database
+from eventstore.projections.database.prepared import execute
 from eventstore.projections.database.tables import checkpoints
 from eventstore.projections.projection import Projection
 from eventstore.projections.queries.rows import Rows
@@ -48,7 +49,6 @@ from eventstore.projections.queries.waiting import Positions
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 from eventstore.undecodable import UNDECODABLE
 
-_MAX_CONCURRENT_READS = 3
 _PAUSE = 0.02
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -97,10 +97,9 @@ def query_answers(
     of its `X-Wait-Timeout` or for `wait_seconds`, by means of `positions`. Raises
     `ProjectionError` if two handlers share a subject.
     """
-    reading = asyncio.Semaphore(_MAX_CONCURRENT_READS)
     answers: dict[str, Answer] = {}
     for group in handlers:
-        reader = _Reader(database, positions, group.projections, reading)
+        reader = _Reader(database, positions, group.projections)
         for query, handler in group.handlers.items():
             subject = subjects.query(query.__aggregate__, query.__action__)
             if subject in answers:
@@ -117,15 +116,12 @@ class _Reader:
         database: Database,
         positions: Positions,
         projections: tuple[str, ...],
-        free: asyncio.Semaphore,
     ) -> None:
         self._database = database
         self._positions = positions
         self._projections = projections
-        self._free = free
-        self._checkpoint = select(func.min(checkpoints.c.position), func.count()).where(
-            checkpoints.c.name.in_(projections)
-        )
+        own = (checkpoints.c.name == each for each in projections)
+        self._checkpoint = select(func.min(checkpoints.c.position), func.count()).where(or_(*own))
 
     async def read_at(
         self, request: Request, wait_seconds: float, work: Callable[[Rows], bytes]
@@ -163,7 +159,7 @@ class _Reader:
         self, min_position: int, work: Callable[[Rows], bytes]
     ) -> tuple[bytes | None, int]:
         def read(connection: Connection) -> tuple[bytes | None, int]:
-            lowest, count = connection.execute(self._checkpoint).one()
+            lowest, count = execute(connection, self._checkpoint, [{}]).all()[0]
             position = lowest if count == len(self._projections) else 0  # one was never used
             if position < min_position:
                 return None, position
@@ -172,8 +168,7 @@ class _Reader:
             except QueryNotFound as error:
                 raise QueryNotFound(f"{error} at position {position} of the log") from error
 
-        async with self._free, self._database.reading() as connection:
-            return await connection.run_sync(read)
+        return await self._database.read(read)
 
 
 class _QueryAnswer:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from eventstore.errors import PoisonEvent
 from eventstore.messages.envelope import utc_now
 from eventstore.messages.events import LogEvent
-from eventstore.projections.database import checkpoint, parking
+from eventstore.projections.database import checkpoint, parking, prepared
 from eventstore.projections.database.backends import cause_of, is_transient
 from eventstore.projections.database.checkpoint import ExpectedCheckpoint
 from eventstore.projections.database.parking import AggregateKey
@@ -167,7 +167,7 @@ def _execute(connection: Connection, projection: Projection, step: _Step) -> Non
     try:
         for change in step.made():
             if isinstance(change, BoundStatement):
-                connection.execute(change.statement, change.values)
+                prepared.execute(connection, change.statement, [change.values])
             else:
                 connection.execute(change)
     except Exception as error:

@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import BindParameter, Connection
 from sqlalchemy.sql.visitors import iterate
 
+from eventstore.projections.database.prepared import execute
 from eventstore.projections.projection import BoundStatement, Change, Statement
 from eventstore.projections.worker.commutativity import scope_of
 
@@ -34,10 +35,10 @@ class Batch:
 
     def execute(self, connection: Connection) -> None:
         """Execute these changes in their order; raises what the database raises for any of them."""
-        if len(self._values) > 1:
-            connection.execute(self._statement, self._values)
+        if self._values:
+            execute(connection, self._statement, self._values)
         else:
-            connection.execute(self._statement, *self._values)
+            connection.execute(self._statement)
 
 
 def arranged(changes: Iterable[Change]) -> list[Batch]:
