@@ -23,8 +23,8 @@ from tests.bench.loop import run
 from tests.bench.read_side import FLAKES, client_of
 from tests.bench.read_sides import ROOT, Side, checked_out, side
 
-ASKED = 500
-SLICES = 6
+ASKED = 1_000
+SLICES = 8
 
 
 class Service(NamedTuple):

@@ -8,9 +8,8 @@ are translated) is left to it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from itertools import repeat
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -40,35 +39,43 @@ def execute(
     return connection.execute(statement, list(rows) if len(rows) > 1 else rows[0])
 
 
-class _Parameter(NamedTuple):
-    """A value of the statement: of each row by its `key`, or a constant."""
-
-    key: str | None
-    convert: Callable[[Any], Any] | None
-    constant: Any = None
-
-    def of(self, rows: Sequence[Values]) -> Iterable[Any]:
-        """Its value in each row."""
-        if self.key is None:
-            return repeat(self.constant, len(rows))
-        values = map(itemgetter(self.key), rows)
-        return values if self.convert is None else map(self.convert, values)
+Convert = Callable[[Any], Any]
 
 
 class _Prepared(NamedTuple):
-    """The text of a statement, and its parameters in order."""
+    """The text of a statement, and how its parameters are made of a row.
+
+    These are values of the row by `keys`, some of which are converted, and constants, by the index
+    of the parameter.
+    """
 
     sql: str
-    parameters: tuple[_Parameter, ...]
+    keys: tuple[str, ...]
+    converted: tuple[tuple[int, Convert], ...]
+    constants: tuple[tuple[int, Any], ...]
 
     def bound(self, rows: Sequence[Values]) -> Any:
         """What the driver is given; None if a value cannot be converted."""
         try:
-            columns = [each.of(rows) for each in self.parameters]
-            bound = list(zip(*columns, strict=True)) or [()] * len(rows)
+            columns = self._columns(rows)
         except Exception:
             return None  # SQLAlchemy reports it
+        bound = list(zip(*columns, strict=True)) or [()] * len(rows)
         return bound if len(rows) > 1 else bound[0]
+
+    def _columns(self, rows: Sequence[Values]) -> list[Sequence[Any]]:
+        """The values of each parameter in all rows."""
+        if len(self.keys) > 1:
+            columns: list[Sequence[Any]] = list(
+                zip(*map(itemgetter(*self.keys), rows), strict=True)
+            )
+        else:
+            columns = [[row[key] for row in rows] for key in self.keys]
+        for at, constant in self.constants:
+            columns.insert(at, [constant] * len(rows))
+        for at, convert in self.converted:
+            columns[at] = list(map(convert, columns[at]))
+        return columns
 
 
 @lru_cache(maxsize=1024)
@@ -80,10 +87,20 @@ def _prepared(statement: Executable, keys: tuple[str, ...], dialect: Dialect) ->
         return None  # it is raised when the statement is executed
     if not isinstance(compiled, SQLCompiler) or _is_special(compiled, statement):
         return None
-    parameters = [_parameter(compiled, name, keys) for name in compiled.positiontup or ()]
-    if None in parameters:
-        return None
-    return _Prepared(str(compiled), tuple(each for each in parameters if each is not None))
+    binds = [compiled.binds.get(name) for name in compiled.positiontup or ()]
+    own: list[str] = []
+    converted: list[tuple[int, Convert]] = []
+    constants: list[tuple[int, Any]] = []
+    for at, bind in enumerate(binds):
+        if bind is None or bind.callable is not None or (bind.required and bind.key not in keys):
+            return None
+        if bind.key in keys:
+            own.append(bind.key)
+        else:
+            constants.append((at, bind.value))
+        if (convert := _converting(bind, dialect)) is not None:
+            converted.append((at, convert))
+    return _Prepared(str(compiled), tuple(own), tuple(converted), tuple(constants))
 
 
 def _is_special(compiled: SQLCompiler, statement: Executable) -> bool:
@@ -99,18 +116,6 @@ def _is_special(compiled: SQLCompiler, statement: Executable) -> bool:
     )
 
 
-def _parameter(compiled: SQLCompiler, name: str, keys: tuple[str, ...]) -> _Parameter | None:
-    bind: BindParameter[Any] | None = compiled.binds.get(name)
-    if bind is None or bind.callable is not None:
-        return None
-    convert = _converting(bind, compiled.dialect)
-    if bind.key in keys:
-        return _Parameter(bind.key, convert)
-    if bind.required:
-        return None
-    return _Parameter(None, None, bind.value if convert is None else convert(bind.value))
-
-
-def _converting(bind: BindParameter[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
-    convert: Callable[[Any], Any] | None = bind.type.dialect_impl(dialect).bind_processor(dialect)
+def _converting(bind: BindParameter[Any], dialect: Dialect) -> Convert | None:
+    convert: Convert | None = bind.type.dialect_impl(dialect).bind_processor(dialect)
     return convert
