@@ -21,7 +21,7 @@ from tests.bench.read_side import client_of
 from tests.bench.read_sides import ROOT, Side, checked_out, side
 from tests.bench.store import event
 
-FLAKES = 2_000
+FLAKES = 1_000
 INPUTS = 9
 END = FLAKES * (INPUTS + 1)
 SLICES = 5
