@@ -1,8 +1,7 @@
 """An event-sourcing store on NATS JetStream: decide, append, read, project, audit.
 
 The names here are enough for a first service. Further public names are in `__all__` of each package
-below, and of the modules `application`, `config`, `errors`, `telemetry`, `testing` and
-`undecodable`. Everything else is private and may change.
+below, and of the module `telemetry`. Everything else is private and may change.
 """
 
 from eventstore.application import Application, running

@@ -159,10 +159,10 @@ def combined(*several: Telemetry) -> Telemetry:
     active = [each for each in several if type(each) is not Telemetry]
     if not active:
         return NO_TELEMETRY
-    return active[0] if len(active) == 1 else _Combined(active)
+    return active[0] if len(active) == 1 else _CombinedTelemetry(active)
 
 
-class _Combined(Telemetry):
+class _CombinedTelemetry(Telemetry):
     __slots__ = ("_several",)
 
     def __init__(self, several: Iterable[Telemetry]) -> None:

@@ -14,9 +14,9 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -33,7 +33,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Started in the background: what the tests start would ignore Ctrl-C, too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Whatever the environment says: hundreds of processes would each compile the library anew, and
+# Whatever the environment says: hundreds of processes would each compile the library again, and
 # each of pytest's would rewrite every test.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -50,16 +50,26 @@ def pytest_collection() -> Iterator[None]:
         gc.enable()
 
 
+T = TypeVar("T")
 StartServer = Callable[..., Awaitable[EmbeddedServer]]
 
 
 @pytest.fixture(scope="session")
 def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
     """One server shared by all tests; keep apart by `domain_name`, and never stop it."""
-    server = EmbeddedServer(tmp_path_factory.mktemp("nats"))
+    with started_server(tmp_path_factory.mktemp("nats")) as server:
+        yield server
+
+
+@contextmanager
+def started_server(directory: Path, **options: Any) -> Iterator[EmbeddedServer]:
+    """A server for several tests, which do not stop it."""
+    server = EmbeddedServer(directory, **options)
     asyncio.run(server.start())
-    yield server
-    asyncio.run(server.stop())
+    try:
+        yield server
+    finally:
+        asyncio.run(server.stop())
 
 
 @pytest.fixture
@@ -109,7 +119,7 @@ async def client(settings: Settings) -> AsyncIterator[Client]:
         yield client
 
 
-def run_beside(main: Coroutine[Any, Any, str]) -> str:
+def run_beside(main: Coroutine[Any, Any, T]) -> T:
     """Run to the end on a loop of its own, for a fixture that must not disturb the test's."""
     loop = asyncio.new_event_loop()
     try:
@@ -158,9 +168,29 @@ def migrated_postgresql(postgresql_server: postgresql.PostgresqlServer) -> str:
 @pytest.fixture
 def postgresql_read_model(
     postgresql_server: postgresql.PostgresqlServer, migrated_postgresql: str
-) -> str:
+) -> Iterator[str]:
     """The URL of an empty read model of the test's own, on the shared server."""
-    return run_beside(postgresql_server.create(migrated_postgresql))
+    with postgresql_database(postgresql_server, migrated_postgresql) as location:
+        yield location
+
+
+@pytest.fixture
+def new_postgresql(postgresql_server: postgresql.PostgresqlServer) -> Iterator[str]:
+    """The URL of a database without anything in it."""
+    with postgresql_database(postgresql_server) as location:
+        yield location
+
+
+@contextmanager
+def postgresql_database(
+    server: postgresql.PostgresqlServer, template: str = "template1"
+) -> Iterator[str]:
+    """The URL of a database that is deleted at the end."""
+    location = run_beside(server.create(template))
+    try:
+        yield location
+    finally:
+        run_beside(server.drop(location))
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -174,5 +204,4 @@ def new_read_model(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The location of a database without anything in it, on each kind of database."""
     if request.param == "sqlite":
         return str(tmp_path / "new.sqlite")
-    server: postgresql.PostgresqlServer = request.getfixturevalue("postgresql_server")
-    return run_beside(server.create())
+    return str(request.getfixturevalue("new_postgresql"))

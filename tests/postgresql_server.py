@@ -19,6 +19,8 @@ import asyncpg
 
 BOUND = 30.0
 PASSWORD = "right"  # noqa: S105  # of the one user who needs one
+_MEMORY = Path("/dev/shm")  # noqa: S108
+_ROOM = 1 << 30
 _FAST = ("fsync=off", "full_page_writes=off", "max_connections=60", "log_min_messages=fatal")
 _INIT = ("--username=tests", "--no-sync", "--encoding=UTF8", "--locale=C")
 _ACCESS = """\
@@ -41,11 +43,17 @@ def _version(initdb: Path) -> int:
     return int(initdb.parents[1].name)
 
 
+def _new_directory() -> Path:
+    """In memory where there is room: a database is hundreds of files, made and deleted."""
+    has_room = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _ROOM
+    return Path(tempfile.mkdtemp(prefix="postgresql-", dir=_MEMORY if has_room else None))
+
+
 class PostgresqlServer:
     """Made and started by `with`, and stopped and deleted after it."""
 
     def __enter__(self) -> Self:
-        self._directory = Path(tempfile.mkdtemp(prefix="postgresql-"))
+        self._directory = _new_directory()
         self._data = self._directory / "data"
         with closing(socket.create_server(("127.0.0.1", 0))) as free:
             self.port: int = free.getsockname()[1]
@@ -97,6 +105,10 @@ class PostgresqlServer:
         name = f"d{next(self._names)}"
         await self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
         return self.url(name)
+
+    async def drop(self, url: str) -> None:
+        """Delete a database, whoever is connected to it."""
+        await self.execute(f"DROP DATABASE {url.rpartition('/')[2]} WITH (FORCE)")
 
     async def execute(self, statement: str, database: str = "postgres") -> None:
         connection = await asyncpg.connect(self.url(database))

@@ -31,7 +31,7 @@ def open_accounts() -> str:
     return f"accounts {{ ALL {{ jetstream: enabled, users: [ {users} ] }} }}"
 
 
-class Shipped:
+class ShippedServers:
     """One server or three that run with the shipped files, on free ports of 127.0.0.1."""
 
     def __init__(self, directory: Path, servers: int = 1) -> None:
@@ -40,7 +40,7 @@ class Shipped:
         self._servers = servers
 
     @contextmanager
-    def running(self, accounts: str | None = None) -> Iterator[Shipped]:
+    def running(self, accounts: str | None = None) -> Iterator[ShippedServers]:
         """Write the files, as `eventstore ops nats` does with TLS, and run the servers.
 
         `accounts` takes the place of the accounts that ship.

@@ -1,4 +1,7 @@
-"""The application: one declaration of a team's service; the only room that puts parts together."""
+"""The application: one declaration of a team's service, and its parts put together.
+
+Only this package, and the command line, builds components.
+"""
 
 from eventstore.application.application import Application
 from eventstore.application.client import ApplicationClient

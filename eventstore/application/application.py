@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from importlib.metadata import entry_points
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -94,8 +94,12 @@ class Application(Declaration):
         return ApplicationClient(self.domain, self.settings(settings), clock=self.clock)
 
     def cli(self) -> None:
-        """Run the command line for this application, as a program of its own."""
-        (program,) = entry_points(group="console_scripts", name="eventstore")
+        """Run the command line for this application, as a program of its own.
+
+        It has the name and the version of the application, and no `--app`.
+        """
+        ours = distribution("jetstream-eventstore").entry_points
+        (program,) = ours.select(group="console_scripts", name="eventstore")
         program.load()(self)
 
     def serve(
@@ -103,7 +107,9 @@ class Application(Declaration):
     ) -> None:
         """Run the service as this process until Ctrl-C or SIGTERM; prints one line when ready.
 
-        `parts` as in `running`. Runs on uvloop if that is installed. A second Ctrl-C ends the
+        `parts` as in `running`. With `operations.processes` 2 in the settings, this program is
+        started a second time, with the same arguments, for the read side: it has to reach this call
+        again. Runs on uvloop if that is installed. A second Ctrl-C ends the
         process immediately.
         """
         from eventstore.application.process import serving

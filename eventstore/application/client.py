@@ -12,7 +12,7 @@ from eventstore.client.queries import QueryClient
 from eventstore.commands import CommandClient, Outcome, SentCommand
 from eventstore.concurrency.resource import Resource
 from eventstore.config import Settings
-from eventstore.decider.decider import Domain
+from eventstore.decider.domain import Domain
 from eventstore.messages.envelope import utc_now
 from eventstore.messages.queries import Query
 from eventstore.messages.subjects import AggregateId

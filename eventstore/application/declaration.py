@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from eventstore.config import ServiceIdentity, Settings, load_settings
-from eventstore.decider.decider import Decider, Domain
+from eventstore.config import ServiceIdentity, ServiceSettings, Settings, load_settings
+from eventstore.config.checks import allowed
+from eventstore.decider.decider import Decider
+from eventstore.decider.domain import Domain
 from eventstore.errors import ConfigurationError
+from eventstore.messages.codec import check_events
 from eventstore.messages.envelope import utc_now
+from eventstore.messages.functions import is_async
 from eventstore.messages.queries import Query
+from eventstore.messages.text import bounded
 
 if TYPE_CHECKING:  # a program that only sends needs no SQLAlchemy
     from sqlalchemy import MetaData, Table
@@ -22,11 +28,18 @@ if TYPE_CHECKING:  # a program that only sends needs no SQLAlchemy
 
     NewSubscriber = Subscriber | Callable[[Any], EventSubscriber]
 
+T = TypeVar("T")
+
+_AUDIT = "audit"
+_ANSWERED = [
+    ("command", "get_status"),
+    *(("audit", each) for each in ("history", "search", "trace")),
+]
 _MADE_ONCE = "{0} {1} is given twice to application {2}"
 
 
 class Declaration:
-    """What `Application` is told, checked; its parameters are described there."""
+    """The parts of an `Application`, checked; its parameters are described there."""
 
     def __init__(
         self,
@@ -44,16 +57,22 @@ class Declaration:
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self.name = name
-        self.domain = Domain(name, deciders)
-        self.projections = tuple(projections)
-        self.queries = tuple(queries)
-        self.subscribers = tuple(subscribers)
-        self.tables = tuple(tables)
+        self._where = f"application {name}"
+        self.domain = Domain(name, self._each("deciders", deciders, "Decider"))
+        self.projections = self._each("projections", projections, "Projection")
+        self.queries = self._each("queries", queries, "QueryHandlers")
+        self.subscribers = self._each("subscribers", subscribers, "Subscriber")
+        self.tables = self._each("tables", tables, "MetaData")
         self.migrations = migrations
         self.clock = clock
-        self._identity = ServiceIdentity(service or name, version, description)
+        if not callable(clock) or is_async(clock):
+            raise ConfigurationError(
+                f"{self._where}: clock must be a function that returns the time, and not async"
+            )
+        self._identity = self._checked_identity(service or name, version, description)
+        self._check_names()
         self._check_tables()
-        self._check_projections()
+        self._check_events()
         self._check_queries()
 
     @property
@@ -79,13 +98,46 @@ class Declaration:
         """
         return (load_settings() if settings is None else settings).for_domain(self.name)
 
+    def _each(self, what: str, given: Iterable[T], kind: str) -> tuple[T, ...]:
+        """What is given, each of a kind that may not have been imported yet."""
+        if not isinstance(given, Iterable):
+            raise ConfigurationError(f"{self._where}: {what} is one {_kind(given)}: write [...]")
+        found = tuple(given)
+        for each in found:
+            is_maker = callable(each) and not inspect.iscoroutinefunction(each)
+            if kind in {base.__name__ for base in type(each).__mro__}:
+                continue
+            if not (kind == "Subscriber" and is_maker):
+                problem = f"{what} has {bounded(repr(each), 80)}, a {_kind(each)}"
+                raise ConfigurationError(f"{self._where}: {problem} and not a {kind}")
+        return found
+
+    def _checked_identity(self, name: str, version: str, description: str) -> ServiceIdentity:
+        for what, value in (("name", name), ("version", version)):
+            try:
+                ServiceSettings(**{what: value})
+            except ConfigurationError:
+                words = allowed(f"nats.service.{what}", str)
+                problem = f"the service's {what} {value!r} is not {words}"
+                raise ConfigurationError(f"{self._where}: {problem}") from None
+        return ServiceIdentity(name, version, description)
+
     def _check_tables(self) -> None:
-        if self.tables:
-            from eventstore.projections.table_names import check_table_names
+        if not (self.tables or self.projections):
+            return
+        from eventstore.projections.table_names import check_table_names
 
-            check_table_names(f"application {self.name}", self.own_tables())
+        check_table_names(self._where, self.own_tables())
+        known: dict[str, Any] = {}
+        for table in (
+            *(table for each in self.tables for table in each.sorted_tables),
+            *(table for each in self.projections for table in each.tables),
+        ):
+            # SQLite does not tell names apart by the case of letters.
+            if known.setdefault(table.key.casefold(), table) is not table:
+                raise ConfigurationError(f"{self._where} has two definitions of table {table.key}")
 
-    def _check_projections(self) -> None:
+    def _check_names(self) -> None:
         tables = [table.key for each in self.projections for table in each.tables]
         names = [each.name for each in self.projections]
         subscribers = [each.name for each in self.subscribers if hasattr(each, "name")]
@@ -94,11 +146,27 @@ class Declaration:
             for value in values:
                 if values.count(value) > 1:
                     raise ConfigurationError(_MADE_ONCE.format(what, value, self.name))
+        if _AUDIT in names:
+            raise ConfigurationError(
+                f"{self._where}: projection {_AUDIT} is the library's; rename it"
+            )
+
+    def _check_events(self) -> None:
+        """Refuse handlers of events that the domain does not have."""
+        subscribers: list[Any] = [each for each in self.subscribers if hasattr(each, "handlers")]
+        kinds = (("projection", self.projections), ("subscriber", subscribers))
+        for what, each in ((kind, each) for kind, declared in kinds for each in declared):
+            where, events = f"{self._where}: {what} {each.name}", each.event_types or ()
+            check_events(where, events, self.domain.codec, ConfigurationError)
 
     def _check_queries(self) -> None:
         known = {each.name for each in self.projections}
         subjects = [(query.__aggregate__, query.__action__) for query in self.query_types]
         for aggregate, action in subjects:
+            if (aggregate, action) in _ANSWERED:
+                raise ConfigurationError(
+                    f"{self._where}: the query {aggregate}.{action} is the library's; rename it"
+                )
             if subjects.count((aggregate, action)) > 1:
                 subject = f"{aggregate}.{action}"
                 raise ConfigurationError(_MADE_ONCE.format("the query", subject, self.name))
@@ -109,3 +177,7 @@ class Declaration:
                     f"application {self.name}: queries read the projection "
                     f"{', '.join(sorted(missing))}, which it does not have: add it to projections"
                 )
+
+
+def _kind(given: object) -> str:
+    return type(given).__name__

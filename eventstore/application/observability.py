@@ -11,15 +11,25 @@ from eventstore.commands.worker import worker_consumer
 from eventstore.errors import ConfigurationError
 from eventstore.jetstream.api import log_end
 from eventstore.jetstream.topology import topology
+from eventstore.messages.text import make_log_records_safe
 from eventstore.projections.feed.subscribers_check import SubscribersCheck
 from eventstore.projections.health import DatabaseCheck, ProjectionsCheck
-from eventstore.service.checks import CommandsCheck, ConnectionCheck, StreamsCheck
+from eventstore.service.checks import (
+    CommandsCheck,
+    ConnectionCheck,
+    StreamsCheck,
+    check_findings,
+)
 from eventstore.service.endpoints import ServiceEndpoints
-from eventstore.service.health import Check, Health
+from eventstore.service.health import (
+    Check,
+    CheckResult,
+    Health,
+    no_other_checks,
+)
 from eventstore.service.metrics import Metrics, MetricsServer
 from eventstore.subscribers import EventSubscriber
 from eventstore.telemetry import NO_TELEMETRY, Telemetry, combined
-from eventstore.text import make_log_records_safe
 
 _logger = make_log_records_safe(logging.getLogger(__name__))
 
@@ -45,29 +55,17 @@ def service_health(
     *,
     feed: Check | None = None,
     subscribers: Sequence[EventSubscriber] = (),
+    is_second: bool = False,
     cache_ttl: float = 0.25,
-    telemetry: Telemetry = NO_TELEMETRY,
 ) -> Health:
-    """The health of a service, with a check for each of its parts; `cache_ttl` is `Health`'s."""
-    client, codec, settings = service.client, service.domain.codec, service.settings
-    bounds = settings.operations
-    checks: dict[str, Check] = {
-        "connection": ConnectionCheck(client),
-        "streams": StreamsCheck(
-            client,
-            topology(codec.subjects, settings.streams, service.domain),
-            findings={codec.subjects.log_stream: service.store.findings},
-            telemetry=telemetry,
-        ),
-        "commands": CommandsCheck(
-            client,
-            worker_consumer(codec),
-            left=service.worker.left,
-            max_pending=bounds.max_pending_commands,
-            max_age=bounds.max_command_age_ms / 1000,
-            telemetry=telemetry,
-        ),
-    }
+    """The health of a service, with a check for each of its parts; `cache_ttl` is `Health`'s.
+
+    The checks of a second process are among them. In that, which `is_second`, streams and commands
+    are left to the first one.
+    """
+    client, codec, telemetry = service.client, service.domain.codec, service.telemetry
+    bounds = service.settings.operations
+    checks = _checks_of_second(service) if is_second else _checks_of_first(service)
     if service.database is not None:
         checks["database"] = DatabaseCheck(service.database)
     if service.projections is not None:
@@ -87,7 +85,43 @@ def service_health(
             client, codec.subjects, subscribers, telemetry=telemetry
         )
     own = service.identity
-    return Health(own.name, own.version, checks, cache_ttl=cache_ttl, telemetry=telemetry)
+    return Health(
+        *(own.name, own.version, checks),
+        others=no_other_checks if service.read_process is None else service.read_process.checks,
+        cache_ttl=cache_ttl,
+        telemetry=NO_TELEMETRY if is_second else telemetry,
+    )
+
+
+def _checks_of_first(service: RunningApplication) -> dict[str, Check]:
+    client, codec, telemetry = service.client, service.domain.codec, service.telemetry
+    bounds = service.settings.operations
+    return {
+        "connection": ConnectionCheck(client),
+        "streams": StreamsCheck(
+            client,
+            topology(codec.subjects, service.settings.streams, service.domain),
+            findings={codec.subjects.log_stream: service.store.findings},
+            telemetry=telemetry,
+        ),
+        "commands": CommandsCheck(
+            client,
+            worker_consumer(codec),
+            left=service.worker.left,
+            max_pending=bounds.max_pending_commands,
+            max_age=bounds.max_command_age_ms / 1000,
+            telemetry=telemetry,
+        ),
+    }
+
+
+def _checks_of_second(service: RunningApplication) -> dict[str, Check]:
+    """Named apart from those of the first process."""
+
+    async def check_log() -> CheckResult:
+        return check_findings(service.store.findings)
+
+    return {"read_side_connection": ConnectionCheck(service.client), "read_side_log": check_log}
 
 
 def service_endpoints(

@@ -19,6 +19,23 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
         """Whether a part uses the read-model database."""
         return self.projections or self.queries
 
+    @property
+    def read_side(self) -> Parts:
+        """The same without the command worker."""
+        return msgspec.structs.replace(self, worker=False)
+
+    @property
+    def write_side(self) -> Parts:
+        """The command worker, if it is among them."""
+        return Parts(
+            worker=self.worker, projections=False, queries=False, feed=False, subscribers=False
+        )
+
+    @property
+    def has_both_sides(self) -> bool:
+        """Whether two processes can share them."""
+        return self not in (self.read_side, self.write_side)
+
 
 ALL_PARTS = Parts()
 """The whole service."""

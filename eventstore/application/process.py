@@ -6,14 +6,18 @@ import asyncio
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
 
 from eventstore.application.declaration import Declaration
 from eventstore.application.parts import ALL_PARTS, Parts
+from eventstore.application.process_link import Failure, ProcessLink, inherited_link
+from eventstore.application.read_side import end_with_parent, read_side_settings
 from eventstore.application.runner import run_application
+from eventstore.application.service import RunningApplication
 from eventstore.config import Settings
-from eventstore.text import counted
+from eventstore.errors import EventStoreError
+from eventstore.messages.text import counted
 
 
 async def serving(
@@ -26,8 +30,51 @@ async def serving(
 ) -> None:
     """Run parts of a service until Ctrl-C or SIGTERM; `say` prints the ready line.
 
+    With two processes in the settings, this one starts the other one, and runs the write side.
     Raises `KeyboardInterrupt` for Ctrl-C before it is ready.
     """
+    if (link := inherited_link()) is not None:
+        await _serve_read_side(app, settings, directory, parts, link)
+        return
+    in_two = settings.operations.processes > 1 and parts.has_both_sides
+    running = run_application(app, settings, directory, parts, in_two=in_two)
+
+    def say_ready(service: RunningApplication) -> None:
+        read_model = f", read model {service.read_model_name}" if service.read_model_name else ""
+        own = service.identity
+        say(f"ready: {own.name} {own.version} on {service.client.url}{read_model}")
+
+    stopping = "stopping: finishing the work in progress"
+    service = await _until_stopped(running, say_ready, lambda: _note(stopping))
+    if service is not None and parts.worker:
+        _note(_stopped(service.worker.returned))
+
+
+async def _serve_read_side(
+    app: Declaration, settings: Settings, directory: Path, parts: Parts, link: ProcessLink
+) -> None:
+    """Run the second process; an error is reported to the first one, which raises it."""
+    end_with_parent()
+    await link.connect()
+    try:
+        settings = read_side_settings(settings, directory)
+        await _until_stopped(run_application(app, settings, directory, parts.read_side, link=link))
+    except EventStoreError as error:
+        link.send(Failure(str(error), error.retryable))
+    finally:
+        await link.close()
+
+
+def _nothing(*_: object) -> None:
+    """What the second process prints."""
+
+
+async def _until_stopped(
+    running: AbstractAsyncContextManager[RunningApplication],
+    ready: Callable[[RunningApplication], object] = _nothing,
+    stopping: Callable[[], object] = _nothing,
+) -> RunningApplication | None:
+    """Run a service until a signal; returns it, or None if it was stopped before it was ready."""
     starting = asyncio.current_task()
     stopped = asyncio.Event()
     is_ready = is_interrupted = False
@@ -41,21 +88,18 @@ async def serving(
 
     with _on_signals(stop):
         try:
-            async with run_application(app, settings, directory, parts) as service:
+            async with running as service:
                 is_ready = True
-                database = service.database
-                read_model = "" if database is None else f", read model {database.name}"
-                own = service.identity
-                say(f"ready: {own.name} {own.version} on {service.client.url}{read_model}")
+                ready(service)
                 await stopped.wait()
-                _note("stopping: finishing the work in progress")
-            if parts.worker:
-                _note(_stopped(service.worker.returned))
+                stopping()
         except asyncio.CancelledError:
             if not stopped.is_set():
                 raise
             if is_interrupted:
                 raise KeyboardInterrupt from None
+            return None
+        return service
 
 
 def _stopped(returned: int) -> str:

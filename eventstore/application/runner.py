@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from eventstore.application.components import ReadyComponent, running
+from eventstore.application.components import GRACE_SECONDS, ReadyComponent, running
 from eventstore.application.declaration import Declaration
 from eventstore.application.observability import (
     make_telemetry,
@@ -15,6 +15,9 @@ from eventstore.application.observability import (
     service_health,
 )
 from eventstore.application.parts import Parts
+from eventstore.application.process_link import ProcessLink
+from eventstore.application.read_process import ReadProcess
+from eventstore.application.read_side import ParentLink
 from eventstore.application.server import opened_server
 from eventstore.application.service import RunningApplication
 from eventstore.application.write_side import WriteSide
@@ -32,9 +35,13 @@ from eventstore.projections.queries.queries import query_answers
 from eventstore.projections.rebuild.auto_rebuild import auto_rebuild
 from eventstore.projections.worker.worker import ProjectionWorker
 from eventstore.service.config_watcher import ConfigWatcher
+from eventstore.service.health import Health
 from eventstore.service.metrics import Metrics
 from eventstore.subscribers import EventSubscriber, Subscriber
 from eventstore.telemetry import Telemetry
+
+_END_SECONDS = 5.0
+"""How long the second process may take to end when its components have."""
 
 _MAX_PENDING_QUERIES = 4_096  # most of them wait for a position, and delay no others
 
@@ -46,12 +53,24 @@ def projections_of(app: Declaration) -> tuple[Projection, ...]:
 
 @asynccontextmanager
 async def run_application(
-    app: Declaration, settings: Settings, directory: Path, parts: Parts
+    app: Declaration,
+    settings: Settings,
+    directory: Path,
+    parts: Parts,
+    *,
+    in_two: bool = False,
+    link: ProcessLink | None = None,
 ) -> AsyncIterator[RunningApplication]:
-    """Run some parts of an application until the end of the block; see `Application.running`."""
+    """Run some parts of an application until the end of the block; see `Application.running`.
+
+    If `in_two`, the read side of these parts runs in a second process. That is linked to the first
+    by `link`, to which it reports what it would otherwise answer itself.
+    """
     identity, settings = app.identity(settings), settings.in_directory(directory)
     metrics = Metrics(service=identity.name, version=identity.version)
     telemetry = make_telemetry(metrics, tracing=settings.operations.tracing)
+    read_process = ReadProcess(metrics) if in_two else None
+    parts = parts.write_side if in_two else parts
     async with AsyncExitStack() as stack:
         database = None
         if parts.read_database:
@@ -71,11 +90,17 @@ async def run_application(
         )
         address = settings.operations.metrics_address
         await stack.enter_async_context(serve_metrics(metrics, address))
-        service = RunningApplication(app, named, identity, write_side, database)
-        service.telemetry = telemetry
         if database is not None:
             await _prepare(database, app)
-        async with _components(service, parts, metrics, telemetry):
+        projected = database if parts.projections else None
+        service = RunningApplication(
+            *(app, named, identity, write_side, database),
+            projections=_projections(app, write_side, projected, telemetry),
+            collector=_collector(write_side, projected),
+            read_process=read_process,
+            telemetry=telemetry,
+        )
+        async with _components(service, parts, metrics, link):
             yield service
 
 
@@ -87,30 +112,8 @@ async def _prepare(database: Database, app: Declaration) -> None:
 
 @asynccontextmanager
 async def _components(
-    service: RunningApplication, parts: Parts, metrics: Metrics, telemetry: Telemetry
+    service: RunningApplication, parts: Parts, metrics: Metrics, link: ProcessLink | None
 ) -> AsyncIterator[None]:
-    database = service.database
-    if parts.projections and database is not None:
-        service.projections = _projections(service, database, telemetry)
-        service.collector = CommandCollector(
-            service.client, service.domain.codec.subjects, database
-        )
-    feed = None
-    if parts.feed:
-        feed = FeedSupervisor(lambda: Feed(service.client, service.store, telemetry=telemetry))
-    subscribers = _subscribers(service) if parts.subscribers else []
-    answering: list[ReadyComponent] = [_delegation(service)]
-    subjects: tuple[str, ...] = ()
-    if parts.queries and database is not None:
-        queries = _queries(service, database, telemetry)
-        answering.append(queries)
-        subjects = tuple(queries.subjects)
-    health = service_health(service, feed=feed, subscribers=subscribers, telemetry=telemetry)
-    answering.append(service_endpoints(service, health, queries=subjects, metrics=metrics))
-    answering += subscribers
-    background = [each for each in (service.collector, feed) if each is not None]
-    if service.projections is not None:
-        answering.append(service.projections)
     control = ConfigWatcher(
         service.client,
         service.domain.codec.subjects,
@@ -119,39 +122,100 @@ async def _components(
     )
     async with running(control):
         await control.ready.wait()  # before a projection runs that is to be paused
-        async with running(*background, *answering):
-            for part in (*([service.worker] if parts.worker else ()), *answering):
-                await part.ready.wait()
+        async with (
+            _second_process(service.read_process),
+            _answering(service, parts, metrics, link),
+        ):
             yield
 
 
+@asynccontextmanager
+async def _second_process(read_process: ReadProcess | None) -> AsyncIterator[None]:
+    """Run it, if there is one, until the end of the block, which begins when it is ready."""
+    if read_process is None:
+        yield
+        return
+    async with running(read_process, grace=GRACE_SECONDS + _END_SECONDS):
+        await read_process.ready.wait()
+        yield
+
+
+@asynccontextmanager
+async def _answering(
+    service: RunningApplication, parts: Parts, metrics: Metrics, link: ProcessLink | None
+) -> AsyncIterator[None]:
+    feed = _feed(service) if parts.feed else None
+    subscribers = _subscribers(service) if parts.subscribers else []
+    answering: list[ReadyComponent] = [*subscribers]
+    subjects: tuple[str, ...] = ()
+    if parts.queries:
+        queries = _queries(service)
+        answering.append(queries)
+        subjects = queries.subjects
+    if service.projections is not None:
+        answering.append(service.projections)
+    health = service_health(service, feed=feed, subscribers=subscribers, is_second=link is not None)
+    parent = None if link is None else ParentLink(link, health, metrics, subjects)
+    answering += [parent] if parent else _own_endpoints(service, health, subjects, metrics)
+    background = [each for each in (service.collector, feed) if each is not None]
+    async with running(*background, *answering):
+        for part in (*([service.worker] if parts.worker else ()), *answering):
+            await part.ready.wait()
+        if parent is not None:
+            parent.announce(service.read_model_name)
+        yield
+
+
+def _own_endpoints(
+    service: RunningApplication, health: Health, queries: tuple[str, ...], metrics: Metrics
+) -> list[ReadyComponent]:
+    """What answers for the whole service, its second process included."""
+    if service.read_process is not None:
+        queries = service.read_process.queries
+    endpoints = service_endpoints(service, health, queries=queries, metrics=metrics)
+    return [_delegation(service), endpoints]
+
+
 def _projections(
-    service: RunningApplication, database: Database, telemetry: Telemetry
-) -> ProjectionWorker:
+    app: Declaration, write_side: WriteSide, database: Database | None, telemetry: Telemetry
+) -> ProjectionWorker | None:
+    if database is None:
+        return None
     return ProjectionWorker(
-        service.store,
+        write_side.store,
         database,
-        projections_of(service.app),
-        rebuild=auto_rebuild(service.store, database, telemetry=telemetry),
+        projections_of(app),
+        rebuild=auto_rebuild(write_side.store, database, telemetry=telemetry),
         telemetry=telemetry,
     )
 
 
-def _queries(service: RunningApplication, database: Database, telemetry: Telemetry) -> Responder:
+def _collector(write_side: WriteSide, database: Database | None) -> CommandCollector | None:
+    """What collects commands and their outcomes for the audit index."""
+    if database is None:
+        return None
+    return CommandCollector(write_side.client, write_side.domain.codec.subjects, database)
+
+
+def _queries(service: RunningApplication) -> Responder:
     """The responder for every query of the domain."""
     subjects = service.domain.codec.subjects
     answered = query_answers(
-        database,
+        service.read_model,
         service.positions,
         [*service.app.queries, audit_queries],
         subjects,
         wait_seconds=service.settings.operations.query_wait_ms / 1000,
-        telemetry=telemetry,
+        telemetry=service.telemetry,
     )
     status = status_answers(service.client, subjects)
     answers = status | history_answers(service.client, service.domain) | answered
     name = service.identity.name
     return Responder(service.client, answers, queue=name, max_pending=_MAX_PENDING_QUERIES)
+
+
+def _feed(service: RunningApplication) -> FeedSupervisor:
+    return FeedSupervisor(lambda: Feed(service.client, service.store, telemetry=service.telemetry))
 
 
 def _subscribers(service: RunningApplication) -> list[EventSubscriber]:

@@ -40,6 +40,6 @@ def _explained(error: ServerStartFailed, directory: Path) -> ServerStartFailed:
     if other is None:
         return error
     return ServerStartFailed(
-        f"a service runs in {directory} already, on {redacted_url(other)}: talk to it with send, "
-        "events or nix import; or stop it; or choose another directory for this one with --dir"
+        f"a service runs in {directory} already, on {redacted_url(other)}: talk to it with send "
+        "or events; or stop it; or choose another directory for this one with --dir"
     )

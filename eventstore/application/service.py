@@ -6,6 +6,7 @@ from functools import cached_property
 
 from eventstore.application.client import Requests
 from eventstore.application.declaration import Declaration
+from eventstore.application.read_process import ReadProcess
 from eventstore.application.write_side import WriteSide
 from eventstore.client.queries import QueryClient
 from eventstore.config import ServiceIdentity, Settings
@@ -14,7 +15,7 @@ from eventstore.projections.audit import CommandCollector
 from eventstore.projections.database.database import Database
 from eventstore.projections.queries.waiting import CheckpointPositions
 from eventstore.projections.worker.worker import ProjectionWorker
-from eventstore.telemetry import NO_TELEMETRY
+from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
 __all__ = ["RunningApplication"]
 
@@ -22,7 +23,9 @@ __all__ = ["RunningApplication"]
 class RunningApplication(Requests):
     """A running application: its connection, its database and the components that it runs.
 
-    `database` and `projections` are None if the process does not run parts that need them.
+    `database`, `projections` and the `collector` of commands for the audit index are None if the
+    process does not run parts that need them. `read_process` is the second process, if there is
+    one.
     """
 
     def __init__(
@@ -32,6 +35,11 @@ class RunningApplication(Requests):
         identity: ServiceIdentity,
         write_side: WriteSide,
         database: Database | None,
+        *,
+        projections: ProjectionWorker | None = None,
+        collector: CommandCollector | None = None,
+        read_process: ReadProcess | None = None,
+        telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
         self.app = app
         self.settings = settings
@@ -43,9 +51,10 @@ class RunningApplication(Requests):
         self.worker = write_side.worker
         self.queries = QueryClient(self.client, self.domain.codec.subjects)
         self.database = database
-        self.projections: ProjectionWorker | None = None
-        self.collector: CommandCollector | None = None
-        self.telemetry = NO_TELEMETRY
+        self.projections = projections
+        self.collector = collector
+        self.read_process = read_process
+        self.telemetry = telemetry
 
     @property
     def read_model(self) -> Database:
@@ -55,6 +64,13 @@ class RunningApplication(Requests):
                 "this process has no read model: it runs neither projections nor queries"
             )
         return self.database
+
+    @property
+    def read_model_name(self) -> str:
+        """The database's name without its password, in either process; "" if none uses one."""
+        if self.read_process is not None:
+            return self.read_process.read_model
+        return "" if self.database is None else self.database.name
 
     @cached_property
     def positions(self) -> CheckpointPositions:

@@ -12,7 +12,7 @@ from eventstore.client.master_keys import KeyWrapping
 from eventstore.commands import CommandClient, CommandHandler, CommandWorker, Outcomes
 from eventstore.concurrency.resource import Resource
 from eventstore.config import Settings
-from eventstore.decider.decider import Domain
+from eventstore.decider.domain import Domain
 from eventstore.errors import ClientError, RequestTimeout
 from eventstore.jetstream.retry import Retry
 from eventstore.jetstream.topology import declare, topology

@@ -19,17 +19,19 @@ from eventstore.audit.diff import Change, changes, plain
 from eventstore.audit.queries import GetHistory, HistoryView, StepView, StopView
 from eventstore.client.client import Client
 from eventstore.client.responder import Answer, Reply, Request
-from eventstore.decider.decider import Decider, Domain
+from eventstore.decider.decider import Decider
+from eventstore.decider.domain import Domain
 from eventstore.errors import InvalidMessage, InvalidPayload, QueryNotFound, UnreadableEvent
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.encryption import Keys
 from eventstore.messages.events import LogEvent, UnreadEvent
 from eventstore.messages.headers import POSITION, Header, legal_value
+from eventstore.messages.subjects import AggregateId, check_aggregate_id
+from eventstore.messages.undecodable import UNDECODABLE
 from eventstore.store.aggregate_reading import read_stored_event
 from eventstore.store.chain_links import GENESIS_LINKS, follow
 from eventstore.store.keyring import Keyring
-from eventstore.undecodable import UNDECODABLE
 
 _MAX_FOREIGN = 100
 _decode = msgspec.json.Decoder(GetHistory).decode
@@ -39,7 +41,7 @@ async def aggregate_history(
     client: Client,
     domain: Domain,
     aggregate: str,
-    aggregate_id: str,
+    aggregate_id: AggregateId,
     *,
     at: int | datetime | None = None,
     limit: int | None = None,
@@ -53,6 +55,7 @@ async def aggregate_history(
     `ClientError`. A broken chain is reported, not raised; so is an event that cannot be read, at
     which the fold ends.
     """
+    aggregate_id = check_aggregate_id(aggregate_id)
     fold = _HistoryFold(domain, aggregate, at, limit)
     subject = domain.codec.subjects.log(aggregate, aggregate_id)
     walk = ChainWalk()

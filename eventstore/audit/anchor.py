@@ -22,8 +22,8 @@ from eventstore.audit.log_digest import LogDigest
 from eventstore.errors import ConfigurationError, InvalidAnchor
 from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import format_timestamp
-from eventstore.text import counted
-from eventstore.undecodable import UNDECODABLE
+from eventstore.messages.text import counted
+from eventstore.messages.undecodable import UNDECODABLE
 
 
 class Anchor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

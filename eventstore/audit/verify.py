@@ -21,10 +21,10 @@ from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.codec import Codec
 from eventstore.messages.headers import Header
+from eventstore.messages.text import counted
 from eventstore.store.batches import BatchCheck
 from eventstore.store.chain_links import Link
 from eventstore.store.log import StoredLog
-from eventstore.text import counted
 
 Progress = Callable[[VerifySummary], None]
 """Called after each page."""

@@ -12,8 +12,9 @@ def main(application: object = None) -> None:
     try:
         from eventstore.cli import app, applications
 
+        program = app.app
         if application is not None:
-            applications.use_application(application)
-        app.main()
+            program = app.program_of(applications.use_application(application))
+        app.main(program)
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)

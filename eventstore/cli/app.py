@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Callable, Collection
 from importlib import metadata
 from typing import Annotated, Any
 
 import typer
 
+from eventstore.application import Application
 from eventstore.cli.applications import name_application
 from eventstore.cli.groups import Group, LazyGroup, add_subcommands
+from eventstore.config import Settings
 from eventstore.errors import EventStoreError
-from eventstore.text import make_log_records_safe, printable_lines
+from eventstore.messages.text import make_log_records_safe, printable_lines
 
 SUBCOMMANDS = {
     "demo": "Run everything once on real lock files.",
@@ -103,37 +106,51 @@ GROUPS = {
 }
 
 
+_OF_THE_SHIPPED_DOMAIN = ("demo", "nix")
+_OPTIONS: dict[str, Any] = {
+    "no_args_is_help": True,
+    "context_settings": {"help_option_names": ["-h", "--help"]},  # of all subcommands, too
+    "pretty_exceptions_enable": False,
+    "rich_markup_mode": None,
+}
+
+
 class _Root(LazyGroup):
+    left_out: Collection[str] = ()
+
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        add_subcommands(self, "eventstore.cli.commands", SUBCOMMANDS)
+        names = [name for name in SUBCOMMANDS if name not in self.left_out]
+        add_subcommands(self, "eventstore.cli.commands", {n: SUBCOMMANDS[n] for n in names})
         for name, group in GROUPS.items():
-            made = LazyGroup(
-                name=name, help=group.about, no_args_is_help=True, rich_markup_mode=None
-            )
-            add_subcommands(made, f"eventstore.cli.{name}", group.subcommands)
-            self.add_command(made)
+            if name not in self.left_out:
+                made = LazyGroup(
+                    name=name, help=group.about, no_args_is_help=True, rich_markup_mode=None
+                )
+                add_subcommands(made, f"eventstore.cli.{name}", group.subcommands)
+                self.add_command(made)
+
+
+class _OwnRoot(_Root):
+    left_out = _OF_THE_SHIPPED_DOMAIN
 
 
 app = typer.Typer(
     name="eventstore",
     cls=_Root,
     help="An event store on NATS JetStream, with the Nix domain.",
-    no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},  # of all subcommands, too
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+    **_OPTIONS,
 )
 
 
-def main() -> None:
-    """The console script: run a subcommand; an error is one line, and exit status 2."""
+def main(program: typer.Typer) -> None:
+    """Run a subcommand of the program; an error is one line, and exit status 2."""
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     for handler in logging.getLogger().handlers:
         make_log_records_safe(handler)  # records of other libraries, too
     never_fail_to_encode()
     try:
-        app()
+        program()
     except EventStoreError as error:
         # Further lines are indented, so that nobody takes them for other errors.
         lines = "\n  ".join(printable_lines(f"error: {error}").split("\n"))
@@ -149,10 +166,20 @@ def never_fail_to_encode() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"eventstore {metadata.version('jetstream-eventstore')}")
-        raise typer.Exit
+def _version_option(text: Callable[[], str]) -> Any:
+    """The option that prints the version."""
+
+    def print_version(wanted: bool) -> None:
+        if wanted:
+            typer.echo(text())
+            raise typer.Exit
+
+    return typer.Option(
+        False, "--version", callback=print_version, is_eager=True, help="Print the version."
+    )
+
+
+_VERSION = _version_option(lambda: f"eventstore {metadata.version('jetstream-eventstore')}")
 
 
 @app.callback()
@@ -169,11 +196,20 @@ def common(
             show_default=False,
         ),
     ] = None,
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version."
-        ),
-    ] = False,
+    version: bool = _VERSION,
 ) -> None:
     """Options before the subcommand."""
+
+
+def program_of(application: Application) -> typer.Typer:
+    """The command line as a program of one application: without `--app` and the shipped domain."""
+    own = application.identity(Settings())
+    about = own.description or f"The service {own.name}."
+    program = typer.Typer(name=own.name, cls=_OwnRoot, help=about, **_OPTIONS)
+    option = _version_option(lambda: f"{own.name} {own.version}")
+
+    @program.callback()
+    def common(version: bool = option) -> None:
+        """Options before the subcommand."""
+
+    return program

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
-import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from importlib import import_module
 from pathlib import Path
+from traceback import extract_tb
 
 from eventstore.application import Application
+from eventstore.config.environment import CONFIG
+from eventstore.config.toml_file import read_toml
 from eventstore.errors import ConfigurationError
 
 SHIPPED = "projections:app"
@@ -23,6 +26,8 @@ _named: ContextVar[str | None] = ContextVar("application", default=None)
 _own: ContextVar[Application | None] = ContextVar("own", default=None)
 
 _PROJECT = Path("pyproject.toml")
+_IN_PROJECT = "tool.eventstore"
+_MODULE = re.compile(r"[^./\s:][^/\s:]*")
 
 
 def name_application(target: str | None) -> str | None:
@@ -31,10 +36,11 @@ def name_application(target: str | None) -> str | None:
     return target
 
 
-def use_application(app: object) -> None:
+def use_application(app: object) -> Application:
     """Work for this application, whatever else is named: the command line is its own."""
     assert isinstance(app, Application)  # noqa: S101  # it calls this itself
     _own.set(app)
+    return app
 
 
 def find_application(config_file: Path | None = None) -> Application:
@@ -60,13 +66,13 @@ def load_application(target: str, source: str) -> Application:
 
     Raises `ConfigurationError`, which begins with `source`.
     """
-    module_name, colon, attribute = target.partition(":")
-    if not (module_name and colon and attribute):
+    module_name, _, attribute = target.partition(":")
+    if not (_MODULE.fullmatch(module_name) and attribute):
         raise ConfigurationError(f"{source}: {target!r} is not of the form module:object")
     if (here := os.getcwd()) not in sys.path:
         sys.path.insert(0, here)
     try:
-        module = import_module(module_name)
+        found = import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise _failed(source, target, error) from error
@@ -74,9 +80,8 @@ def load_application(target: str, source: str) -> Application:
             f"{source}: there is no module {error.name!r} here; start in its directory, or "
             "install it"
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _failed(source, target, error) from error
-    found = module
     for name in attribute.split("."):
         try:
             found = getattr(found, name)
@@ -88,8 +93,12 @@ def load_application(target: str, source: str) -> Application:
     return found
 
 
-def _failed(source: str, target: str, error: Exception) -> ConfigurationError:
-    about = f"{type(error).__name__}: {error}"
+def _failed(source: str, target: str, error: BaseException) -> ConfigurationError:
+    """On one line, whatever the error says, with the line of the module that raised it."""
+    about = " ".join(f"{type(error).__name__}: {error}".split())
+    frames = [each for each in extract_tb(error.__traceback__) if each.filename[0] != "<"]
+    if len(frames) > 2 and not isinstance(error, SyntaxError):  # which names its line itself
+        about += f" ({frames[-1].filename}, line {frames[-1].lineno})"
     return ConfigurationError(f"{source}: importing {target} failed: {about}")
 
 
@@ -98,25 +107,27 @@ def _targets(config_file: Path | None) -> Iterator[tuple[str, str]]:
         yield "--app", named
     if os.environ.get(VARIABLE):
         yield VARIABLE, os.environ[VARIABLE]
-    configured = config_file or (
-        Path(os.environ["EVENTSTORE_CONFIG"]) if os.environ.get("EVENTSTORE_CONFIG") else None
-    )
-    if configured is not None and (target := _entry(configured, "app")) is not None:
-        yield f"{configured}: app", target
-    if _PROJECT.is_file() and (target := _entry(_PROJECT, "tool", "eventstore", "app")) is not None:
-        yield f"{_PROJECT}: tool.eventstore.app", target
+    configured, origin = config_file, ""
+    if configured is None and (named := os.environ.get(CONFIG)):
+        configured, origin = Path(named), f" (named by {CONFIG})"
+    if configured is not None and (target := read_toml(configured, origin).get("app")) is not None:
+        yield f"{configured}: app", _checked(target, f"{configured}: app")
+    if _PROJECT.is_file() and (target := _in_project(read_toml(_PROJECT))) is not None:
+        yield f"{_PROJECT}: {_IN_PROJECT}.app", _checked(target, f"{_PROJECT}: {_IN_PROJECT}.app")
 
 
-def _entry(path: Path, *keys: str) -> str | None:
-    """A string in a TOML file; None if it, or the file, is not there to be read."""
-    try:
-        value: object = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None  # whoever reads the settings says so
-    for key in keys:
-        value = value.get(key) if isinstance(value, dict) else None
-    if value is None:
-        return None
-    if not isinstance(value, str):
-        raise ConfigurationError(f"{path}: {'.'.join(keys)} is not a string, as module:object is")
-    return value
+def _in_project(project: Mapping[str, object]) -> object:
+    """`app` in `[tool.eventstore]`; raises `ConfigurationError` if there is something else."""
+    tools = project.get("tool", {})
+    table = tools.get("eventstore", {}) if isinstance(tools, dict) else tools
+    if not isinstance(table, dict):
+        raise ConfigurationError(f"{_PROJECT}: {_IN_PROJECT} is no table: write [{_IN_PROJECT}]")
+    for key in sorted(table.keys() - {"app"}):
+        raise ConfigurationError(f"{_PROJECT}: {_IN_PROJECT}.{key} is not known; it has only app")
+    return table.get("app")
+
+
+def _checked(target: object, source: str) -> str:
+    if not isinstance(target, str):
+        raise ConfigurationError(f'{source} is not a string: write app = "module:object"')
+    return target

@@ -33,7 +33,7 @@ class LazyGroup(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Replace the placeholder by the real subcommand before it is looked up."""
         if args[0] in self.modules:
-            self.commands[args[0]] = _loaded(self.modules[args[0]], args[0])
+            self.commands[args[0]] = _loaded(self.modules[args[0]], *args)
         return super().resolve_command(ctx, args)
 
 
@@ -49,13 +49,13 @@ def python_name(name: str) -> str:
     return f"{name}_" if keyword.iskeyword(name) or hasattr(builtins, name) else name
 
 
-def _loaded(module: str, name: str) -> Any:
+def _loaded(module: str, name: str, *words: str) -> Any:
     # It imports what subcommands need, and the help of a group does not.
     from eventstore.cli.options import as_command
 
     found = getattr(import_module(module), python_name(name))
     if found.__annotations__["return"] == "typer.Typer":  # a function that makes a group
-        return typer.main.get_command(found())
+        return typer.main.get_command(found(words))
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.command(name)(as_command(found))
     return typer.main.get_command(app)

@@ -124,6 +124,17 @@ def _session(
             show_default=False,
         ),
     ] = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            max=2,
+            help="2 runs the read side in a process of its own; EVENTSTORE_PROCESSES does the "
+            "same.  [default: 1]",
+            show_default=False,
+        ),
+    ] = None,
     directory: Annotated[
         Path,
         typer.Option("--dir", metavar="DIR", help="The directory of the embedded server's data."),
@@ -146,6 +157,7 @@ def _session(
             inbox_prefix=inbox_prefix,
             jetstream_domain=js_domain,
             api_prefix=js_api_prefix,
+            processes=processes,
         )
         if settings.nats.retry.first_connect_ms is None:
             settings = with_retry(settings, first_connect_ms=first_connect_ms)
@@ -163,20 +175,22 @@ def _session(
     )
 
 
-ClientSession = Annotated[Session, MadeBy(_session, {"database": None})]
+_ONE_PROCESS = {"processes": None}
+
+ClientSession = Annotated[Session, MadeBy(_session, {"database": None, **_ONE_PROCESS})]
 """For a subcommand that needs a running server."""
 
-ReadModelSession = Annotated[Session, MadeBy(_session)]
+ReadModelSession = Annotated[Session, MadeBy(_session, _ONE_PROCESS)]
 """For a subcommand that uses a service's read model, and the server if that runs."""
 
 _NO_SERVER = ("nats_url", "context", "inbox_prefix", "js_domain", "js_api_prefix")
 
 DatabaseSession = Annotated[
-    Session, MadeBy(_session, {**dict.fromkeys(_NO_SERVER), "find_server": False})
+    Session, MadeBy(_session, {**dict.fromkeys(_NO_SERVER), "find_server": False, **_ONE_PROCESS})
 ]
 """For a subcommand that uses a read model only."""
 
-DemoSession = Annotated[Session, MadeBy(_session, {"find_server": False})]
+DemoSession = Annotated[Session, MadeBy(_session, {"find_server": False, **_ONE_PROCESS})]
 """For a service that runs on an embedded server, unless another one is named."""
 
 ServeSession = Annotated[

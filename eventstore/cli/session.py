@@ -15,7 +15,7 @@ from eventstore.cli.output.terminal import program
 from eventstore.client.client import Client, connect
 from eventstore.client.master_keys import KeyWrapping
 from eventstore.config import Settings
-from eventstore.decider.decider import Domain
+from eventstore.decider.domain import Domain
 from eventstore.errors import (
     ConnectFailed,
     ConnectionLost,
@@ -145,9 +145,3 @@ class Session:
             EventStore(client, self.codec) as store,
         ):
             yield store
-
-
-async def _check_jetstream(client: Client) -> None:
-    """Raise `NoJetStream` if that is why nobody answers; a user who may not ask cannot know."""
-    with suppress(JetStreamError, RequestTimeout, ConnectionLost, PermissionDenied):
-        await client.api(Api.ACCOUNT_INFO, timeout=_INFO_SECONDS)

@@ -16,7 +16,7 @@ import msgspec
 from eventstore.client.protocol import UnreadableHeaders
 from eventstore.errors import ServiceBusy
 from eventstore.jetstream.vocabulary import NatsHeader
-from eventstore.undecodable import UNDECODABLE
+from eventstore.messages.undecodable import UNDECODABLE
 
 _FROM_ANOTHER_ACCOUNT = "_R_."
 

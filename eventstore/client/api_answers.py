@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from eventstore.errors import InvalidAnswer, JetStreamError
-from eventstore.undecodable import UNDECODABLE
+from eventstore.messages.undecodable import UNDECODABLE
 
 T = TypeVar("T")
 
@@ -37,7 +37,7 @@ class MessageAnswer(Struct, frozen=True):
     message: _MessageData
 
 
-class Done(Struct, frozen=True):
+class Success(Struct, frozen=True):
     """The answer to a delete request."""
 
     success: bool

@@ -6,12 +6,8 @@ reconnect that was reported to its caller as lost.
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import re
-import ssl
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 from typing import Any, TypeVar, overload
 
 import msgspec
@@ -21,38 +17,19 @@ from nats.aio.msg import Msg as Msg
 from nats.aio.subscription import Subscription as NatsSubscription
 
 from eventstore.client.api_answers import read_answer
-from eventstore.client.connection import Connection, nats_errors
-from eventstore.client.credentials import connect_options, requires_tls
+from eventstore.client.connection import Message as Message
+from eventstore.client.connection import nats_errors
 from eventstore.client.master_keys import KeyWrapping, configured_master_keys
-from eventstore.client.reconnect import FirstConnect, ServerRotation
-from eventstore.client.replies import PendingReplies, new_token
+from eventstore.client.persistent_connection import PersistentConnection
+from eventstore.client.replies import new_token
 from eventstore.client.reply_gate import ReplyGate
-from eventstore.client.server_version import check_server_version
-from eventstore.concurrency.resource import Resource
-from eventstore.config import Settings, redacted_url
-from eventstore.errors import (
-    AuthenticationFailed,
-    ClientError,
-    ConnectFailed,
-    ConnectionLost,
-    JetStreamError,
-    NoJetStream,
-    NoResponders,
-    RequestTimeout,
-)
+from eventstore.config import Settings
+from eventstore.errors import JetStreamError, NoJetStream, NoResponders
 from eventstore.jetstream.vocabulary import API_PREFIX, NO_JETSTREAM
-from eventstore.text import make_log_records_safe
 
-_CLOSE_SECONDS = 2.0
 _BACKLOG_BYTES = 8 * 1024 * 1024
-_DENIED = re.compile(r'permissions violation for (?:publish|subscription) to "([^"]+)"')
-
-_logger = make_log_records_safe(logging.getLogger(__name__))
 
 T = TypeVar("T")
-
-Unregister = Callable[[], None]
-C = TypeVar("C")
 
 
 def connect(
@@ -96,7 +73,7 @@ class Subscription:
             await self._subscription.unsubscribe()
 
 
-class Client(Resource):
+class Client(PersistentConnection):
     """One connection to NATS that reconnects automatically; made by `connect`.
 
     Its methods raise `ConnectionLost` while it is disconnected, and `InvalidMessage` or a subclass
@@ -112,33 +89,14 @@ class Client(Resource):
         name: str | None = None,
         key_wrapping: KeyWrapping | None = None,
     ) -> None:
+        super().__init__(settings.nats, name or settings.nats.service.name or "eventstore")
         self.key_wrapping = key_wrapping or configured_master_keys(settings.personal)
-        self._settings = settings.nats
-        self._name = name or settings.nats.service.name or "eventstore"
-        self._nats = Connection(require_tls=requires_tls(settings.nats))
-        self._rotation = ServerRotation(settings.nats.retry)
-        self.inbox_prefix = f"{settings.nats.inbox_prefix}.{new_token()}"
-        self._answers = PendingReplies()
         self._gate = ReplyGate(settings.nats)
-        self._refusals: list[Exception] | None = None  # a list during the first connect
-        self._is_permanent = False
-        self._up = False
-        self._settled = asyncio.Event()  # set while connected, and when closed for good
-        self._closing = False
-        self._disconnect_callbacks: dict[object, Callable[[], None]] = {}
-        self._reconnect_callbacks: dict[object, Callable[[], None]] = {}
-        self._denied_callbacks: dict[object, Callable[[str], None]] = {}
 
     @classmethod
     async def open(cls, settings: Settings) -> Client:
         """An open client, to be closed with `close`; raises what `connect` raises."""
         return await cls(settings).__aenter__()
-
-    async def _enter(self, stack: AsyncExitStack) -> None:
-        stack.push_async_callback(self.close)
-        await self._connect_with_retries()
-        check_server_version(self.server_version, self.url)
-        _logger.info("connected to %s", self.url)
 
     @property
     def nats(self) -> nats.aio.client.Client:
@@ -146,31 +104,9 @@ class Client(Resource):
         return self._nats
 
     @property
-    def url(self) -> str:
-        """The connected server, or else all configured ones, without credentials."""
-        connected = self._nats.connected_url
-        servers = self._settings.servers if connected is None else (connected.geturl(),)
-        return ",".join(map(redacted_url, servers))
-
-    @property
-    def server_version(self) -> str:
-        """The version of the connected server, or of the last one."""
-        return self._nats.server_version
-
-    @property
     def max_payload(self) -> int:
         """The server's limit for headers and payload of one message, in bytes."""
         return self._nats.max_payload
-
-    @property
-    def is_connected(self) -> bool:
-        """Whether there is a connection now."""
-        return self._nats.is_connected
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether it is closed for good, by `close` or after the last reconnect attempt."""
-        return self._nats.is_closed
 
     def protect(self, domain: str) -> None:
         """Never answer to a subject of this domain, whatever the settings call an inbox."""
@@ -186,10 +122,6 @@ class Client(Resource):
         """The number of received messages with malformed headers."""
         return self._nats.unreadable
 
-    @property
-    def _has_reconnected(self) -> bool:
-        return bool(self._nats.stats["reconnects"])
-
     def new_inbox(self) -> str:
         """A unique subject that nobody can guess; subjects below it may be used, too."""
         return f"{self.inbox_prefix}.s.{new_token()}"
@@ -197,6 +129,14 @@ class Client(Resource):
     def api_subject(self, suffix: str) -> str:
         """The subject of a request to JetStream's API, under the prefix of the settings."""
         return f"{self._settings.jetstream_api}.{suffix}"
+
+    @property
+    def domain_prefix(self) -> str:
+        """What precedes the subject of a bucket's key if JetStream is in a domain; "" otherwise.
+
+        Servers pass `$KV` to no other domain.
+        """
+        return "" if self._settings.jetstream_domain is None else self.api_subject("")
 
     async def request(
         self,
@@ -309,7 +249,7 @@ class Client(Resource):
             )
         return Subscription(subscription)
 
-    async def listen(self, subject: str, callback: Callable[[Msg], None]) -> Subscription:
+    async def listen(self, subject: str, callback: Callable[[Message], None]) -> Subscription:
         """Call `callback` for each message as it is read, also after reconnects.
 
         Unlike `subscribe`, it has no queue. For callbacks that return quickly: they block the
@@ -328,207 +268,3 @@ class Client(Resource):
             with nats_errors(f"end {subscription.subject}"):
                 await self._nats.send_unsubscribe(subscription._subscription)
         await self.flush()
-
-    async def flush(self, timeout: float = 5.0) -> None:
-        """Return when the server has processed everything published so far.
-
-        Raises `RequestTimeout` and `ConnectionLost`.
-        """
-        self._check_connected("flush")
-        await self._answers.awaited("flush", timeout, self._ping)
-
-    async def wait_connected(self, timeout: float) -> None:
-        """Return when it is connected; raises `ConnectionLost` after `timeout` seconds.
-
-        Also when it is closed for good.
-        """
-        try:
-            async with asyncio.timeout(timeout):
-                await self._settled.wait()
-        except TimeoutError:
-            raise ConnectionLost(f"still no connection to {self.url} after {timeout:g} s") from None
-        if self.is_closed:
-            raise ConnectionLost("the connection is closed: connect again")
-
-    def on_disconnect(self, callback: Callable[[], None]) -> Unregister:
-        """Call `callback` when the connection breaks or is closed."""
-        return _register(self._disconnect_callbacks, callback)
-
-    def on_reconnect(self, callback: Callable[[], None]) -> Unregister:
-        """Call `callback` after a reconnect, when the subscriptions are renewed."""
-        return _register(self._reconnect_callbacks, callback)
-
-    def on_denied(self, callback: Callable[[str], None]) -> Unregister:
-        """Call `callback` with a subject, in lower case, for which the server denies permission."""
-        return _register(self._denied_callbacks, callback)
-
-    async def close(self) -> None:
-        """Flush, fail pending requests, and close; takes 4 s at most."""
-        self._closing = True
-        try:
-            await self.flush(_CLOSE_SECONDS)
-            async with asyncio.timeout(_CLOSE_SECONDS):
-                await self._nats.close()
-        except (ClientError, TimeoutError) as error:
-            _logger.info("closing without a flush: %s", error)
-        finally:
-            self._nats.abort()
-            await self._nats.close()
-            await self._disconnected()
-            await self._closed()
-
-    async def _connect_with_retries(self) -> None:
-        """Connect, with retries while no server answers; raises permanent errors immediately."""
-        first_connect = FirstConnect(self._settings.retry)
-        while True:
-            try:
-                await self._connect()
-                await self._listen()
-            except ConnectFailed as error:
-                if self._is_permanent or first_connect.is_over:
-                    raise
-                first_connect.report(error)
-                await self._replace_connection()
-            else:
-                self._rotation.reset()
-                return
-            await first_connect.pause(self._rotation.next_round())
-
-    async def _replace_connection(self) -> None:
-        """Drop the failed connection, which nothing has used yet, for a new one."""
-        self._closing, self._up = True, False
-        self._nats.abort()
-        await self._nats.close()
-        self._closing = False
-        self._settled.clear()
-        self._nats = Connection(require_tls=requires_tls(self._settings))
-
-    async def _connect(self) -> None:
-        options = connect_options(self._settings)
-        self._refusals = []
-        try:
-            async with asyncio.timeout(options["connect_timeout"] * len(options["servers"])):
-                with nats_errors("connect"):
-                    await self._nats.connect(
-                        **options,
-                        name=self._name,
-                        error_cb=self._failed,
-                        disconnected_cb=self._disconnected,
-                        reconnected_cb=self._reconnected,
-                        closed_cb=self._closed,
-                        reconnect_to_server_handler=self._rotation.next_server,
-                    )
-        except TimeoutError:
-            raise self._refused() from None
-        finally:
-            self._refusals = None
-        self._up = True
-        self._settled.set()
-
-    async def _listen(self) -> None:
-        inbox = f"{self.inbox_prefix}.*"
-        with nats_errors("listen on the inbox"):
-            await self._nats.listen(inbox, self._receive)
-        timeout = self._settings.retry.connect_timeout_ms / 1000
-        try:
-            # If the permission to subscribe is missing, its error arrives before the PONG.
-            await self._answers.awaited(inbox, timeout, self._ping)
-        except (ConnectionLost, RequestTimeout) as error:
-            raise ConnectFailed(f"{self.url} closed the new connection; see its log") from error
-
-    def _refused(self) -> ClientError:
-        refusals = self._refusals or []
-        self._is_permanent = bool(refusals) and all(map(_is_permanent, refusals))
-        servers = ", ".join(map(redacted_url, self._settings.servers))
-        if any(_is_about_credentials(refusal) for refusal in refusals):
-            return AuthenticationFailed(
-                f"the server refused the credentials: {servers}; check nats.auth, and the "
-                "server's users"
-            )
-        causes = dict.fromkeys(str(refusal) or "no answer in time" for refusal in refusals)
-        return ConnectFailed(
-            f"no server answered at {servers}: {'; '.join(causes) or 'no answer in time'}"
-        )
-
-    def _ping(self, _: str, pong: asyncio.Future[bool]) -> Awaitable[None]:
-        return self._nats.ping(pong)
-
-    def _receive(self, message: Msg) -> None:
-        self._answers.deliver(message.subject[len(self.inbox_prefix) + 1 :], message)
-
-    def _check_connected(self, what: str) -> None:
-        if not self._nats.is_connected:
-            state = "closed" if self.is_closed else "lost, and not yet back"
-            raise ConnectionLost(f"{what}: the connection to {self.url} is {state}")
-
-    async def _disconnected(self) -> None:
-        state = "closed" if self._closing else "lost"
-        self._answers.fail_all(
-            f"the connection was {state}; whether the request was processed is unknown"
-        )
-        if self._up:
-            self._up = False
-            self._settled.clear()
-            level = logging.INFO if self._closing else logging.WARNING
-            _logger.log(level, "the connection to %s was %s", self.url, state)
-            _call(self._disconnect_callbacks)
-
-    async def _reconnected(self) -> None:
-        self._rotation.reset()
-        self._up = True
-        self._settled.set()
-        _logger.info("reconnected to %s", self.url)
-        _call(self._reconnect_callbacks)
-
-    async def _closed(self) -> None:
-        self._settled.set()  # wakes up `wait_connected`
-        if not self._closing:
-            _logger.error("%s: closed for good: %s", self.url, self._nats.last_error)
-
-    async def _failed(self, error: Exception) -> None:
-        if self._refusals is not None:
-            self._nats.abort()  # nats-py would wait forever for the end of a failed TLS handshake
-            self._refusals.append(error)
-            if len(self._refusals) >= len(self._settings.servers):
-                raise self._refused() from error  # the only way out of nats-py's endless retries
-        elif denied := _DENIED.search(str(error)):
-            _logger.error("%s: %s", self.url, error)
-            self._answers.deny(denied[1])
-            for callback in list(self._denied_callbacks.values()):
-                callback(denied[1])
-        elif isinstance(error, (nats_py.Error, OSError)):
-            _logger.warning("%s: %s", self.url, error or type(error).__name__)
-        else:
-            _logger.error("the callback of a subscription failed", exc_info=error)
-
-
-def _is_permanent(error: Exception) -> bool:
-    """Whether no retry can succeed before the server's settings, or ours, are changed."""
-    if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
-        return False  # also caused by a server that is shutting down
-    return isinstance(error, ssl.SSLError | ImportError | nats_py.SecureConnWantedError)
-
-
-def _is_about_credentials(error: Exception) -> bool:
-    text = str(error).lower()
-    return isinstance(error, nats_py.Error) and (
-        "authorization" in text or "authentication" in text
-    )
-
-
-def _register(callbacks: dict[object, C], callback: C) -> Unregister:
-    key = object()
-    callbacks[key] = callback
-
-    def unregister() -> None:
-        callbacks.pop(key, None)
-
-    return unregister
-
-
-def _call(callbacks: dict[object, Callable[[], None]]) -> None:
-    for callback in list(callbacks.values()):
-        try:
-            callback()
-        except Exception:
-            _logger.exception("a callback of the connection failed")

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import cached_property
 from types import TracebackType
 
 import nats.aio.client
@@ -30,13 +31,33 @@ from eventstore.errors import (
     NoResponders,
     RequestTimeout,
 )
-from eventstore.text import make_log_records_safe
+from eventstore.messages.text import make_log_records_safe
 
 _PING = b"PING\r\n"
 _CREDENTIALS = ("user", "password", "token")
 _REPORT_SECONDS = 60.0
 
 _logger = make_log_records_safe(logging.getLogger(__name__))
+
+
+class Message(Msg):
+    """A message as it arrived; `block` are the bytes of its headers."""
+
+    _client: Connection
+
+    def __init__(
+        self, connection: Connection, subject: bytes, reply: bytes, data: bytes, block: bytes
+    ) -> None:
+        self._client = connection
+        self.subject = str(subject, "utf-8", "backslashreplace")  # nats-py raises
+        self.reply = str(reply, "utf-8", "backslashreplace")
+        self.data = data
+        self.block = block
+
+    @cached_property
+    def headers(self) -> dict[str, str] | None:  # type: ignore[override]
+        """The headers, parsed when they are first asked for; None if it has none."""
+        return self._client._read_headers(self.block)
 
 
 class Connection(nats.aio.client.Client):
@@ -51,7 +72,7 @@ class Connection(nats.aio.client.Client):
         self._require_tls = require_tls
         self._ps = Parser(self)
         self._shared_credentials: dict[str, object] | None = None
-        self._listeners: dict[int, Callable[[Msg], None]] = {}
+        self._listeners: dict[int, Callable[[Message], None]] = {}
         self.unreadable = 0
         self._reported = -_REPORT_SECONDS
         self._flush_queue = asyncio.Queue()  # `close` needs one, also if the connect failed
@@ -65,20 +86,18 @@ class Connection(nats.aio.client.Client):
         """Send a PING behind everything published so far; its PONG completes `pong`."""
         await self._send_ping(pong)
 
-    async def listen(self, subject: str, callback: Callable[[Msg], None]) -> Subscription:
+    async def listen(self, subject: str, callback: Callable[[Message], None]) -> Subscription:
         """Subscribe, and call `callback` for each message as it is read.
 
         nats-py passes every message through a queue and a task.
         """
-
-        async def first(message: Msg) -> None:  # a message may arrive before it is registered below
-            callback(message)
-
-        subscription = await self.subscribe(
-            subject, cb=first, pending_msgs_limit=0, pending_bytes_limit=0
-        )
-        self._listeners[subscription._id] = callback
-        return subscription
+        sid = self._sid + 1  # of the next subscription, whose first message may come before it
+        self._listeners[sid] = callback
+        try:
+            return await self.subscribe(subject)
+        except BaseException:
+            self._listeners.pop(sid, None)
+            raise
 
     async def send_unsubscribe(self, subscription: Subscription) -> None:
         """Unsubscribe at the server only, and go on processing what it has sent."""
@@ -120,9 +139,12 @@ class Connection(nats.aio.client.Client):
 
     async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
         # nats-py raises for some of them, which ends its read loop.
-        if not headers:
+        return self._read_headers(headers)
+
+    def _read_headers(self, block: bytes) -> dict[str, str] | None:
+        if not block:
             return None
-        read = read_headers(headers)
+        read = read_headers(block)
         if isinstance(read, UnreadableHeaders):
             self._report(read.problem)
             return read
@@ -139,19 +161,27 @@ class Connection(nats.aio.client.Client):
                 self.unreadable,
             )
 
-    async def _process_msg(
+    def _process_msg(  # type: ignore[override]  # only our own parser calls it
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes
-    ) -> None:
+    ) -> Awaitable[None] | None:
         # An error, of the message or of a listener, is reported like that of a callback's task,
         # and does not end the read loop.
+        listener = self._listeners.get(sid)
+        if listener is None:
+            return self._pass_on(sid, subject, reply, data, headers)
+        self.stats["in_msgs"] += 1
+        self.stats["in_bytes"] += len(data)
         try:
-            listener = self._listeners.get(sid)
-            if listener is None:
-                return await super()._process_msg(sid, subject, reply, data, headers)
-            self.stats["in_msgs"] += 1
-            self.stats["in_bytes"] += len(data)
-            parsed = await self._process_headers(headers)
-            listener(self._build_message(sid, subject, reply, data, parsed))
+            listener(Message(self, subject, reply, data, headers))
+        except Exception as error:
+            return self._error_cb(error)
+        return None
+
+    async def _pass_on(
+        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes
+    ) -> None:
+        try:
+            await super()._process_msg(sid, subject, reply, data, headers)
         except Exception as error:
             await self._error_cb(error)
 
@@ -217,6 +247,9 @@ class Connection(nats.aio.client.Client):
             await super()._connect_to_server(s)
         finally:
             s.uri = uri
+        task = asyncio.current_task()
+        if task and task.cancelling():  # `wait_for` before Python 3.12 may lose it
+            raise asyncio.CancelledError
 
     async def _process_connect_init(self) -> None:
         # nats-py treats an end of file instead of the PONG as success.

@@ -13,6 +13,7 @@ from urllib.parse import ParseResult, SplitResult, unquote, urlsplit
 import nkeys  # type: ignore[import-untyped]  # it has no annotations
 
 from eventstore.config import AuthSettings, NatsSettings, TlsSettings
+from eventstore.config.checks import read_file
 from eventstore.errors import ConfigurationError
 
 # A dead peer is detected after two unanswered pings.
@@ -79,7 +80,7 @@ def _auth_options(auth: AuthSettings) -> dict[str, Any]:
     if auth.token is not None:
         return {"token": auth.token}
     if auth.nkey_seed_file is not None:
-        _check_seed(auth.nkey_seed_file, _read(auth.nkey_seed_file).strip())
+        _check_seed(auth.nkey_seed_file, read_file(auth.nkey_seed_file).strip())
         return {"nkeys_seed": str(auth.nkey_seed_file)}
     if auth.credentials_file is not None:
         return _credentials_options(auth.credentials_file)
@@ -100,17 +101,10 @@ def _credentials_options(path: Path) -> dict[str, Any]:
 
 
 def _part(path: Path, pattern: re.Pattern[bytes]) -> bytes:
-    match = pattern.search(_read(path))
+    match = pattern.search(read_file(path))
     if match is None:
         raise ConfigurationError(f"{path} does not contain both a user JWT and an nkey seed")
     return match[1]
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _check_seed(path: Path, seed: bytes) -> None:

@@ -22,7 +22,7 @@ import msgspec
 from eventstore.config import PersonalSettings
 from eventstore.errors import ConfigurationError, MasterKeyError
 from eventstore.messages.encryption import DataKey, cipher_of
-from eventstore.text import make_log_records_safe
+from eventstore.messages.text import make_log_records_safe
 
 _BYTES = 32
 _NONCE_BYTES = 12

@@ -67,7 +67,9 @@ class Parser(nats.protocol.parser.Parser):
                 self._buffer(buffer[begin:], stop + 2 - len(buffer))
                 return b""
             data, headers = buffer[payload:stop], buffer[end + 2 : payload]
-            await self.nc._process_msg(number, subject, b"".join(reply), data, headers)
+            rest = self.nc._process_msg(number, subject, b"".join(reply), data, headers)
+            if rest is not None:
+                await rest
             begin = stop + 2
         self._buffer(buffer[begin:], 1)
         return b""

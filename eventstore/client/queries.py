@@ -40,8 +40,8 @@ from eventstore.messages.queries import (
     Query,
 )
 from eventstore.messages.subjects import Subjects
+from eventstore.messages.undecodable import UNDECODABLE
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
-from eventstore.undecodable import UNDECODABLE
 
 A = TypeVar("A")
 I = TypeVar("I")  # noqa: E741  # an item of a list

@@ -11,7 +11,7 @@ from nats.aio.client import Server
 from eventstore.concurrency.backoff import Backoff
 from eventstore.config import RetrySettings
 from eventstore.errors import ConnectFailed
-from eventstore.text import make_log_records_safe
+from eventstore.messages.text import make_log_records_safe
 
 _DEFAULT_SECONDS = 10.0
 _QUIET_SECONDS = 3.0

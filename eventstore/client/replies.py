@@ -48,11 +48,12 @@ class PendingReplies:
             timer.cancel()
             del self._waiting[token]
 
-    def deliver(self, token: str, answer: object) -> None:
-        """Complete the request of a token; an answer without a pending request is dropped."""
+    def deliver(self, token: str, answer: object) -> bool:
+        """Complete the request of a token; returns whether it is pending."""
         waiting = self._waiting.get(token)
         if waiting is not None and not waiting[0].done():
             waiting[0].set_result(answer)
+        return waiting is not None
 
     def fail_all(self, problem: str) -> None:
         """Fail all pending requests with `ConnectionLost`."""

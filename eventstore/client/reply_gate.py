@@ -12,7 +12,7 @@ import re
 import time
 
 from eventstore.config import NatsSettings
-from eventstore.text import make_log_records_safe
+from eventstore.messages.text import make_log_records_safe
 
 _USUAL = ("_INBOX", "_R_")  # the latter is the server's, for replies that cross accounts
 _TOKEN = "[A-Za-z0-9_-]{1,64}"  # noqa: S105  # of a subject

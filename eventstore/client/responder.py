@@ -25,7 +25,7 @@ from eventstore.errors import (
 from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.envelope import check_message_id, derive_id
 from eventstore.messages.headers import Header
-from eventstore.text import make_log_records_safe, presentable
+from eventstore.messages.text import make_log_records_safe, presentable
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,6 +19,7 @@ from eventstore.errors import (
     CommandIdReused,
     CommandTimeout,
     InvalidHeader,
+    InvalidMessage,
     PermissionDenied,
     StreamMissing,
     UnknownType,
@@ -26,7 +27,16 @@ from eventstore.errors import (
 from eventstore.jetstream.publish import Draft, check_sizes, publish_queued
 from eventstore.messages.codec import Codec
 from eventstore.messages.context import current
-from eventstore.messages.envelope import Envelope, Identity, derive_id, format_timestamp, utc_now
+from eventstore.messages.envelope import (
+    Envelope,
+    Identity,
+    MessageId,
+    check_message_id,
+    checked_clock,
+    derive_id,
+    format_timestamp,
+    utc_now,
+)
 from eventstore.messages.headers import (
     EXPECTED_VERSION,
     ID_DERIVED,
@@ -88,7 +98,7 @@ class CommandClient(Resource):
     ) -> None:
         self._client = client
         self._codec = codec
-        self._clock = clock
+        self._clock = checked_clock(clock)
         self._telemetry = telemetry
         self._outcomes = outcomes or Outcomes(client, codec.subjects)
         self._inbox = client.new_inbox()
@@ -104,7 +114,7 @@ class CommandClient(Resource):
         command: Command,
         aggregate_id: AggregateId | None = None,
         *,
-        command_id: str | None = None,
+        command_id: MessageId | None = None,
         cause: Identity | None = None,
         actor: str | None = None,
         expected: int | None = None,
@@ -131,7 +141,7 @@ class CommandClient(Resource):
         command: Command,
         aggregate_id: AggregateId | None = None,
         *,
-        command_id: str | None = None,
+        command_id: MessageId | None = None,
         cause: Identity | None = None,
         actor: str | None = None,
         expected: int | None = None,
@@ -168,14 +178,15 @@ class CommandClient(Resource):
         finally:
             del self._waiting[token]
 
-    async def outcome(self, command_id: str) -> Outcome | None:
+    async def outcome(self, command_id: MessageId) -> Outcome | None:
         """The outcome of a command sent earlier; None if there is none yet, or if it has expired.
 
         An error is the last one: the command may have been repeated or retried since. The last
         thousand commands that were sent by `send`, or timed out, are distinguished from others with
         the same id: if the stored outcome is another's, it is an error with the code
-        `command_id_reused`.
+        `command_id_reused`. Raises `InvalidId` for an id that is not a UUID.
         """
+        command_id = check_message_id(command_id)
         sent = self._sent.get(command_id)
         if sent is None:
             return await self._outcomes.get(command_id)
@@ -210,11 +221,13 @@ class CommandClient(Resource):
         self,
         command: Command,
         aggregate_id: AggregateId | None,
-        command_id: str | None,
+        command_id: MessageId | None,
         cause: Identity | None,
         actor: str | None,
     ) -> Envelope:
         cls = type(command)
+        if not hasattr(cls, "__aggregate__"):
+            raise InvalidMessage(f"{command!r} is no command: its class has no subject")
         if self._codec.command_type(cls.__aggregate__, cls.__action__) is not cls:
             raise UnknownType(f"{cls.__name__} is not registered in {self._codec.domain}")
         handling = current() if cause is None else None
@@ -225,20 +238,13 @@ class CommandClient(Resource):
             identity = Identity.caused_by(cause, command_id)
         else:
             identity = Identity.root(command_id)
-        if aggregate_id is None and not cls.__creates__:
-            raise InvalidHeader(
-                Header.AGGREGATE_ID,
-                f"is missing: {cls.__name__} needs the id of its {cls.__aggregate__} (--id)",
-            )
         return Envelope(
             identity=identity,
             type=cls.__name__,
             domain=self._codec.domain,
             timestamp=format_timestamp(self._clock()),
             schema_version=cls.__schema_version__,
-            aggregate_id=check_aggregate_id(
-                derive_id(identity.id, "aggregate") if aggregate_id is None else aggregate_id
-            ),
+            aggregate_id=recipient(command, aggregate_id, identity.id),
             actor=actor or (handling.actor if handling else None),
             traceparent=handling.traceparent if handling else None,
         )
@@ -283,7 +289,23 @@ class CommandClient(Resource):
             waiting.set_result(outcome)
 
 
-def _id_header(command_id: str | None, cause: Identity | None) -> dict[str, str]:
+def recipient(command: Command, aggregate_id: AggregateId | None, command_id: str) -> str:
+    """The id of the aggregate that a command is for, derived from its own if it may have none.
+
+    Raises `InvalidHeader` and `InvalidId`.
+    """
+    cls = type(command)
+    if aggregate_id is not None:
+        return check_aggregate_id(aggregate_id)
+    if not cls.__creates__:
+        raise InvalidHeader(
+            Header.AGGREGATE_ID,
+            f"is missing: {cls.__name__} needs the id of its {cls.__aggregate__} (--id)",
+        )
+    return derive_id(command_id, "aggregate")
+
+
+def _id_header(command_id: MessageId | None, cause: Identity | None) -> dict[str, str]:
     """The header that marks an id as derived from the handled message, if it is."""
     is_derived = command_id is None and cause is None and current() is not None
     return {ID_DERIVED: "1"} if is_derived else {}

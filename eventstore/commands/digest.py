@@ -26,7 +26,7 @@ import msgspec
 from msgspec import NODEFAULT, Raw, Struct
 
 from eventstore.messages.types import Command
-from eventstore.undecodable import UNDECODABLE
+from eventstore.messages.undecodable import UNDECODABLE
 
 _TARGET_DIGITS = 16
 _DATA_DIGITS = 32

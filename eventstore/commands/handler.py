@@ -15,7 +15,8 @@ from eventstore.commands.outcomes import Outcomes
 from eventstore.commands.results import rejected, succeeded
 from eventstore.commands.state_cache import CachedState, StateCache
 from eventstore.concurrency.backoff import Backoff
-from eventstore.decider.decider import CommandContext, Decider, Domain
+from eventstore.decider.decider import CommandContext, Decider
+from eventstore.decider.domain import Domain
 from eventstore.errors import (
     CommandIdReused,
     Conflict,
@@ -25,7 +26,7 @@ from eventstore.errors import (
     Rejected,
     SubjectForgotten,
 )
-from eventstore.messages.envelope import utc_now
+from eventstore.messages.envelope import checked_clock, utc_now
 from eventstore.messages.outcome import Outcome
 from eventstore.messages.types import Event
 from eventstore.store.append import Append
@@ -66,7 +67,7 @@ class CommandHandler:
         self._states = StateCache() if states is None else states
         self._loader = Loader(store, snapshots)
         store.keyring.on_forgotten(self._states.clear)
-        self._clock = clock
+        self._clock = checked_clock(clock)
         self._max_conflicts = max_conflicts
         self._telemetry = telemetry
 
@@ -211,6 +212,9 @@ class CommandHandler:
             )
             try:
                 write = self._store.prepare(append, now)
+                # From the cache first: if a decider's function has changed the state that it was
+                # given, the cached one is no longer that at its head, unless the append succeeds.
+                self._states.drop(command.key)
                 # Folded first: events that the decider cannot evolve by must not get into the log.
                 state = decider.fold(write.events, cached.state)
                 (appended,) = await self._store.append_prepared(write)

@@ -24,7 +24,7 @@ from eventstore.messages.envelope import format_timestamp, parse_timestamp
 from eventstore.messages.headers import AUTHENTICATED_AS, COMMAND_DIGEST, Header, legal_value
 from eventstore.messages.outcome import Outcome
 from eventstore.messages.subjects import Subject, Subjects
-from eventstore.undecodable import UNDECODABLE
+from eventstore.messages.undecodable import UNDECODABLE
 
 _ACCEPTED_AT = "X-Accepted-At"
 _DELIVERIES = "X-Deliveries"

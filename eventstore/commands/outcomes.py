@@ -17,7 +17,7 @@ from eventstore.jetstream.key_value import KeyValue
 from eventstore.messages.headers import COMMAND_DIGEST
 from eventstore.messages.outcome import Outcome
 from eventstore.messages.subjects import Subjects
-from eventstore.text import make_log_records_safe
+from eventstore.messages.text import make_log_records_safe
 
 _MAX_TRIES = 10
 _SEQUENCE = "X-Command-Sequence"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from eventstore.commands.decoding import DecodedCommand
 from eventstore.errors import Rejected
 from eventstore.messages.outcome import Outcome
+from eventstore.messages.text import presentable
 from eventstore.store.head import Head
-from eventstore.text import presentable
 
 
 def succeeded(

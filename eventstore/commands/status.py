@@ -12,7 +12,7 @@ from eventstore.errors import InvalidPayload
 from eventstore.messages.envelope import check_message_id
 from eventstore.messages.outcome import Outcome
 from eventstore.messages.subjects import Subjects
-from eventstore.undecodable import UNDECODABLE
+from eventstore.messages.undecodable import UNDECODABLE
 
 UNKNOWN = "no outcome is known: it waits, was never sent, or its outcome has expired"
 """The message for a command without an outcome."""

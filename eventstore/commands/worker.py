@@ -16,6 +16,7 @@ from contextlib import nullcontext
 
 from eventstore.client.client import Client, Msg
 from eventstore.commands.decoding import DecodedCommand, ReceivedCommand
+from eventstore.commands.failures import Failures
 from eventstore.commands.handler import CommandHandler
 from eventstore.commands.outcome_log import about
 from eventstore.commands.releases import OtherReleases
@@ -38,9 +39,9 @@ from eventstore.jetstream.retry import Retry
 from eventstore.jetstream.topology import ConsumerSpec, declare_consumer
 from eventstore.messages.codec import Codec
 from eventstore.messages.outcome import Outcome
+from eventstore.messages.text import make_log_records_safe
 from eventstore.parking.park import park
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
-from eventstore.text import make_log_records_safe
 
 _CONSUMER = "worker"
 _OUTCOME = "the outcome of a command"
@@ -79,11 +80,13 @@ class CommandWorker:
     A failed command is redelivered after a delay that doubles from 0.25 to 30 seconds; later
     commands on the same aggregate do not wait for it. At its delivery number `max_deliveries` it
     is parked (20: after six and a half minutes), and at number `max_failures` if it fails with an
-    unexpected error, as of a decider. Deliveries that ended with the worker count as well.
+    unexpected error, as of a decider. Deliveries that ended with the worker count as well; of an
+    aggregate whose commands an older release has left, only those to this worker that failed.
 
     A command of an aggregate that this release does not know, but another one does according to the
     stream's metadata, is left in the queue with those same delays, however often it is delivered.
-    While more than 10,000 are left, and no other release runs, the queue takes no others.
+    While 10,000 are left, and no other release runs, the queue takes no others: that is logged, and
+    health reports it.
 
     `identify_senders` is for domains whose commands all come from other accounts: see
     `eventstore.commands.senders`.
@@ -118,7 +121,8 @@ class CommandWorker:
         self._stream = codec.subjects.command_stream
         self._consumer = worker_consumer(codec, ack_wait=ack_wait)
         self._outcomes = handler.outcomes
-        self._others = OtherReleases(client, self._stream, Owner.of(handler.domain))
+        self._others = OtherReleases(client, self._consumer, Owner.of(handler.domain))
+        self._failures = Failures()
         # A command redelivered after its ack is answered again: the first answer may be lost.
         self._acks = Acknowledgements(client, once=False)
         self._senders = Senders(client, codec.subjects) if identify_senders else None
@@ -230,6 +234,7 @@ class CommandWorker:
             )
             await self._acks.nak(received, _REDELIVERY.delay(received.delivery.delivered))
         else:
+            self._failures.forget(received.delivery)
             await self._acks.ack(received)
             self.handled += 1
             self._telemetry.count("commands", type=_type_of(received), outcome=outcome.status)
@@ -259,7 +264,7 @@ class CommandWorker:
                 redelivered = received.delivery.delivered > 1
                 return await self._handler.handle(received.content, redelivered=redelivered)
         except Exception as error:  # a failing decider must not stop other commands
-            if received.delivery.delivered < self._max_deliveries_of(error):
+            if not await self._is_exhausted(received, error):
                 raise
             if not isinstance(error, EventStoreError) or isinstance(error, HandlerFailed):
                 _logger.exception(
@@ -274,6 +279,17 @@ class CommandWorker:
             ):  # no other command has an outcome
                 await self._store(received, outcome)
             return outcome
+
+    async def _is_exhausted(self, received: ReceivedCommand, error: Exception) -> bool:
+        """Whether a command has failed so often that it is parked, this time included.
+
+        Its deliveries count, to whichever worker; but not if some went to a release that left it.
+        """
+        limit = self._max_deliveries_of(error)
+        failures = self._failures.add(received.delivery)
+        if received.delivery.delivered < limit:
+            return False
+        return failures >= limit or not await self._others.were_left(received.aggregate)
 
     def _max_deliveries_of(self, error: Exception) -> int:
         """How often a command that fails like this is delivered before it is parked."""

@@ -24,7 +24,8 @@ def only_own_cancellation() -> Iterator[None]:
     """Raise `RuntimeError` for a `CancelledError` that is not a cancellation of the current task.
 
     A handler that awaits a cancelled task ends with one. Propagated, it would silently end the
-    handler's caller, as if that had been cancelled.
+    handler's caller, as if that had been cancelled. The same for other exceptions that are no
+    `Exception`, unless they are meant to end the program or close the coroutine.
     """
     try:
         yield
@@ -33,3 +34,7 @@ def only_own_cancellation() -> Iterator[None]:
         if task is None or task.cancelling():
             raise
         raise RuntimeError("something that was awaited has been cancelled") from error
+    except (Exception, GeneratorExit, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        raise RuntimeError(f"{type(error).__name__}: {error}") from error

@@ -1,4 +1,7 @@
-"""Settings: defaults, a TOML file, the environment, contexts of NATS, and the command line."""
+"""Settings: defaults, a TOML file, the environment, contexts of NATS, and the command line.
+
+And files that only the user can read, since what the settings name holds secrets and data.
+"""
 
 from eventstore.config.loading import load_settings
 from eventstore.config.settings import (

@@ -15,7 +15,7 @@ from eventstore.config.values import redacted_url
 from eventstore.errors import ConfigurationError, EventStoreError
 from eventstore.jetstream.vocabulary import API_PREFIX
 from eventstore.messages.subjects import check_name
-from eventstore.undecodable import UNDECODABLE
+from eventstore.messages.undecodable import UNDECODABLE
 
 LISTS = ("nats.url", "nats.reply_prefixes")
 """Settings whose values may be one string, separated by commas."""
@@ -61,6 +61,14 @@ def check_file(path: Path, source: str) -> None:
     except (OSError, ValueError) as error:  # the latter for a null character
         reason = error.strerror if isinstance(error, OSError) else error
         raise ConfigurationError(f"{source}: {path} cannot be read: {reason}") from None
+
+
+def read_file(file: Path) -> bytes:
+    """A file's content; raises `ConfigurationError` if it cannot be read."""
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"{file} cannot be read: {error.strerror}") from error
 
 
 def check_delays(source: str, first: int, longest: int) -> None:

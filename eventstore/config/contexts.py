@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from eventstore.errors import ConfigurationError
-from eventstore.undecodable import UNDECODABLE
+from eventstore.messages.undecodable import UNDECODABLE
 
 SELECTED = "@selected"
 """Names the context that `nats context select` has chosen."""

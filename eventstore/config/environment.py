@@ -34,6 +34,7 @@ _SHORT: Mapping[str, tuple[str, ...]] = {
     "nats.api_prefix": ("NATS_API_PREFIX",),
     "nats.reply_prefixes": ("NATS_REPLY_PREFIXES",),
     "read_model.database": ("EVENTSTORE_DATABASE",),
+    "operations.processes": ("EVENTSTORE_PROCESSES",),
     "personal.master_key": ("EVENTSTORE_MASTER_KEY",),
     "personal.master_key_file": ("EVENTSTORE_MASTER_KEY_FILE",),
 }

@@ -38,7 +38,7 @@ _FILES = (
 )
 
 
-class _Given(NamedTuple):
+class _RawValue(NamedTuple):
     value: Any
     source: str
 
@@ -56,6 +56,7 @@ def load_settings(
     inbox_prefix: str | None = None,
     jetstream_domain: str | None = None,
     api_prefix: str | None = None,
+    processes: int | None = None,
 ) -> Settings:
     """Read the settings; the keyword arguments are the command line's, and override all else.
 
@@ -78,6 +79,7 @@ def load_settings(
         ("nats.inbox_prefix", inbox_prefix, "--inbox-prefix"),
         ("nats.jetstream_domain", jetstream_domain, "--js-domain"),
         ("nats.api_prefix", api_prefix, "--js-api-prefix"),
+        ("operations.processes", processes, "--processes"),
     )
     outside = [
         *from_environment(environ, READ),
@@ -86,9 +88,9 @@ def load_settings(
     file = [*_from_file(config_file, environ)]
     if isinstance(nats_url, LocalAddress) and context is None:
         file, outside = [*_without_context(file)], [*_without_context(outside)]
-    given: dict[str, _Given] = {}
+    given: dict[str, _RawValue] = {}
     for key, value, source in _with_contexts(file, outside, environ):
-        given[key] = _Given(converted(key, READ[key], value, source), source)
+        given[key] = _RawValue(converted(key, READ[key], value, source), source)
         if key in _FILES:
             check_file(given[key].value, source)
     _check_given(given)
@@ -125,7 +127,7 @@ def _without_context(entries: list[_Entry]) -> Iterator[_Entry]:
     return (each for each in entries if each[0] != CONTEXT)
 
 
-def _tables(table: type[Struct], given: Mapping[str, _Given], prefix: str = "") -> Any:
+def _tables(table: type[Struct], given: Mapping[str, _RawValue], prefix: str = "") -> Any:
     values: dict[str, Any] = {}
     for field in msgspec.structs.fields(table):
         key = f"{prefix}{field.name}"
@@ -136,7 +138,7 @@ def _tables(table: type[Struct], given: Mapping[str, _Given], prefix: str = "") 
     return values
 
 
-def _check_given(given: Mapping[str, _Given]) -> None:
+def _check_given(given: Mapping[str, _RawValue]) -> None:
     """Refuse what is incomplete, or given in more than one way."""
     if "nats.url" in given and not given["nats.url"].value:
         raise ConfigurationError(f"{given['nats.url'].source}: names no server")
@@ -155,7 +157,7 @@ def _check_given(given: Mapping[str, _Given]) -> None:
     _check_one("master keys are", sources, "keep one, which may hold several keys")
 
 
-def _sources(keys: list[str], given: Mapping[str, _Given]) -> list[str]:
+def _sources(keys: list[str], given: Mapping[str, _RawValue]) -> list[str]:
     return [given[key].source for key in keys if key in given]
 
 
@@ -166,7 +168,7 @@ def _check_one(what: str, sources: list[str], advice: str) -> None:
         )
 
 
-def _check_pair(one: str, other: str, given: Mapping[str, _Given]) -> None:
+def _check_pair(one: str, other: str, given: Mapping[str, _RawValue]) -> None:
     for present, missing in ((one, other), (other, one)):
         if present in given and missing not in given:
             raise ConfigurationError(
@@ -174,7 +176,7 @@ def _check_pair(one: str, other: str, given: Mapping[str, _Given]) -> None:
             )
 
 
-def _check_delays(given: Mapping[str, _Given]) -> None:
+def _check_delays(given: Mapping[str, _RawValue]) -> None:
     keys = ["nats.retry.reconnect_delay_ms", "nats.retry.max_reconnect_delay_ms"]
     default = RetrySettings()
     first = _value(given, keys[0], default.reconnect_delay_ms)
@@ -182,12 +184,12 @@ def _check_delays(given: Mapping[str, _Given]) -> None:
     check_delays(" and ".join(_sources(keys, given)), first, longest)
 
 
-def _check_inboxes(given: Mapping[str, _Given]) -> None:
+def _check_inboxes(given: Mapping[str, _RawValue]) -> None:
     domain = _value(given, "nats.subject_prefix", NatsSettings().subject_prefix)
     for key in ("nats.inbox_prefix", "nats.reply_prefixes"):
         if key in given:
             check_inboxes(given[key].source, given[key].value, domain)
 
 
-def _value(given: Mapping[str, _Given], key: str, default: Any) -> Any:
+def _value(given: Mapping[str, _RawValue], key: str, default: Any) -> Any:
     return given[key].value if key in given else default

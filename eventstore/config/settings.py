@@ -174,6 +174,8 @@ class NatsSettings(Table, frozen=True, kw_only=True):
         Table.__post_init__(self)
         if self.jetstream_domain is not None and self.api_prefix != API_PREFIX:
             raise ConfigurationError("nats.jetstream_domain and nats.api_prefix exclude each other")
+        check_inboxes("nats.inbox_prefix", self.inbox_prefix, self.subject_prefix)
+        check_inboxes("nats.reply_prefixes", self.reply_prefixes, self.subject_prefix)
 
     @property
     def jetstream_api(self) -> str:
@@ -230,7 +232,10 @@ class PersonalSettings(Table, frozen=True, kw_only=True):
 
 
 class OperationsSettings(Table, frozen=True, kw_only=True):
-    """Discovery, metrics and tracing of a service, and its limits for the status "degraded".
+    """The processes, discovery, metrics and tracing of a service, and its limits for "degraded".
+
+    With 2 `processes`, the read side of a service (projections, queries, feed and subscribers) runs
+    in a second process beside the command worker; one that runs only one of both sides has one.
 
     `metrics_address` (`host:port`) serves Prometheus metrics by HTTP at `/metrics`; `tracing`
     sends spans to OpenTelemetry, which needs the extra `otel`. `query_wait_ms` is the default for
@@ -238,6 +243,7 @@ class OperationsSettings(Table, frozen=True, kw_only=True):
     """
 
     path: ClassVar[str] = "operations"
+    processes: Annotated[int, Meta(ge=1, le=2)] = 1
     announce_interval_ms: Milliseconds = 30_000
     sample_interval_ms: Milliseconds = 5_000
     max_pending_commands: Annotated[int, Meta(ge=1)] = 1_000
@@ -285,8 +291,6 @@ class Settings(Table, frozen=True, kw_only=True):
         """
         if self.nats.subject_prefix is not None:
             return self
-        check_inboxes("nats.inbox_prefix", self.nats.inbox_prefix, name)
-        check_inboxes("nats.reply_prefixes", self.nats.reply_prefixes, name)
         nats = msgspec.structs.replace(self.nats, subject_prefix=name)
         return msgspec.structs.replace(self, nats=nats)
 

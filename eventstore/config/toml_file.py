@@ -9,7 +9,7 @@ from pathlib import Path
 
 from eventstore.config.settings import TABLES
 from eventstore.errors import ConfigurationError
-from eventstore.undecodable import UNDECODABLE
+from eventstore.messages.undecodable import UNDECODABLE
 
 # Names in cim-domain-nix's own configuration.
 _ALIASES = {
@@ -26,6 +26,16 @@ _REFUSED = {
 }
 
 
+def read_toml(path: Path, origin: str = "") -> dict[str, object]:
+    """What a TOML file has; raises `ConfigurationError`, with `origin` added to the file's name."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"{path}{origin} cannot be read: {error.strerror}") from error
+    except UNDECODABLE as error:  # malformed TOML (with its line), or not UTF-8
+        raise ConfigurationError(f"{path}{origin} is not TOML: {error}") from error
+
+
 def from_file(
     path: Path, origin: str, kinds: Mapping[str, object]
 ) -> Iterator[tuple[str, object, str]]:
@@ -33,12 +43,7 @@ def from_file(
 
     `origin` is added to the file's name if it cannot be read. Raises `ConfigurationError`.
     """
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigurationError(f"{path}{origin} cannot be read: {error.strerror}") from error
-    except UNDECODABLE as error:  # malformed TOML (with its line), or not UTF-8
-        raise ConfigurationError(f"{path}{origin} is not TOML: {error}") from error
+    tables = read_toml(path, origin)
     written: dict[str, str] = {}
     for name, value in _flattened(tables):
         if name == "nats.tls.insecure_skip_verify" and value is False:

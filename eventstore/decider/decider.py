@@ -1,4 +1,4 @@
-"""Deciders: an initial state, `evolve` and `decide`, all pure; and the domain that holds them.
+"""Deciders: an initial state, `evolve` and `decide`, all pure.
 
     flake = Decider("flake", initial=Flake)
 
@@ -32,10 +32,10 @@ from eventstore.decider.function import (
 )
 from eventstore.decider.state_shape import shape_of
 from eventstore.errors import DeciderError, EventStoreError, HandlerFailed, Rejected, UnknownType
-from eventstore.messages.codec import Codec
 from eventstore.messages.functions import name_of
 from eventstore.messages.subjects import check_name
 from eventstore.messages.types import Command, Event
+from eventstore.messages.undecodable import STOPS, text_of
 from eventstore.messages.upcasting import Schema, Upcaster
 
 S = TypeVar("S")
@@ -45,6 +45,9 @@ E = TypeVar("E", bound=Event)
 _Data = dict[str, Any]
 _Upcast = Callable[[_Data], _Data]
 _Split = Callable[[_Data], Iterable[tuple[str, _Data]]]
+
+
+_INITIAL: Any = object()  # no state is given: None may be one
 
 Decision = Event | Iterable[Event] | None
 """The result of deciding a command: one event, several, or none."""
@@ -71,8 +74,9 @@ class Decider(Generic[S]):
     """The rules of one kind of aggregate.
 
     `initial` makes the state of an aggregate that has no events yet. Deciding and evolving must
-    be pure: no I/O, no clock, no random. Raises `DeciderError` for a function whose annotations
-    do not name its message, one that is asynchronous, or a second function for a message.
+    be pure: no I/O, no clock, no random. Raises `DeciderError` for an `initial` that makes nothing,
+    a function whose annotations do not name its message, one that is asynchronous, or a second
+    function for a message.
 
     With `snapshot_every`, a snapshot of the state is stored after so many events, and loading an
     aggregate reads only later events. The state's type, which is that of `initial()`, must be one
@@ -89,6 +93,11 @@ class Decider(Generic[S]):
         state_version: int = 1,
     ) -> None:
         self.aggregate = check_name("aggregate", aggregate)
+        if not callable(initial):
+            raise DeciderError(
+                f"{aggregate}: initial is a {type(initial).__name__}; give what makes the state, "
+                "such as its class"
+            )
         check_not_async(initial)
         self._initial = initial
         self.snapshot_every = snapshot_every
@@ -114,7 +123,8 @@ class Decider(Generic[S]):
         It is called with the state and the command, and a `CommandContext` if it takes a third
         parameter; it returns events, or raises `Rejected`.
         """
-        signature = DeciderFunction(function, positional=(2, 3))
+        signature = DeciderFunction(function, counts=(2, 3))
+        signature.check_third(CommandContext)
         for command in signature.messages(Command):
             _claim(self.aggregate, command, self._decides, function)
             self._decides[command] = (
@@ -126,7 +136,7 @@ class Decider(Generic[S]):
 
     def evolves(self, function: Callable[[S, E], S], /) -> Callable[[S, E], S]:
         """Register the function that applies the event its second parameter is annotated with."""
-        signature = DeciderFunction(function, positional=(2, 2))
+        signature = DeciderFunction(function, counts=(2,))
         signature.check_returns_state()
         self._states += (signature.state, signature.returns)
         self._state_types = ()
@@ -173,6 +183,10 @@ class Decider(Generic[S]):
             state = self._initial()
         except EventStoreError as error:
             raise _failed(self._initial, "its call", error) from error
+        except (Exception, *STOPS):
+            raise
+        except BaseException as error:  # which would end the program
+            raise _failed(self._initial, "its call", error) from error
         if is_awaitable(state):
             raise _returned(state, self._initial, "its call", "the initial state")
         return state
@@ -181,8 +195,8 @@ class Decider(Generic[S]):
         """The events the command leads to.
 
         Raises `Rejected`, `UnknownType`, `DeciderError` if the function does not return events,
-        `HandlerFailed` if it raised another error of this library, and any other error of the
-        function.
+        `HandlerFailed` if it raised another error of this library or one that would end the
+        program, and any other error of the function.
         """
         function = self._decides.get(type(command))
         if function is None:
@@ -194,8 +208,15 @@ class Decider(Generic[S]):
             raise
         except EventStoreError as error:
             raise _failed(function, type(command).__name__, error) from error
+        except (Exception, *STOPS):
+            raise
+        except BaseException as error:
+            raise _failed(function, type(command).__name__, error) from error
         if events is None:
             raise _returned(decision, function, type(command).__name__, "events, or None")
+        for event in events:
+            if not isinstance(event, Event):
+                raise _returned(event, function, type(command).__name__, "events only")
         return events
 
     def evolve(self, state: S, event: Event) -> S:
@@ -211,15 +232,19 @@ class Decider(Generic[S]):
             evolved = function(state, event)
         except EventStoreError as error:
             raise _failed(function, type(event).__name__, error) from error
+        except (Exception, *STOPS):
+            raise
+        except BaseException as error:
+            raise _failed(function, type(event).__name__, error) from error
         if not self._state_types:
             self._state_types = state_types(self._states, type(self.initial()))
         if not is_state(evolved, self._state_types):
             raise _returned(evolved, function, type(event).__name__, "the state after the event")
         return evolved
 
-    def fold(self, events: Iterable[Event], state: S | None = None) -> S:
-        """The state after all of `events`, from `state` or from the initial one."""
-        folded = self.initial() if state is None else state
+    def fold(self, events: Iterable[Event], state: S = _INITIAL) -> S:
+        """The state after all of `events`, from `state`, which may be None, or the initial one."""
+        folded = self.initial() if state is _INITIAL else state
         for event in events:
             folded = self.evolve(folded, event)
         return folded
@@ -242,21 +267,31 @@ class Decider(Generic[S]):
     def check(self) -> None:
         """Raise `DeciderError` for an incomplete decider.
 
-        That is one that may decide an event which it does not apply, or whose state cannot be
-        stored in snapshots though `snapshot_every` is set.
+        That is one whose initial state cannot be made, that may decide an event which it does not
+        apply, or whose state cannot be stored in snapshots though `snapshot_every` is set.
         """
+        try:
+            self.initial()
+        except Exception as error:  # of the function
+            raise DeciderError(
+                f"{self.aggregate}: the initial state cannot be made: {text_of(error)}"
+            ) from error
         for event, name in self._decided.items():
             if event not in self._evolves:
                 raise DeciderError(
                     f"{self.aggregate}: {name} may return {event.__name__}, but no function "
                     "evolves by it; add one with @evolves"
                 )
+        every = 1 if self.snapshot_every is None else self.snapshot_every
+        if not (_is_count(every) and _is_count(self.state_version)):
+            raise DeciderError(
+                f"{self.aggregate}: snapshot_every and state_version begin at 1, as whole numbers; "
+                f"they are {self.snapshot_every!r} and {self.state_version!r}"
+            )
         if self.snapshot_every is not None:
-            self._check_snapshots(self.snapshot_every)
+            self._check_snapshots()
 
-    def _check_snapshots(self, every: int) -> None:
-        if every < 1 or self.state_version < 1:
-            raise DeciderError(f"{self.aggregate}: snapshot_every and state_version begin at 1")
+    def _check_snapshots(self) -> None:
         state = type(self.initial())
         if not may_be(self._states[1::2], state):
             raise DeciderError(
@@ -277,42 +312,8 @@ class Decider(Generic[S]):
             ) from error
 
 
-class Domain:
-    """A named set of deciders: all that the store and the workers need to know of a domain.
-
-    `name` is the first token of every subject; `declared_name` is whom its streams belong to, and
-    the same unless the domain was renamed. Raises `DeciderError` if two deciders share an aggregate
-    or a message, if one is not complete, or if upcasters are missing.
-    """
-
-    def __init__(self, name: str, deciders: Iterable[Decider[Any]]) -> None:
-        self.name = self.declared_name = check_name("domain", name)
-        self.deciders: dict[str, Decider[Any]] = {}
-        for decider in deciders:
-            decider.check()
-            if self.deciders.setdefault(decider.aggregate, decider) is not decider:
-                raise DeciderError(f"two deciders are named {decider.aggregate}")
-        every = self.deciders.values()
-        self.codec = Codec(
-            name,
-            commands=[command for decider in every for command in decider.command_types],
-            events=[event for decider in every for event in decider.event_types],
-            upcasters=[upcaster for decider in every for upcaster in decider.upcasters],
-        )
-
-    def renamed(self, name: str) -> Domain:
-        """The same deciders under another name: other subjects, other streams."""
-        renamed = Domain(name, self.deciders.values())
-        renamed.declared_name = self.declared_name
-        return renamed
-
-    def decider(self, aggregate: str) -> Decider[Any]:
-        """The decider of a kind of aggregate; raises `UnknownType`."""
-        try:
-            return self.deciders[aggregate]
-        except KeyError:
-            known = ", ".join(sorted(self.deciders))
-            raise UnknownType(f"unknown aggregate {aggregate!r}; known are {known}") from None
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 1
 
 
 def _claim(aggregate: str, message: Any, known: dict[Any, Any], function: Any) -> None:
@@ -346,8 +347,9 @@ def _events_of(decision: Any) -> tuple[Event, ...] | None:
     return tuple(decision) if is_several else None
 
 
-def _failed(function: Any, on: str, error: EventStoreError) -> HandlerFailed:
-    return HandlerFailed(f"{name_of(function)} failed on {on}: {type(error).__name__}: {error}")
+def _failed(function: Any, on: str, error: BaseException) -> HandlerFailed:
+    text = text_of(error)
+    return HandlerFailed(f"{name_of(function)} failed on {on}: {type(error).__name__}: {text}")
 
 
 def _returned(value: Any, function: Any, on: str, expected: str) -> DeciderError:

@@ -12,6 +12,7 @@ from eventstore.errors import DeciderError
 from eventstore.messages.functions import (
     annotations_of,
     called,
+    count_positional,
     is_async,
     is_message,
     leaves,
@@ -35,14 +36,15 @@ class DeciderFunction:
     resolved, and for a result that would have to be awaited.
     """
 
-    def __init__(self, function: Callable[..., Any], *, positional: tuple[int, int]) -> None:
+    def __init__(self, function: Callable[..., Any], *, counts: tuple[int, ...]) -> None:
         self.name = name_of(function)
         check_not_async(function)
+        try:
+            self.count = count_positional(function, *counts)
+        except TypeError as error:
+            raise DeciderError(f"{self.name} must take a state and a message: {error}") from error
         parameters, self.returns = annotations_of(function, self.name)
-        self.count = len(parameters)
-        if not positional[0] <= self.count <= positional[1]:
-            raise DeciderError(f"{self.name} must take a state and a message")
-        self.state, self._message = parameters[:2]
+        self.state, self._message, self._third = (*parameters, None, None, None)[:3]
         self._yields = inspect.isgeneratorfunction(called(function))
         if any(issubclass(cls, Awaitable | AsyncIterable) for cls in _classes_of(self.returns)):
             raise DeciderError(f"{self.name} must not return an awaitable")
@@ -56,6 +58,11 @@ class DeciderFunction:
                 f"{base.__name__} class it is for, one with a subject"
             )
         return found
+
+    def check_third(self, kind: type) -> None:
+        """Raise `DeciderError` if it is called with a third value, and wants none of this type."""
+        if self.count == 3 and not may_be([self._third or Any], kind):
+            raise DeciderError(f"{self.name}: its third parameter is the {kind.__name__}")
 
     def returned(self, base: type[Any]) -> list[Any]:
         """The message classes that it may return."""

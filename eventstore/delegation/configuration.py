@@ -10,7 +10,7 @@ from typing import Any
 
 from eventstore.client.client import Client
 from eventstore.client.responder import Answer, Request
-from eventstore.delegation.requests import refusal, request_answer
+from eventstore.delegation.requests import api_subject, api_tokens, refusal, request_answer
 from eventstore.errors import ConfigurationError
 from eventstore.jetstream.key_value import DELETED, KeyValue
 from eventstore.jetstream.vocabulary import NatsHeader
@@ -31,14 +31,14 @@ class ConfigurationRequests:
     @staticmethod
     def subject(domain: str, key: str) -> str:
         """The subject on which a key is set."""
-        return f"{domain}.api.CONFIG.{key}"
+        return api_subject(domain, "CONFIG", key)
 
     def answers(self) -> dict[str, Answer]:
         """The answers for a `Responder`, by subject."""
         return {self.subject(self._subjects.domain, key): request_answer(self._set) for key in KEYS}
 
     async def _set(self, request: Request) -> Mapping[str, Any]:
-        key = request.subject.removeprefix(self.subject(self._subjects.domain, ""))
+        key = ".".join(api_tokens(request)[1:])
         headers = _forwarded(request.headers)
         payload = b"" if _OPERATION in headers else request.payload
         if _OPERATION not in headers:

@@ -13,10 +13,10 @@ import msgspec
 
 from eventstore.client.client import Client
 from eventstore.client.responder import Answer, Request
-from eventstore.delegation.requests import refusal, request_answer
+from eventstore.delegation.requests import api_subject, api_tokens, refusal, request_answer
 from eventstore.jetstream.vocabulary import Api
 from eventstore.messages.subjects import Subjects
-from eventstore.undecodable import UNDECODABLE
+from eventstore.messages.undecodable import UNDECODABLE
 
 _MAX_INACTIVE = 300 * 1_000_000_000
 
@@ -54,7 +54,8 @@ class ConsumerRequests:
 
     On the log they are readers: not durable, without acknowledgements, deleted when inactive. An
     existing consumer is changed only by a request to update one of the event stream, as that of a
-    subscriber which gains or loses events.
+    subscriber which gains or loses events. An administrator creates that of a subscriber again, to
+    reset its position.
     """
 
     def __init__(self, client: Client, subjects: Subjects) -> None:
@@ -64,7 +65,7 @@ class ConsumerRequests:
     @staticmethod
     def subject(domain: str, stream: str, name: str) -> str:
         """The subject on which a consumer is created; `name` may be a wildcard."""
-        return f"{domain}.api.{Api.CONSUMER_CREATE.of(stream, name)}"
+        return api_subject(domain, Api.CONSUMER_CREATE.of(stream, name))
 
     def answers(self) -> dict[str, Answer]:
         """The answers for a `Responder`, by subject."""
@@ -75,7 +76,7 @@ class ConsumerRequests:
         }
 
     async def _create(self, request: Request) -> Mapping[str, Any]:
-        *_, stream, name = request.subject.split(".")
+        *_, stream, name = api_tokens(request)
         wanted = self._checked(request.payload, stream, name)
         return await self._client.api(Api.CONSUMER_CREATE.of(stream, name), wanted)
 

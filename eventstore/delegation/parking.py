@@ -13,14 +13,14 @@ import msgspec
 
 from eventstore.client.client import Client
 from eventstore.client.responder import Answer, Request
-from eventstore.delegation.requests import refusal, request_answer
+from eventstore.delegation.requests import api_subject, api_tokens, refusal, request_answer
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.jetstream.publish import publish_acked
 from eventstore.jetstream.vocabulary import Api
 from eventstore.messages.headers import Header
 from eventstore.messages.subjects import Subjects
+from eventstore.messages.undecodable import UNDECODABLE
 from eventstore.parking.record import PART, ParkedRecord
-from eventstore.undecodable import UNDECODABLE
 
 _SINGLE_PART = "1/1"
 
@@ -49,8 +49,8 @@ class ParkingRequests:
     @staticmethod
     def subject(domain: str, verb: str, subscriber: str) -> str:
         """The subject of a subscriber's PUT (with two more tokens), GET or DELETE."""
-        more = ".*.*" if verb == "PUT" else ""
-        return f"{domain}.api.PARKED.{verb}.{subscriber}{more}"
+        more = ("*", "*") if verb == "PUT" else ()
+        return api_subject(domain, "PARKED", verb, subscriber, *more)
 
     def answers(self) -> dict[str, Answer]:
         """The answers for a `Responder`, by subject."""
@@ -61,8 +61,8 @@ class ParkingRequests:
         }
 
     async def _put(self, request: Request) -> Mapping[str, Any]:
-        subscriber, aggregate, action = request.subject.split(".")[4:]
-        await self._check_record(request, subscriber, f"event.{aggregate}.{action}")
+        _, _, subscriber, aggregate, action = api_tokens(request)
+        await self._check_record(request, subscriber, self._subjects.event(aggregate, action))
         subject = f"{self._prefix(subscriber)}{aggregate}.{action}"
         headers = {PART: _SINGLE_PART}
         if (key := request.headers.get(Header.MESSAGE_ID)) is not None:
@@ -84,7 +84,7 @@ class ParkingRequests:
         if record.subscriber != subscriber or record.command_id is not None:
             raise refusal("the record is not of this subscriber")
         event = await self._events.at(record.sequence, leader=True)
-        expected = f"{self._subjects.domain}.{subject}", record.headers, record.payload
+        expected = subject, record.headers, record.payload
         if event is None or (event.subject, event.headers, event.payload) != expected:
             raise refusal(f"the record is not of the event at sequence {record.sequence}")
 
@@ -107,7 +107,7 @@ class ParkingRequests:
 
     async def _own(self, request: Request) -> Any:
         """The requested parked message, if this subscriber has parked it."""
-        subscriber = request.subject.rpartition(".")[2]
+        _, _, subscriber = api_tokens(request)
         try:
             sequence = _decode_sequence(request.payload).seq
         except UNDECODABLE as error:

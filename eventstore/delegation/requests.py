@@ -20,6 +20,16 @@ def refusal(reason: str) -> JetStreamError:
     return JetStreamError(_OWN, _REFUSED, reason)
 
 
+def api_subject(domain: str, *tokens: str) -> str:
+    """The subject of a request that the service answers: `{domain}.api.{tokens}`."""
+    return ".".join((domain, "api", *tokens))
+
+
+def api_tokens(request: Request) -> list[str]:
+    """The tokens of a request's subject after `{domain}.api`."""
+    return request.subject.split(".")[2:]
+
+
 def request_answer(work: Callable[[Request], Awaitable[Mapping[str, Any]]]) -> Answer:
     """An answer for a `Responder`: what `work` returns, and errors in JetStream's format."""
 

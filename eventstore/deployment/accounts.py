@@ -171,6 +171,9 @@ class Roles:
         yield self._api(Api.MESSAGE_GET.of(events))
         yield self._api(Api.CONSUMER_LIST.of(events))
         yield self._api(Api.CONSUMER_INFO.of(events, "*"))
+        yield self._api(Api.CONSUMER_DELETE.of(events, "*"))
+        yield self._consumer(events, "*")
+        yield self._api(Api.STREAM_INFO.of(self.subjects.log_stream))
         yield self._api(Api.STREAM_INFO.of(bucket_stream(config)))
         yield self._api(Api.MESSAGE_GET.of(bucket_stream(config)))
         for key in KEYS:

@@ -19,6 +19,7 @@ EventStoreError
 │   ├── ServerNotFound              no nats-server binary found
 │   ├── ServerTooOld                older than the store supports
 │   └── ServerStartFailed           it did not become ready
+├── ReadSideFailed                  the second process of a service ended, or did not start
 ├── TopologyError                   streams and buckets
 │   ├── StreamDrift                 a stream's settings differ from the declared ones
 │   ├── ForeignStream               a stream belongs to another application
@@ -66,7 +67,8 @@ EventStoreError
 ├── SubscriberError                 subscribers of the event stream
 │   ├── SubscriberContinued         another name has taken over its position
 │   ├── UnknownSubscriber           no subscriber of this name has run
-│   └── EventsGone                  the event stream no longer has the events to start with
+│   ├── EventsGone                  the event stream no longer has the events to start with
+│   └── NoSuchPosition              the log has not reached the position to start after
 └── ProjectionError                 the read side
     ├── ProjectionFailed            a handler or its statements failed on an event
     │   └── PoisonEvent             a projection cannot take an event
@@ -158,6 +160,7 @@ from eventstore.errors.queries import (
 )
 from eventstore.errors.server import (
     ForeignStream,
+    ReadSideFailed,
     ServerError,
     ServerNotFound,
     ServerStartFailed,
@@ -168,6 +171,7 @@ from eventstore.errors.server import (
 )
 from eventstore.errors.subscribers import (
     EventsGone,
+    NoSuchPosition,
     SubscriberContinued,
     SubscriberError,
     UnknownSubscriber,
@@ -217,6 +221,7 @@ __all__ = [
     "NoAuditIndex",
     "NoJetStream",
     "NoResponders",
+    "NoSuchPosition",
     "NotParked",
     "OtherLog",
     "OwnedElsewhere",
@@ -232,6 +237,7 @@ __all__ = [
     "QueryRefused",
     "QueryTimeout",
     "QueueFull",
+    "ReadSideFailed",
     "Rejected",
     "RequestTimeout",
     "RetryFailed",

@@ -1,4 +1,4 @@
-"""Errors of the nats-server, and of the streams and buckets on it."""
+"""Errors of the processes of a service, and of the streams and buckets on the nats-server."""
 
 from __future__ import annotations
 
@@ -21,6 +21,10 @@ class ServerTooOld(ServerError, code="server_too_old"):
 
 class ServerStartFailed(ServerError, code="server_start_failed"):
     """The server did not become ready; the text ends with its log."""
+
+
+class ReadSideFailed(EventStoreError, code="read_side_failed"):
+    """The process with the read side of a service ended, or did not start; the text says why."""
 
 
 class TopologyError(EventStoreError, code="topology"):

@@ -31,3 +31,7 @@ class EventsGone(SubscriberError, code="events_gone"):
         )
         self.position = position
         self.first = first
+
+
+class NoSuchPosition(SubscriberError, code="no_such_position"):
+    """The log has not reached the position to start after; events up to it would be left out."""

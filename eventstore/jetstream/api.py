@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from eventstore.client.api_answers import ConsumerInfo, ConsumerList, Done, StreamInfo
+from eventstore.client.api_answers import ConsumerInfo, ConsumerList, StreamInfo, Success
 from eventstore.client.client import Client
 from eventstore.errors import JetStreamError, StreamMissing
 from eventstore.jetstream.vocabulary import Api, ErrorCode
@@ -105,7 +105,7 @@ async def delete_consumer(
     client: Client, stream: str, name: str, *, timeout: float = _SECONDS
 ) -> None:
     """Delete a consumer."""
-    await stream_request(client, Api.CONSUMER_DELETE, stream, name, answer=Done, timeout=timeout)
+    await stream_request(client, Api.CONSUMER_DELETE, stream, name, answer=Success, timeout=timeout)
 
 
 async def stream_request(

@@ -16,7 +16,7 @@ from contextlib import AsyncExitStack, suppress
 import msgspec
 
 from eventstore.client.api_answers import decimal
-from eventstore.client.client import Client, Msg
+from eventstore.client.client import Client, Message, Msg
 from eventstore.client.replies import new_token
 from eventstore.concurrency.resource import Resource
 from eventstore.errors import (
@@ -27,7 +27,7 @@ from eventstore.errors import (
     PullLost,
 )
 from eventstore.jetstream.vocabulary import ACK_PREFIX, Api, NatsHeader
-from eventstore.text import make_log_records_safe
+from eventstore.messages.text import make_log_records_safe
 
 _MAX_OPEN_REQUESTS = 16
 _NUMBERS = r"(?:\.[0-9]{1,19}){5}"
@@ -57,7 +57,8 @@ class Delivery(msgspec.Struct, frozen=True):
         """
         tokens = message.reply.split(".")
         start = 4 if len(tokens) == 9 else 6
-        return cls(*map(int, tokens[start : start + 5]))
+        delivered, sequence, consumer_sequence, time, pending = tokens[start : start + 5]
+        return cls(int(delivered), int(sequence), int(consumer_sequence), int(time), int(pending))
 
 
 class PullConsumer(Resource):
@@ -96,7 +97,7 @@ class PullConsumer(Resource):
         self._max_bytes = max(max_bytes, 2 * client.max_payload)
         self._heartbeat = heartbeat
         self._expires = expires
-        self._messages: deque[Msg] = deque()
+        self._messages: deque[Message] = deque()
         self._bytes = 0
         self._requested = 0
         self._requests = 0
@@ -113,7 +114,7 @@ class PullConsumer(Resource):
         stack.callback(self._client.on_reconnect(self._on_reconnect))
         stack.callback(self._client.on_disconnect(self._on_disconnect))
 
-    async def take(self, max_messages: int) -> list[Msg]:
+    async def take(self, max_messages: int) -> list[Message]:
         """Wait for at least one message, and return up to `max_messages` of the buffered ones.
 
         Raises `PullLost` after two heartbeats of silence while connected, `ConnectionLost` if the
@@ -136,14 +137,14 @@ class PullConsumer(Resource):
             self._lost = PullLost(f"no more messages could be requested: {error}")
         return taken
 
-    def drain(self) -> list[Msg]:
+    def drain(self) -> list[Message]:
         """Empty the buffer, and return what was in it."""
         left = list(self._messages)
         self._messages.clear()
         self._bytes = 0
         return left
 
-    async def finish(self) -> list[Msg]:
+    async def finish(self) -> list[Message]:
         """Stop deliveries, and return all messages that were delivered and not taken.
 
         What is requeued (nak) afterwards is not delivered to this pull. If the connection is lost,
@@ -196,7 +197,7 @@ class PullConsumer(Resource):
             if self._client.is_connected:
                 raise PullLost("the consumer has been silent for two heartbeats") from None
 
-    def _receive(self, message: Msg) -> None:
+    def _receive(self, message: Message) -> None:
         # A delivery has the subject it is stored under; only a status has the inbox's.
         if message.subject.startswith(self._inbox):
             request = self._open.get(message.subject.rpartition(".")[2])
@@ -212,7 +213,7 @@ class PullConsumer(Resource):
             return self._drop(message)
         return self._wakeup.set()
 
-    def _drop(self, message: Msg) -> None:
+    def _drop(self, message: Message) -> None:
         self.foreign += 1
         if self.foreign == 1:
             _logger.warning(

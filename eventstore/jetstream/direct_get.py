@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from eventstore.client.api_answers import decimal
-from eventstore.client.client import Client, Msg
+from eventstore.client.client import Client, Message
 from eventstore.client.replies import new_token
 from eventstore.concurrency.resource import Resource
 from eventstore.errors import (
@@ -30,6 +30,7 @@ from eventstore.jetstream.api import stream_info
 from eventstore.jetstream.stored_message import (
     StoredMessage,
     check_subject,
+    event_in_page,
     leader_get,
     number_in,
     read_direct,
@@ -61,7 +62,7 @@ class _BatchReplies:
         self._last = 0
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def receive(self, message: Msg) -> None:
+    def receive(self, message: Message) -> None:
         if self.done.done():
             return
         try:
@@ -69,19 +70,24 @@ class _BatchReplies:
         except ClientError as error:
             self.fail(error)
 
-    def _take(self, message: Msg) -> None:
+    def _take(self, message: Message) -> None:
+        found = event_in_page(message, self._stream)
+        if found is not None:
+            event, before = found
+            self._check_order(before)
+            return self._add(event)
         headers = message.headers or {}
         status = status_of(headers)
-        # Each reply names the sequence of the one before, which shows a lost reply.
-        if (
-            status in (None, 204)
-            and decimal(headers.get(NatsHeader.LAST_SEQUENCE, "0")) != self._last
-        ):
-            raise RequestTimeout(f"a reply to a page was lost after sequence {self._last}")
+        if status in (None, 204):
+            self._check_order(decimal(headers.get(NatsHeader.LAST_SEQUENCE, "0")))
         if status is None:
-            self._add(stored_in(headers, message.data, self._stream, _PAGE_HEADERS))
-        else:
-            self._finish(status, headers)
+            return self._add(stored_in(headers, message.data, self._stream, _PAGE_HEADERS))
+        return self._finish(status, headers)
+
+    def _check_order(self, before: int | None) -> None:
+        # Each reply names the sequence of the one before, which shows a lost reply.
+        if before != self._last:
+            raise RequestTimeout(f"a reply to a page was lost after sequence {self._last}")
 
     def _add(self, message: StoredMessage) -> None:
         check_subject(message, self._subject)
@@ -237,7 +243,7 @@ class DirectReader(Resource):
     async def _leader_get(self, request: dict[str, Any]) -> StoredMessage | None:
         return await leader_get(self._client, self.stream, request, timeout=self._timeout)
 
-    def _receive(self, message: Msg) -> None:
+    def _receive(self, message: Message) -> None:
         # The subject of a reply is the inbox's; the stored subject is in a header.
         page = self._pages.get(message.subject.rpartition(".")[2])
         if page is not None:

@@ -90,8 +90,9 @@ class KeyValue:
         """Set a key, or delete it (None), whatever it is; returns the revision."""
         if value is None:
             headers = {**(headers or {}), NatsHeader.KV_OPERATION: DELETED}
+        subject = f"{self._client.domain_prefix}{self.subject(key)}"
         ack = await publish_acked(
-            *(self._client, self.subject(key), value or b"", headers, self._timeout), self.stream
+            *(self._client, subject, value or b"", headers, self._timeout), self.stream
         )
         return ack.seq
 
@@ -129,17 +130,21 @@ class KeyValue:
         """Call `changed` with each key that is written and its value, until what is returned is.
 
         A change is reported before the bucket has stored it, or refused it. `missed` is called
-        after a reconnect: changes before it may not have been reported.
+        after a reconnect: changes before it may not have been reported. Across a leaf node, changes
+        that are made on its other side are not.
         """
+        prefix = self._client.domain_prefix
 
         async def receive(message: Msg) -> None:
-            changed(self.key(message.subject), message.data)
+            changed(self.key(message.subject.removeprefix(prefix)), message.data)
 
-        subscription = await self._client.subscribe(self.subject(keys), receive)
+        subjects = dict.fromkeys([self.subject(keys), f"{prefix}{self.subject(keys)}"])
+        subscriptions = [await self._client.subscribe(each, receive) for each in subjects]
         forget_reconnect = self._client.on_reconnect(missed)
 
         async def stop() -> None:
             forget_reconnect()
-            await subscription.unsubscribe()
+            for subscription in subscriptions:
+                await subscription.unsubscribe()
 
         return stop

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from eventstore.client.client import Client, Msg
+from eventstore.client.client import Client, Message
 from eventstore.errors import EventStoreError, PullLost
 from eventstore.jetstream.api import create_consumer, delete_consumer
 from eventstore.jetstream.consumer import Delivery, PullConsumer
@@ -59,7 +59,7 @@ class OrderedConsumer:
         self._delivered = 0
         self._lost: PullLost | None = None
 
-    async def take(self, max_messages: int) -> list[tuple[Msg, Delivery]]:
+    async def take(self, max_messages: int) -> list[tuple[Message, Delivery]]:
         """Wait for at least one message, and return up to `max_messages` of those that are there.
 
         Raises `PullLost` if a message was lost, after all before it have been returned, and what
@@ -70,7 +70,7 @@ class OrderedConsumer:
             raise self._lost
         return taken
 
-    def _in_order(self, messages: list[Msg]) -> list[tuple[Msg, Delivery]]:
+    def _in_order(self, messages: list[Message]) -> list[tuple[Message, Delivery]]:
         taken = []
         for message in messages:
             delivery = Delivery.of(message)

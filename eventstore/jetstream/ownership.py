@@ -15,13 +15,14 @@ from msgspec import Struct
 
 from eventstore.client.api_answers import StreamInfo
 from eventstore.client.client import Client
-from eventstore.decider.decider import Domain
+from eventstore.decider.domain import Domain
 from eventstore.errors import ForeignStream, PermissionDenied
 from eventstore.jetstream.api import stream_info, update_stream
-from eventstore.text import make_log_records_safe
+from eventstore.messages.text import make_log_records_safe
 
 _DOMAIN = "eventstore.domain"
 _AGGREGATES = "eventstore.aggregates"
+_LEFT = "eventstore.left"
 
 _logger = make_log_records_safe(logging.getLogger(__name__))
 
@@ -75,5 +76,22 @@ async def known_aggregates(client: Client, stream: str) -> frozenset[str]:
     return _listed((await stream_info(client, stream)).metadata)
 
 
-def _listed(metadata: Mapping[str, str]) -> frozenset[str]:
-    return frozenset(filter(None, metadata.get(_AGGREGATES, "").split(",")))
+async def note_left(client: Client, stream: str, aggregate: str) -> None:
+    """Note that a release has left commands of an aggregate to others.
+
+    Raises what `stream_info` and `update_stream` raise.
+    """
+    info = await stream_info(client, stream)
+    left = _listed(info.metadata, _LEFT)
+    if aggregate not in left:
+        noted = {**info.metadata, _LEFT: ",".join(sorted({*left, aggregate}))}
+        await update_stream(client, stream, {**info.config, "metadata": noted})
+
+
+async def left_aggregates(client: Client, stream: str) -> frozenset[str]:
+    """The aggregates whose commands some release has left; raises what `stream_info` raises."""
+    return _listed((await stream_info(client, stream)).metadata, _LEFT)
+
+
+def _listed(metadata: Mapping[str, str], key: str = _AGGREGATES) -> frozenset[str]:
+    return frozenset(filter(None, metadata.get(key, "").split(",")))

@@ -15,7 +15,7 @@ from eventstore.client.client import Client
 from eventstore.concurrency.backoff import Backoff
 from eventstore.concurrency.supervisor import Supervisor
 from eventstore.errors import ClientError, ConnectionLost
-from eventstore.text import make_log_records_safe
+from eventstore.messages.text import make_log_records_safe
 
 _BACKOFF = Backoff(0.05, 2.0)
 _CONNECT_SECONDS = 5.0

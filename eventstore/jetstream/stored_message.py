@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
-from eventstore.client.api_answers import Done, MessageAnswer, decimal
-from eventstore.client.client import Client, Msg
+from eventstore.client.api_answers import MessageAnswer, Success, decimal
+from eventstore.client.client import Client, Message, Msg
 from eventstore.client.protocol import UnreadableHeaders, read_headers
 from eventstore.errors import InvalidAnswer, JetStreamError
 from eventstore.jetstream.api import stream_request
 from eventstore.jetstream.vocabulary import Api, ErrorCode, NatsHeader
+from eventstore.messages.event_lines import read_event_lines
 
 _GET_HEADERS = (NatsHeader.STREAM, NatsHeader.SUBJECT, NatsHeader.SEQUENCE, NatsHeader.TIME_STAMP)
+
+# What the server appends to the headers of a message that it answers a direct get with.
+_ADDED_BEGIN = f"\r\n{NatsHeader.STREAM}: "
+_ADDED = re.compile(
+    rf"{NatsHeader.STREAM}: (\S+)\r\n"
+    rf"{NatsHeader.SUBJECT}: (\S+)\r\n"
+    rf"{NatsHeader.SEQUENCE}: ([1-9][0-9]{{0,18}})\r\n"
+    rf"{NatsHeader.TIME_STAMP}: \S+\r\n"
+    rf"{NatsHeader.NUM_PENDING}: [0-9]{{1,19}}\r\n"
+    rf"{NatsHeader.LAST_SEQUENCE}: ([0-9]{{1,19}})\r\n"
+    r"\r\n"
+)
 
 
 class StoredMessage(msgspec.Struct, frozen=True):
@@ -24,6 +38,37 @@ class StoredMessage(msgspec.Struct, frozen=True):
     sequence: int
     headers: dict[str, str]
     payload: bytes
+
+
+def delivered(message: Message, sequence: int) -> StoredMessage:
+    """The stored message that a consumer has delivered."""
+    text = _text(message.block)
+    headers: dict[str, str] | None = None
+    if text.endswith("\r\n\r\n"):
+        headers = read_event_lines(text, len(text) - 2)
+    return StoredMessage(message.subject, sequence, headers or message.headers or {}, message.data)
+
+
+def event_in_page(answer: Message, stream: str) -> tuple[StoredMessage, int] | None:
+    """The event in a reply to a batched direct get, and the sequence of the one before it.
+
+    None if it may be anything else: an event is recognised only as the store writes it.
+    """
+    text = _text(answer.block)
+    begin = text.rfind(_ADDED_BEGIN) + 2
+    added = _ADDED.fullmatch(text, begin)
+    headers = None if added is None else read_event_lines(text, begin)
+    if added is None or headers is None or added[1] != stream:
+        return None
+    _, subject, sequence, before = added.groups()
+    return StoredMessage(subject, int(sequence), headers, answer.data), int(before)
+
+
+def _text(block: bytes) -> str:
+    try:
+        return block.decode()
+    except UnicodeDecodeError:
+        return ""
 
 
 async def leader_get(
@@ -58,7 +103,7 @@ async def erase_message(client: Client, stream: str, sequence: int, timeout: flo
     request = {"seq": sequence, "no_erase": False}
     try:
         await stream_request(
-            client, Api.MESSAGE_DELETE, stream, body=request, answer=Done, timeout=timeout
+            client, Api.MESSAGE_DELETE, stream, body=request, answer=Success, timeout=timeout
         )
     except JetStreamError:  # the server has one error code for all causes
         if await leader_get(client, stream, {"seq": sequence}, timeout=timeout) is not None:

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from eventstore.client.api_answers import ConsumerInfo, StreamInfo
 from eventstore.client.client import Client
 from eventstore.config import StreamSettings
-from eventstore.decider.decider import Domain
+from eventstore.decider.domain import Domain
 from eventstore.errors import JetStreamError, StreamDrift, TopologyError
 from eventstore.jetstream.api import (
     create_consumer,

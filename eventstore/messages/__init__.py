@@ -1,4 +1,4 @@
-"""Commands, events, queries and their envelope.
+"""Commands, events, queries and their envelope, and untrusted text made safe to show.
 
 Pure: nothing here waits or connects, and only `utc_now` and `new_id` are not deterministic.
 """
@@ -11,8 +11,10 @@ from eventstore.messages.personal import Personal
 from eventstore.messages.queries import Listed, ListQuery, Query
 from eventstore.messages.subjects import Subject, Subjects
 from eventstore.messages.types import Command, Event
+from eventstore.messages.undecodable import UNDECODABLE
 
 __all__ = [
+    "UNDECODABLE",
     "Codec",
     "Command",
     "Envelope",

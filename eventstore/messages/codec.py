@@ -10,15 +10,16 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
 import msgspec
-from msgspec.structs import replace
 
 from eventstore.errors import (
     DeciderError,
+    EventStoreError,
     InvalidHeader,
     InvalidMessage,
     InvalidPayload,
     UnknownType,
 )
+from eventstore.messages.decoders import decoder_of
 from eventstore.messages.encryption import NO_KEYS, PERSONAL, Keys, check_available, unseal
 from eventstore.messages.envelope import Envelope
 from eventstore.messages.events import RecordedEvent, UnreadEvent
@@ -27,8 +28,8 @@ from eventstore.messages.headers import Header
 from eventstore.messages.personal import PersonalField, check_unmarked, personal_fields
 from eventstore.messages.subjects import Subjects
 from eventstore.messages.types import Command, Event, Message
+from eventstore.messages.undecodable import STOPS, UNDECODABLE, text_of
 from eventstore.messages.upcasting import Upcaster, Upcasting
-from eventstore.undecodable import STOPS, UNDECODABLE, text_of
 
 M = TypeVar("M", bound=Message)
 
@@ -41,7 +42,7 @@ class _Entry(Generic[M]):
     def __init__(self, cls: type[M]) -> None:
         self.cls = cls
         self.schema_version = cls.__schema_version__
-        self._decoder = msgspec.json.Decoder(cls)
+        self._decoder = decoder_of(cls)
 
     def decode(self, payload: bytes, origin: str = "") -> M:
         try:
@@ -61,9 +62,10 @@ class _Entry(Generic[M]):
 class Codec:
     """Encodes and decodes the messages of one domain.
 
-    Raises `DeciderError` if two commands share a subject, or two events a type name, or if the
-    upcasters do not lead from every older version of an event to the current one; and
-    `ConfigurationError` if events have personal data and the encryption library is not installed.
+    Raises `DeciderError` if two commands share a subject, or two events a type name, if a field is
+    of a type that JSON cannot hold, or if the upcasters do not lead from every older version of an
+    event to the current one; and `ConfigurationError` if events have personal data and the
+    encryption library is not installed.
     """
 
     def __init__(
@@ -207,16 +209,23 @@ class Codec:
         `keys` decrypt the personal data in it. Raises `InvalidSubject`, `InvalidHeader`,
         `UnknownType`, `UnsupportedSchema`, `InvalidPayload` or `KeyMissing`.
         """
-        stored = self._stored(subject, headers, payload, position)
-        envelope: Envelope = stored["envelope"]
+        aggregate, aggregate_id, version, envelope = self._placed(subject, headers)
         clear = unseal(payload, headers, keys) if PERSONAL in headers else payload
         parts = self.decode_event(envelope.type, envelope.schema_version, clear)
-        if not parts:
-            return []
-        first = RecordedEvent(data=parts[0], **stored)
-        if len(parts) == 1:
-            return [first]
-        return [replace(first, data=data, part=part) for part, data in enumerate(parts)]
+        return [
+            RecordedEvent(
+                envelope=envelope,
+                aggregate=aggregate,
+                aggregate_id=aggregate_id,
+                version=version,
+                position=position,
+                headers=headers,
+                payload=payload,
+                data=data,
+                part=part,
+            )
+            for part, data in enumerate(parts)
+        ]
 
     def unread(
         self,
@@ -230,32 +239,32 @@ class Codec:
 
         Raises `InvalidSubject` or `InvalidHeader` if not even its envelope can be read.
         """
-        stored = self._stored(subject, headers, payload, position)
-        schema = stored["envelope"].type, stored["envelope"].schema_version
+        aggregate, aggregate_id, version, envelope = self._placed(subject, headers)
+        schema = envelope.type, envelope.schema_version
         types = None
         if self.upcasting.reads(*schema):
             types = frozenset(self._events[each].cls for each in self.upcasting.types(*schema))
-        return UnreadEvent(error=error, types=types, **stored)
+        return UnreadEvent(
+            envelope=envelope,
+            aggregate=aggregate,
+            aggregate_id=aggregate_id,
+            version=version,
+            position=position,
+            headers=headers,
+            payload=payload,
+            error=error,
+            types=types,
+        )
 
-    def _stored(
-        self, subject: str, headers: Mapping[str, str], payload: bytes, position: int
-    ) -> dict[str, Any]:
-        """The fields of a `StoredEvent`."""
+    def _placed(self, subject: str, headers: Mapping[str, str]) -> tuple[str, str, int, Envelope]:
+        """An event's aggregate, its id, its version there, and the envelope."""
         aggregate, aggregate_id = self.subjects.parse_log(subject)
         envelope = Envelope.from_headers(headers)
         if envelope.version is None:
             raise InvalidHeader(Header.AGGREGATE_VERSION, "is missing")
         if envelope.aggregate_id != aggregate_id:
             raise InvalidHeader(Header.AGGREGATE_ID, f"is not {aggregate_id}, as the subject says")
-        return {
-            "envelope": envelope,
-            "aggregate": aggregate,
-            "aggregate_id": aggregate_id,
-            "version": envelope.version,
-            "position": position,
-            "headers": headers,
-            "payload": payload,
-        }
+        return aggregate, aggregate_id, envelope.version, envelope
 
     def _command(self, aggregate: str, action: str) -> _Entry[Command]:
         entry = self._commands.get((aggregate, action))
@@ -264,6 +273,21 @@ class Codec:
         self.check_aggregate(aggregate)
         actions = ", ".join(sorted(known for of, known in self._commands if of == aggregate))
         raise UnknownType(f"{aggregate} has no command {action!r}; it has {actions}")
+
+
+def check_events(
+    where: str,
+    events: Iterable[type[Event]],
+    codec: Codec,
+    error: type[EventStoreError] = DeciderError,
+) -> None:
+    """Raise `error` for an event that no decider of the domain has: none can arrive."""
+    for event in events:
+        if event not in (Event, *codec.event_types):
+            raise error(
+                f"{where}: no decider of {codec.domain} evolves by {event.__name__}, so that none "
+                "is ever recorded"
+            )
 
 
 def _unwritable(message: Message) -> str:

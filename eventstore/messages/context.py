@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from eventstore.messages.envelope import Identity, derive_id
+from eventstore.messages.envelope import Identity, MessageId, derive_id
 from eventstore.messages.events import RecordedEvent
 
 _current: ContextVar[MessageContext | None] = ContextVar("eventstore_handling", default=None)
@@ -46,7 +46,7 @@ class MessageContext:
         by = f"{by}.{event.part}" if event.part else by
         return cls(envelope.identity, by, actor=envelope.actor, traceparent=envelope.traceparent)
 
-    def caused(self, name: str, own_id: str | None = None) -> Identity:
+    def caused(self, name: str, own_id: MessageId | None = None) -> Identity:
         """The identity of the next message of this name that the handled one causes.
 
         Its id is `own_id`, or derived from the handled message's id, the handler, the name and how

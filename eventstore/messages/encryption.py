@@ -30,7 +30,7 @@ from eventstore.errors import (
 from eventstore.messages.headers import Header
 from eventstore.messages.personal import PersonalField, ref_of
 from eventstore.messages.types import Event
-from eventstore.undecodable import UNDECODABLE
+from eventstore.messages.undecodable import UNDECODABLE
 
 PERSONAL = "X-Personal"
 """The header that names the encrypted fields, and the reference of each one's key."""
@@ -64,7 +64,7 @@ NO_KEYS: Keys = {}
 """For payloads without encrypted fields."""
 
 
-class _Sealed(msgspec.Struct, frozen=True):
+class _Ciphertext(msgspec.Struct, frozen=True):
     v: int
     key: str
     nonce: bytes
@@ -73,7 +73,7 @@ class _Sealed(msgspec.Struct, frozen=True):
 
 
 class _Holder(msgspec.Struct, frozen=True):
-    sealed: _Sealed = msgspec.field(name="$personal")
+    sealed: _Ciphertext = msgspec.field(name="$personal")
 
 
 _holder_of = msgspec.json.Decoder(_Holder).decode
@@ -159,7 +159,7 @@ def _sealed(
     nonce = secrets.token_bytes(_NONCE_BYTES)
     bound = _bound(headers, field, ref, forgotten)
     data = cipher_of(key).encrypt(nonce, bytes(value), bound)
-    return msgspec.Raw(_encode(_Holder(_Sealed(_VERSION, ref, nonce, data, forgotten))))
+    return msgspec.Raw(_encode(_Holder(_Ciphertext(_VERSION, ref, nonce, data, forgotten))))
 
 
 def _opened(
@@ -186,7 +186,7 @@ def _opened(
     return msgspec.Raw(_decrypted(where, key, sealed, bound))
 
 
-def _decrypted(where: str, key: DataKey, sealed: _Sealed, bound: bytes) -> bytes:
+def _decrypted(where: str, key: DataKey, sealed: _Ciphertext, bound: bytes) -> bytes:
     cipher = cipher_of(key)
     try:
         decrypted: bytes = cipher.decrypt(sealed.nonce, sealed.data, bound)

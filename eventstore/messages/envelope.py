@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from typing import Never
 
 from msgspec import Struct
 
-from eventstore.errors import InvalidHeader, InvalidId
+from eventstore.errors import ConfigurationError, InvalidHeader, InvalidId
 from eventstore.messages.headers import (
     AUTHENTICATED_AS,
     COMMAND_DIGEST,
@@ -26,6 +27,10 @@ from eventstore.messages.headers import (
 _CANONICAL = re.compile(r"[0-9T:-]{19}\.[0-9]{6}Z")
 
 
+MessageId = str | uuid.UUID
+"""The id of a command, an event or a query: a UUID, or its canonical text."""
+
+
 def new_id() -> str:
     """A new random message id: a UUID in its canonical text form."""
     return str(uuid.uuid4())
@@ -36,16 +41,41 @@ def derive_id(parent_id: str, name: str) -> str:
     return str(uuid.uuid5(uuid.UUID(parent_id), name))
 
 
-def check_message_id(value: str) -> str:
-    """Return `value` if it is a UUID in canonical text form; raises `InvalidId` otherwise."""
-    if not UUID.fullmatch(value):
-        raise InvalidId(f"message id {value[:80]!r} is not a UUID in lower-case canonical form")
-    return value
+def check_message_id(value: MessageId) -> str:
+    """Return `value` as text if it is a UUID, or one as text in canonical form.
+
+    Raises `InvalidId` otherwise.
+    """
+    text = str(value) if isinstance(value, uuid.UUID) else value
+    if not (isinstance(text, str) and UUID.fullmatch(text)):
+        shown = text[:80] if isinstance(text, str) else text
+        raise InvalidId(f"message id {shown!r} is not a UUID in lower-case canonical form")
+    return text
 
 
 def utc_now() -> datetime:
     """The current time in UTC."""
     return datetime.now(UTC)
+
+
+def checked_clock(clock: Callable[[], datetime]) -> Callable[[], datetime]:
+    """The same clock in UTC; raises `ConfigurationError` for what is no time with a zone."""
+
+    def now() -> datetime:
+        time = clock()
+        try:
+            return time.astimezone(UTC) if time.utcoffset() is not None else _no_time(time)
+        except (AttributeError, OverflowError):
+            return _no_time(time)
+
+    return clock if clock is utc_now else now
+
+
+def _no_time(value: object) -> Never:
+    raise ConfigurationError(
+        f"the clock returned {value!r}; it must return a datetime with a zone, as "
+        "datetime.now(UTC) does"
+    )
 
 
 def format_timestamp(time: datetime) -> str:
@@ -79,13 +109,13 @@ class Identity(Struct, frozen=True):
     causation_id: str
 
     @classmethod
-    def root(cls, message_id: str | None = None) -> Identity:
+    def root(cls, message_id: MessageId | None = None) -> Identity:
         """The start of a new correlation; raises `InvalidId` for an id that is not a UUID."""
         own = new_id() if message_id is None else check_message_id(message_id)
         return cls(own, own, own)
 
     @classmethod
-    def caused_by(cls, parent: Identity, message_id: str | None = None) -> Identity:
+    def caused_by(cls, parent: Identity, message_id: MessageId | None = None) -> Identity:
         """A message that `parent` caused: a new id and the same correlation.
 
         Raises `InvalidId` for an id that is not a UUID, or is the parent's or the correlation's.
@@ -153,6 +183,8 @@ class Envelope(Struct, frozen=True, kw_only=True):
 
         Headers that are not part of the envelope are ignored. Times are normalised to UTC.
         """
+        if isinstance(headers, EventHeaders):
+            return headers.envelope
         check_envelope(headers)
         version = headers.get(Header.AGGREGATE_VERSION)
         return cls(
@@ -173,6 +205,20 @@ class Envelope(Struct, frozen=True, kw_only=True):
             command_digest=headers.get(COMMAND_DIGEST),
             traceparent=headers.get(Header.TRACEPARENT),
         )
+
+
+class EventHeaders(dict[str, str]):
+    """Legal headers of an event, and the envelope that they carry; they must not be changed.
+
+    What is pickled or copied is a plain dict.
+    """
+
+    __slots__ = ("envelope",)
+
+    envelope: Envelope
+
+    def __reduce__(self) -> tuple[type[dict[str, str]], tuple[dict[str, str]]]:
+        return dict, (dict(self),)
 
 
 def _canonical_time(value: str) -> str:

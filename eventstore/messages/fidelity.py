@@ -20,7 +20,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from eventstore.messages.functions import leaves
-from eventstore.text import counted
+from eventstore.messages.text import counted
 
 # Equal values of one of these types are interchangeable.
 _PLAIN = frozenset({str, int, bool, type(None), bytes, bytearray, date, timedelta, uuid.UUID})
@@ -154,6 +154,12 @@ def _of_times(written: Any, read: Any, mode: _Mode) -> Difference | None:
         return Difference("", f"has the offset {offset}, and would be read with {read_offset}")
     if written.replace(tzinfo=None, fold=0) != read.replace(tzinfo=None, fold=0):
         return _other_value()
+    if offset is None and (written.tzinfo is None) != (read.tzinfo is None):
+        return Difference("", f"has the zone {written.tzinfo}, and would be read without one")
+    if offset is None and written.fold != read.fold:
+        return Difference(
+            "", "is the second of two equal times, and would be read as the first: give it a zone"
+        )
     zone, read_zone = ((value.fold, value.tzinfo, value.tzname()) for value in (written, read))
     if mode == _EXACT and zone != read_zone:
         return Difference("", f"has the zone {written.tzinfo}, which would not be read again")

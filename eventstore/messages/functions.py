@@ -26,7 +26,36 @@ def is_async(function: Callable[..., Any]) -> bool:
     A decorated function is if the function that it wraps is.
     """
     runs = called(function), called(inspect.unwrap(_without_partial(function)))
-    return any(inspect.iscoroutinefunction(run) or inspect.isasyncgenfunction(run) for run in runs)
+    return any(map(_is_async, runs))
+
+
+def returns_coroutine(function: Callable[..., Any]) -> bool:
+    """Whether the result of a call can be awaited, as far as the function itself shows it."""
+    function = _without_partial(function)
+    return any(map(inspect.iscoroutinefunction, (function, called(function))))
+
+
+def _is_async(run: Callable[..., Any]) -> bool:
+    code = getattr(run, "__code__", None)
+    is_awaitable = code is not None and bool(code.co_flags & inspect.CO_ITERABLE_COROUTINE)
+    return is_awaitable or inspect.iscoroutinefunction(run) or inspect.isasyncgenfunction(run)
+
+
+def count_positional(function: Callable[..., Any], *counts: int) -> int:
+    """The largest of these `counts` of positional arguments, alone, that it can be called with.
+
+    Raises `TypeError` if there is none.
+    """
+    problems: list[str] = []
+    for count in sorted(counts, reverse=True):
+        try:
+            inspect.signature(function).bind(*[None] * count)
+        except (TypeError, ValueError) as error:  # ValueError: a partial with too many arguments
+            problems.append(str(error))
+        else:
+            return count
+    # What is missing says more than that the largest number is too many.
+    raise TypeError(min(problems, key=lambda problem: problem.startswith("too many")))
 
 
 def name_of(function: Callable[..., Any]) -> str:

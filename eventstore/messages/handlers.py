@@ -12,8 +12,15 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 from eventstore.errors import DeciderError
-from eventstore.messages.functions import annotations_of, called, is_message, leaves, name_of
-from eventstore.messages.types import Event
+from eventstore.messages.events import RecordedEvent
+from eventstore.messages.functions import (
+    annotations_of,
+    is_message,
+    leaves,
+    name_of,
+    returns_coroutine,
+)
+from eventstore.messages.types import Event, Message
 
 EventHandler = Callable[..., Awaitable[None]]
 """Awaited with the event and with its record: ids, version, position, time.
@@ -91,10 +98,20 @@ class EventHandlers:
         return f"subscriber {self._subscriber}, handler {name_of(handler)}"
 
 
+async def handle(handler: Callable[..., Awaitable[object]], recorded: RecordedEvent) -> None:
+    """Await a handler; raises `DeciderError` if it returns a message, which would be lost."""
+    returned = await handler(recorded.data, recorded)
+    if isinstance(returned, Message):
+        raise DeciderError(
+            f"{name_of(handler)} returned {type(returned).__name__}, which nobody sends: send it "
+            "with a CommandClient or an EventPublisher"
+        )
+
+
 def _check_async(where: str, handler: EventHandler) -> None:
     if not callable(handler):
         raise DeciderError(f"{where}: is not a function")
-    if not inspect.iscoroutinefunction(called(handler)):
+    if not returns_coroutine(handler):
         raise DeciderError(f"{where}: must be async")
 
 

@@ -72,7 +72,7 @@ REQUIRED = (
 _VERSION = re.compile(r"0|[1-9][0-9]{0,17}")
 _UNPRINTABLE = r"\x00-\x1f\x7f-\x9f\ud800-\udfff"  # control characters and lone surrogates
 _EDGE = rf"[^\s{_UNPRINTABLE}]"
-_RULES: dict[str, tuple[re.Pattern[str], str]] = {
+RULES: dict[str, tuple[re.Pattern[str], str]] = {
     Header.EVENT_ID: (UUID, "a UUID in lower-case canonical form"),
     Header.CORRELATION_ID: (UUID, "a UUID in lower-case canonical form"),
     Header.CAUSATION_ID: (UUID, "a UUID in lower-case canonical form"),
@@ -98,12 +98,13 @@ _RULES: dict[str, tuple[re.Pattern[str], str]] = {
     ),
     Header.CONTENT_TYPE: (re.compile(r"application/json"), "application/json"),
 }
+"""What is legal in an envelope's headers, and how that is called."""
 
 
 def legal_value(headers: Mapping[str, str], name: str) -> str | None:
     """The value of a standard header if it is present and legal by itself; None if not."""
     value = headers.get(name)
-    pattern, _ = _RULES[name]
+    pattern, _ = RULES[name]
     return value if value is not None and pattern.fullmatch(value) else None
 
 
@@ -112,14 +113,14 @@ def legal_value(headers: Mapping[str, str], name: str) -> str | None:
 _ALL_LEGAL = re.compile(
     "\n".join(
         f"={pattern.pattern}" if name in REQUIRED else f"(?:={pattern.pattern})?"
-        for name, (pattern, _) in _RULES.items()
+        for name, (pattern, _) in RULES.items()
     )
 )
 
 
 def check_envelope(headers: Mapping[str, str]) -> None:
     """Raise `InvalidHeader`, naming the header, unless all of an envelope's headers are legal."""
-    values = ["=" + headers[name] if name in headers else "" for name in _RULES]
+    values = ["=" + headers[name] if name in headers else "" for name in RULES]
     if not _ALL_LEGAL.fullmatch("\n".join(values)):
         _refuse(headers)
     _check_identity(headers)
@@ -130,7 +131,7 @@ def _refuse(headers: Mapping[str, str]) -> None:
     for name in REQUIRED:
         if name not in headers:
             raise InvalidHeader(name, "is missing")
-    for name, (pattern, meaning) in _RULES.items():
+    for name, (pattern, meaning) in RULES.items():
         value = headers.get(name)
         if value is not None and not pattern.fullmatch(value):
             raise InvalidHeader(name, f"is {value[:80]!r}, not {meaning}")

@@ -8,8 +8,8 @@ import msgspec
 from msgspec import Meta
 
 from eventstore.errors import EventStoreError
-from eventstore.text import presentable
-from eventstore.undecodable import UNDECODABLE
+from eventstore.messages.text import presentable
+from eventstore.messages.undecodable import UNDECODABLE
 
 Status = Literal["success", "rejected", "error"]
 

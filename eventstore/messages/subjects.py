@@ -14,7 +14,7 @@ from uuid import UUID
 from msgspec import Struct
 
 from eventstore.errors import InvalidId, InvalidSubject
-from eventstore.text import bounded
+from eventstore.messages.text import bounded
 
 Kind = Literal["cmd", "event", "query"]
 
@@ -145,11 +145,13 @@ class Subjects:
 
     def parse_log(self, subject: str) -> tuple[str, str]:
         """The aggregate and the id that a subject of the log names; raises `InvalidSubject`."""
-        if not subject.startswith(self._log_prefix):
+        prefix, rest = subject[: len(self._log_prefix)], subject[len(self._log_prefix) :]
+        aggregate, _, aggregate_id = rest.partition(".")
+        if prefix != self._log_prefix or not aggregate or not aggregate_id or "." in aggregate_id:
             raise InvalidSubject(
                 f"subject {subject!r} is not {self._log_prefix}{{aggregate}}.{{id}}"
             )
-        return parse_log_subject(subject)
+        return aggregate, aggregate_id
 
 
 def parse_log_subject(subject: str) -> tuple[str, str]:

@@ -58,7 +58,7 @@ import msgspec
 from eventstore.errors import DeciderError, InvalidPayload, UnsupportedSchema
 from eventstore.messages.functions import is_async, name_of
 from eventstore.messages.types import Event
-from eventstore.undecodable import STOPS, text_of
+from eventstore.messages.undecodable import STOPS, text_of
 
 Schema = tuple[str, int]
 """The name of an event type and a version of its schema."""

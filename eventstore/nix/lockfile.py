@@ -16,10 +16,9 @@ from msgspec import Struct
 
 from eventstore import Command
 from eventstore.errors import InvalidLockFile
-from eventstore.messages import derive_id
+from eventstore.messages import UNDECODABLE, derive_id
 from eventstore.nix.flake import AddFlakeInput, CreateFlake, RemoveFlakeInput
 from eventstore.nix.reference import Attributes, flake_reference
-from eventstore.undecodable import UNDECODABLE
 
 MAX_BYTES = 16 * 1024 * 1024
 VERSIONS = (5, 6, 7)

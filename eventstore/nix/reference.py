@@ -11,7 +11,7 @@ from urllib.parse import quote, unquote, urlencode
 
 import msgspec
 
-from eventstore.undecodable import UNDECODABLE
+from eventstore.messages import UNDECODABLE
 
 Attributes = dict[str, str | int | bool]
 """The attributes of an input in a lock file: its type, its location, and what pins it."""

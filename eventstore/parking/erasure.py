@@ -29,8 +29,8 @@ from eventstore.messages.encryption import refs_in
 from eventstore.messages.headers import Header
 from eventstore.messages.personal import FORGOTTEN, ref_of
 from eventstore.messages.subjects import Subjects
+from eventstore.messages.undecodable import UNDECODABLE
 from eventstore.parking.record import ParkedRecord, earlier_parts, is_first_part, read_record
-from eventstore.undecodable import UNDECODABLE
 
 
 class ErasureReport(msgspec.Struct, frozen=True, kw_only=True):

@@ -24,9 +24,9 @@ from eventstore.jetstream.vocabulary import SERVER_HEADERS
 from eventstore.messages.headers import REPLY_TO, Header
 from eventstore.messages.outcome import Outcome
 from eventstore.messages.subjects import NAME, Subjects
+from eventstore.messages.undecodable import UNDECODABLE
 from eventstore.parking.record import ParkedRecord, earlier_parts, is_first_part, read_record
 from eventstore.parking.retry import request_retry
-from eventstore.undecodable import UNDECODABLE
 
 RETRY_OF = "X-Retry-Of"
 """The header of a requeued command: the sequence at which it was parked."""

@@ -11,7 +11,7 @@ from eventstore.client.responder import Answer, Reply, Request
 from eventstore.errors import InvalidPayload, NoResponders, RequestTimeout, RetryFailed
 from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.subjects import Subjects
-from eventstore.undecodable import UNDECODABLE
+from eventstore.messages.undecodable import UNDECODABLE
 
 
 class _RetryRequest(msgspec.Struct):

@@ -10,13 +10,13 @@ from typing import Any
 from sqlalchemy.exc import DBAPIError
 
 from eventstore.errors import DatabaseUnavailable
+from eventstore.messages.text import counted
 from eventstore.projections.database.backends import is_transient
 from eventstore.projections.database.database import Database
 from eventstore.projections.worker.progress import Progress
 from eventstore.projections.worker.worker import ProjectionWorker
 from eventstore.service.health import CheckResult, HealthStatus, worst
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
-from eventstore.text import counted
 
 __all__ = ["DatabaseCheck", "ProjectionsCheck"]
 

@@ -44,8 +44,10 @@ from sqlalchemy import Delete, Insert, Table, Update
 
 from eventstore.errors import InvalidSubject, ProjectionError
 from eventstore.messages.events import LogEvent, RecordedEvent, StoredEvent, UnreadEvent
+from eventstore.messages.functions import returns_coroutine
 from eventstore.messages.subjects import check_name
 from eventstore.messages.types import Event
+from eventstore.messages.undecodable import STOPS, text_of
 from eventstore.projections.signature import Signature
 from eventstore.projections.table_names import check_table_names
 
@@ -185,7 +187,7 @@ class Projection:
         It takes an event and, optionally, its record, as handlers do.
         """
         signature = Signature(self.name, function)
-        if not signature.is_async:
+        if not returns_coroutine(function):
             raise ProjectionError(f"{signature.where}: a reaction must be async")
         if signature.takes_stored:
             raise ProjectionError(f"{signature.where}: a reaction is to events, not to StoredEvent")
@@ -251,10 +253,20 @@ class Projection:
         `ProjectionError` if the handler returns anything but statements on the projection's own
         tables.
         """
-        returned = self._changes(recorded) if self.takes(recorded) else None
-        if returned is None:
+        if not self.takes(recorded):
             return ()
-        found = (returned,) if isinstance(returned, _CHANGES) else tuple(returned)
+        try:
+            returned = self._changes(recorded)
+            if returned is None:
+                return ()
+            found = (returned,) if isinstance(returned, _CHANGES) else tuple(returned)
+        except (Exception, *STOPS):
+            raise
+        except BaseException as error:  # which would end the program
+            raise ProjectionError(
+                f"projection {self.name}: the handler of {recorded.type} raised "
+                f"{type(error).__name__}: {text_of(error)}"
+            ) from error
         for change in found:
             statement = change.statement if isinstance(change, BoundStatement) else change
             if not (isinstance(statement, _STATEMENTS) and statement.table in self.tables):

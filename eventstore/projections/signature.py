@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
 from eventstore.errors import ProjectionError
 from eventstore.messages.events import RecordedEvent, StoredEvent
-from eventstore.messages.functions import annotations_of, leaves
+from eventstore.messages.functions import (
+    annotations_of,
+    count_positional,
+    is_async,
+    leaves,
+    name_of,
+)
 from eventstore.messages.types import Event
 
 
@@ -21,13 +26,17 @@ class Signature:
     """
 
     def __init__(self, projection: str, function: Callable[..., Any]) -> None:
-        self.name = getattr(function, "__name__", repr(function))
+        self.name = name_of(function)
         self.where = f"projection {projection}, handler {self.name}"
-        self.is_async = inspect.iscoroutinefunction(function)
-        parameters, _ = annotations_of(function, self.where, ProjectionError)
-        if len(parameters) not in {1, 2}:
-            raise ProjectionError(f"{self.where}: takes an event and, optionally, its record")
-        self.takes_record = len(parameters) == 2
+        self.is_async = is_async(function)
+        try:
+            self.takes_record = count_positional(function, 1, 2) == 2
+        except TypeError as error:
+            raise ProjectionError(
+                f"{self.where}: takes an event and, optionally, its record: {error}"
+            ) from error
+        annotations, _ = annotations_of(function, self.where, ProjectionError)
+        parameters = (*annotations, None)
         self.takes_stored = parameters[0] is StoredEvent
         self.events = [] if self.takes_stored else self._events(parameters[0])
         if self.takes_stored and self.takes_record:

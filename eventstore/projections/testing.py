@@ -13,35 +13,29 @@ that a projection that reads the tables of another fails.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
-import msgspec
 from sqlalchemy import Connection, StaticPool, Table, create_engine, event, select
 
 from eventstore.errors import InvalidMessage, ProjectionFailed
-from eventstore.messages.envelope import Envelope, Identity, derive_id, format_timestamp
-from eventstore.messages.events import LogEvent, RecordedEvent, UnreadEvent
+from eventstore.messages.events import LogEvent, UnreadEvent
+from eventstore.messages.subjects import AggregateId, check_aggregate_id
+from eventstore.messages.text import counted
 from eventstore.messages.types import Event
 from eventstore.projections.database import tables
 from eventstore.projections.database.checkpoint import ExpectedCheckpoint, claim
 from eventstore.projections.projection import Projection
 from eventstore.projections.table_names import library_metadata
 from eventstore.projections.worker.apply import apply
-from eventstore.text import counted
+from eventstore.testing.log import START, next_event, next_record
 
 __all__ = ["START", "Row", "Scenario", "scenario"]
 
 Row = Mapping[str, Any]
 """The columns of a row to compare, and their values."""
-
-START = datetime(2026, 1, 1, tzinfo=UTC)
-"""The default time of the event at position 1; each further one is a second later."""
-
-_CORRELATION = "00000000-0000-4000-8000-000000000001"
 
 
 def scenario(projection: Projection) -> Scenario:
@@ -58,25 +52,25 @@ class Scenario:
 
     def given(
         self,
-        aggregate_id: str,
+        aggregate_id: AggregateId,
         *events: Event,
         actor: str | None = None,
         time: datetime | None = None,
     ) -> Scenario:
-        """Append events of one aggregate to the log."""
+        """Append events of one aggregate to the log.
+
+        Raises `InvalidId`, and `InvalidPayload` for one that could not be stored.
+        """
+        own_id = check_aggregate_id(aggregate_id)
         log = self._log
         for data in events:
-            cls, payload = type(data), msgspec.json.encode(data)
-            kind, schema_version = cls.__aggregate__, cls.__schema_version__
-            about = _about(log, kind, aggregate_id, cls.__name__, schema_version, actor, time)
-            read = msgspec.json.decode(payload, type=cls)
-            log += (RecordedEvent(**about, data=read, payload=payload),)
+            log += (next_event(log, own_id, data, actor=actor, time=time),)
         return Scenario(self._projection, log)
 
     def given_unread(
         self,
         aggregate: str,
-        aggregate_id: str,
+        aggregate_id: AggregateId,
         type_name: str,
         error: InvalidMessage | None = None,
         *,
@@ -87,7 +81,8 @@ class Scenario:
 
         Its possible types are unknown, so that every projection must take the latter.
         """
-        about = _about(self._log, aggregate, aggregate_id, type_name, 1, actor, time)
+        own_id = check_aggregate_id(aggregate_id)
+        about = next_record(self._log, aggregate, own_id, type_name, actor=actor, time=time)
         unread = UnreadEvent(**about, payload=b"", error=error)
         return Scenario(self._projection, (*self._log, unread))
 
@@ -142,39 +137,6 @@ def _applied(projection: Projection, log: tuple[LogEvent, ...]) -> Iterator[Conn
             yield connection
     finally:
         engine.dispose()
-
-
-def _about(
-    log: tuple[LogEvent, ...],
-    aggregate: str,
-    aggregate_id: str,
-    type_name: str,
-    schema_version: int,
-    actor: str | None,
-    time: datetime | None,
-) -> dict[str, Any]:
-    """All but the data of an event at the end of the log."""
-    position = len(log) + 1
-    key = (aggregate, aggregate_id)
-    version = 1 + Counter((each.aggregate, each.aggregate_id) for each in log)[key]
-    envelope = Envelope(
-        identity=Identity(derive_id(_CORRELATION, str(position)), _CORRELATION, _CORRELATION),
-        type=type_name,
-        domain="test",
-        timestamp=format_timestamp(time or START + timedelta(seconds=position - 1)),
-        aggregate_id=aggregate_id,
-        schema_version=schema_version,
-        version=version,
-        actor=actor,
-    )
-    return {
-        "envelope": envelope,
-        "aggregate": aggregate,
-        "aggregate_id": aggregate_id,
-        "version": version,
-        "position": position,
-        "headers": envelope.to_headers(),
-    }
 
 
 def _match(found: list[dict[str, Any]], expected: list[Row]) -> bool:

@@ -3,32 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import json
 import logging
 import os
 import re
 import secrets
-import signal
 import subprocess
 import sys
 import time
-from contextlib import AsyncExitStack, closing, suppress
+from contextlib import AsyncExitStack, closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from eventstore.client.master_keys import new_master_key
 from eventstore.concurrency.resource import Resource
 from eventstore.config import LocalAddress
+from eventstore.config.private_files import ensure_private_directory, open_private
 from eventstore.errors import ServerStartFailed
-from eventstore.private_files import ensure_private_directory, open_private
+from eventstore.messages.text import make_log_records_safe
 from eventstore.server.binary import find_server
-from eventstore.text import make_log_records_safe
+from eventstore.server.directory_lock import (
+    CONFIG,
+    POLL_SECONDS,
+    STOP_SECONDS,
+    DirectoryLock,
+    lock_directory,
+    serves,
+    stop_orphan,
+)
 
-_STOP_SECONDS = 10.0
-_POLL_SECONDS = 0.01
 _LOG_TAIL_BYTES = 4_000
-_CONFIG = "nats-server.conf"
 _TOKEN = "token"  # noqa: S105  # a file's name
 _MASTER_KEYS = "master.keys"
 
@@ -62,7 +66,7 @@ def running_server(data_directory: Path) -> str | None:
     """
     directory = data_directory.absolute()
     for ports in directory.glob("nats-server_*.ports"):
-        if _serves(int(ports.stem.rpartition("_")[2]), directory):
+        if serves(int(ports.stem.rpartition("_")[2]), directory):
             port = next((urlsplit(url).port for url in _client_urls(ports)), None)
             return None if port is None else _address(directory, port)
     return None
@@ -106,7 +110,7 @@ class EmbeddedServer(Resource):
         self._jetstream_config = jetstream_config
         self._start_timeout = start_timeout
         self._process: subprocess.Popen[bytes] | None = None
-        self._owner_lock: _DirectoryLock | None = None
+        self._owner_lock: DirectoryLock | None = None
 
     @property
     def url(self) -> str:
@@ -136,9 +140,9 @@ class EmbeddedServer(Resource):
             return
         binary = await asyncio.to_thread(find_server, self._explicit_binary)
         ensure_private_directory(self.data_directory)
-        self._owner_lock = _lock_directory(self.data_directory)
+        self._owner_lock = lock_directory(self.data_directory)
         try:
-            server_lock = await _stop_orphan(self.data_directory)
+            server_lock = await stop_orphan(self.data_directory)
             log_start = self._launch(binary.path, server_lock)
             await self._until_ready(log_start)
         except BaseException:
@@ -151,7 +155,7 @@ class EmbeddedServer(Resource):
             return
         self._process.terminate()
         try:
-            await asyncio.to_thread(self._process.wait, _STOP_SECONDS)
+            await asyncio.to_thread(self._process.wait, STOP_SECONDS)
         except subprocess.TimeoutExpired:
             _logger.warning("nats-server %d did not stop; killing it", self._process.pid)
         finally:
@@ -172,7 +176,7 @@ class EmbeddedServer(Resource):
             self._owner_lock.close()
             self._owner_lock = None
 
-    def _launch(self, binary: Path, server_lock: _DirectoryLock) -> int:
+    def _launch(self, binary: Path, server_lock: DirectoryLock) -> int:
         for stale in self.data_directory.glob("*.ports"):
             stale.unlink()
         if not self.master_key_file.exists():
@@ -203,7 +207,7 @@ class EmbeddedServer(Resource):
         token = self._ensure_token()
         if token is not None:
             lines.append(f"authorization {{ token: {_quoted(token)} }}")
-        config = self.data_directory / _CONFIG
+        config = self.data_directory / CONFIG
         _write_private(config, "\n".join([*lines, self._extra_config, ""]))
         return config
 
@@ -228,7 +232,7 @@ class EmbeddedServer(Resource):
                 self._fail(f"ended with status {self._process.returncode}", log_start)
             if time.monotonic() > deadline:
                 self._fail(f"was not ready after {self._start_timeout:g} s", log_start)
-            await asyncio.sleep(_POLL_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
         self.port = urlsplit(urls[0]).port or 0
 
     def _fail(self, problem: str, log_start: int) -> None:
@@ -272,20 +276,6 @@ def _address(directory: Path, port: int) -> LocalAddress:
     return LocalAddress.of(f"nats://{user}127.0.0.1:{port}", directory / _MASTER_KEYS)
 
 
-def _serves(pid: int, directory: Path) -> bool:
-    """Whether this process runs, and is a server on the directory, not a reused pid."""
-    if sys.platform == "linux":
-        try:
-            command = Path(f"/proc/{pid}/cmdline").read_bytes()
-        except OSError:
-            return False
-    else:
-        command = subprocess.run(  # noqa: S603  # no argument is untrusted
-            ["/bin/ps", "-o", "command=", "-p", str(pid)], capture_output=True, check=False
-        ).stdout
-    return os.fsencode(directory / _CONFIG) in command
-
-
 def _client_urls(ports_file: Path) -> list[str]:
     """The URLs that a server reported; none before the file is complete."""
     try:
@@ -293,76 +283,3 @@ def _client_urls(ports_file: Path) -> list[str]:
     except (FileNotFoundError, ValueError):
         return []
     return urls
-
-
-class _DirectoryLock:
-    """A file lock that names the pid of its holder.
-
-    The kernel releases the lock when the last process with the descriptor exits, so the pid in a
-    locked file is that of a live process and never a reused one. The content of an unlocked file
-    is meaningless.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.descriptor = open_private(path, os.O_RDWR | os.O_CREAT)
-
-    def acquire(self) -> bool:
-        try:
-            fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        os.ftruncate(self.descriptor, 0)
-        return True
-
-    def holder(self) -> int | None:
-        """The pid of the holder; None before it is written."""
-        return int(os.pread(self.descriptor, 20, 0) or 0) or None
-
-    def close(self) -> None:
-        """Release it, unless a child process has the same descriptor."""
-        os.close(self.descriptor)
-
-
-def _lock_directory(directory: Path) -> _DirectoryLock:
-    lock = _DirectoryLock(directory / "owner.lock")
-    if not lock.acquire():
-        raise _in_use(directory, lock)
-    os.pwrite(lock.descriptor, str(os.getpid()).encode(), 0)
-    return lock
-
-
-def _in_use(directory: Path, lock: _DirectoryLock) -> ServerStartFailed:
-    with closing(lock):
-        return ServerStartFailed(
-            f"{directory} is in use by process {lock.holder()}; "
-            "two servers on one directory would corrupt it"
-        )
-
-
-async def _stop_orphan(directory: Path) -> _DirectoryLock:
-    """The lock for a new server, after a server without an owner has been stopped."""
-    lock = _DirectoryLock(directory / "server.lock")
-    try:
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            if await _acquired_after(lock, directory, number):
-                return lock
-    except BaseException:
-        lock.close()
-        raise
-    raise _in_use(directory, lock)
-
-
-async def _acquired_after(lock: _DirectoryLock, directory: Path, number: signal.Signals) -> bool:
-    deadline = time.monotonic() + _STOP_SECONDS
-    signalled = False
-    while not lock.acquire():
-        orphan = lock.holder()
-        if not signalled and orphan is not None and _serves(orphan, directory):
-            _logger.warning("stopping nats-server %d, whose owner has died", orphan)
-            with suppress(ProcessLookupError):
-                os.kill(orphan, number)
-            signalled = True
-        if time.monotonic() > deadline:
-            return False
-        await asyncio.sleep(_POLL_SECONDS)
-    return True

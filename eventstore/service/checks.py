@@ -15,10 +15,10 @@ from eventstore.errors import EventStoreError, InvalidAnswer, StreamMissing
 from eventstore.jetstream.api import find_consumer, stream_info
 from eventstore.jetstream.topology import ConsumerSpec, StreamSpec, check
 from eventstore.messages.envelope import parse_timestamp
+from eventstore.messages.text import counted
 from eventstore.service.health import CheckResult, HealthStatus, worst
 from eventstore.store.foreign import FINDINGS, LogFindings
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
-from eventstore.text import counted
 
 _MAX_POSITIONS = 10
 _MAX_TEXT = 300
@@ -158,8 +158,13 @@ class CommandsCheck:
         problems = []
         if facts["pending"] > self._max_pending:
             problems.append(f"{counted(facts['pending'], 'command')} waiting")
+        left = ", ".join(sorted(self._left))
+        if left and facts["unacknowledged"] >= self._consumer.settings["max_ack_pending"]:
+            problems.append(
+                f"no more commands are delivered, as {facts['unacknowledged']:,} are not done, and "
+                f"those of {left} among them are left to another release: start it"
+            )
         if facts["oldest_seconds"] > self._max_age:
-            left = ", ".join(sorted(self._left))
             note = f" (those of {left} are left to other releases)" if left else ""
             problems.append(f"a command has waited for {facts['oldest_seconds']:,.0f} s{note}")
         return problems

@@ -14,8 +14,8 @@ from eventstore.errors import ConfigurationError, EventStoreError
 from eventstore.jetstream.key_value import KeyValue
 from eventstore.jetstream.topology import limit_messages
 from eventstore.messages.subjects import Subjects
+from eventstore.messages.text import make_log_records_safe
 from eventstore.service.runtime_config import KEYS, PAUSED, RuntimeConfig, Value
-from eventstore.text import make_log_records_safe
 
 # A change is reported before the bucket has stored it, so it is read once more.
 _RECHECK_SECONDS = 0.25

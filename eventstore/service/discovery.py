@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from eventstore.client.client import Client, Msg
 from eventstore.concurrency.backoff import pause
-from eventstore.undecodable import UNDECODABLE
+from eventstore.messages.undecodable import UNDECODABLE
 
 ANNOUNCEMENTS = "discovery.announce"
 """The subject on which every service announces that it starts, runs and stops."""

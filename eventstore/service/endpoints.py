@@ -25,11 +25,11 @@ from eventstore.errors import ClientError, QueryRefused
 from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import format_timestamp
 from eventstore.messages.subjects import Subject
+from eventstore.messages.text import make_log_records_safe
+from eventstore.messages.undecodable import UNDECODABLE
 from eventstore.service.discovery import ANNOUNCEMENTS, Announcement, Endpoint
 from eventstore.service.health import Health
 from eventstore.service.micro import Micro
-from eventstore.text import make_log_records_safe
-from eventstore.undecodable import UNDECODABLE
 
 if TYPE_CHECKING:
     from eventstore.service.metrics import Metrics  # which loads prometheus_client

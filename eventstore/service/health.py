@@ -12,7 +12,7 @@ import logging
 import resource
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -23,8 +23,8 @@ from msgspec import Struct
 from eventstore.concurrency.failures import only_own_cancellation
 from eventstore.errors import EventStoreError
 from eventstore.messages.envelope import format_timestamp
+from eventstore.messages.text import make_log_records_safe
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
-from eventstore.text import make_log_records_safe
 
 HealthStatus = Literal["healthy", "degraded", "unhealthy"]
 """Degraded: it works, but lags behind or was interrupted recently; unhealthy: something that is
@@ -54,6 +54,15 @@ class CheckResult(Struct, frozen=True, kw_only=True):
 
 Check = Callable[[], Awaitable[CheckResult]]
 """Checks one thing; unhealthy if it raises."""
+
+
+OtherChecks = Callable[[], Coroutine[Any, Any, Mapping[str, CheckResult]]]
+"""The results of the checks of another process, by name; does not raise."""
+
+
+async def no_other_checks() -> Mapping[str, CheckResult]:
+    """Of a service with one process."""
+    return {}
 
 
 def worst(*statuses: HealthStatus) -> HealthStatus:
@@ -104,8 +113,10 @@ _decode = msgspec.json.Decoder(HealthReport).decode
 class Health:
     """Runs the checks of one service concurrently, on request.
 
-    `timeout` is how many seconds a check may take. A report is cached for `cache_ttl` seconds, and
-    concurrent requests share one, so that many requests do not overload the service.
+    `timeout` is how many seconds a check may take. `others` has the results of checks in another
+    process of the service, whose names are to differ from those of `checks`. A report is cached for
+    `cache_ttl` seconds, and concurrent requests share one, so that many requests do not overload
+    the service.
     """
 
     def __init__(
@@ -114,6 +125,7 @@ class Health:
         version: str,
         checks: Mapping[str, Check],
         *,
+        others: OtherChecks = no_other_checks,
         timeout: float = 2.0,
         cache_ttl: float = 0.25,
         telemetry: Telemetry = NO_TELEMETRY,
@@ -121,6 +133,7 @@ class Health:
         self._service = service
         self._version = version
         self._checks = dict(checks)
+        self._others = others
         self._timeout = timeout
         self._cache_ttl = cache_ttl
         self._telemetry = telemetry
@@ -144,7 +157,8 @@ class Health:
                 name: group.create_task(self._run_check(check))
                 for name, check in self._checks.items()
             }
-        results = {name: task.result() for name, task in tasks.items()}
+            others = group.create_task(self._others())
+        results = {**{name: task.result() for name, task in tasks.items()}, **others.result()}
         for name, result in results.items():
             self._telemetry.gauge("health", _LEVELS[result.status], check=name)
         return HealthReport(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, Final, NamedTuple, Self
@@ -22,6 +22,7 @@ from prometheus_client import (
     Gauge,
     Histogram,
     Info,
+    Metric,
     ProcessCollector,
     generate_latest,
     start_http_server,
@@ -154,11 +155,31 @@ class _Family:
         return child
 
 
+Samples = Mapping[str, Sequence[tuple[str, dict[str, str], float]]]
+"""The samples of each family: name, labels and value."""
+
+
+class _ServiceRegistry(CollectorRegistry):
+    """The metrics of this process, and samples of others of the service, labelled `process`."""
+
+    def __init__(self) -> None:
+        super().__init__(auto_describe=True)
+        self.others: dict[str, Samples] = {}
+
+    def collect(self) -> Iterator[Metric]:
+        others = dict(self.others)
+        for metric in super().collect():
+            for process, families in others.items():
+                for name, labels, value in families.get(metric.name, ()):
+                    metric.add_sample(name, {**labels, "process": process}, value)
+            yield metric
+
+
 class Metrics(Telemetry):
     """Telemetry as Prometheus metrics; thread-safe.
 
     `service` and `version`, if given, are exported as `eventstore_service_info`. Each family has at
-    most 101 series.
+    most 101 series of each process.
     """
 
     __slots__ = ("_counters", "_gauges", "_spans", "_timings", "registry")
@@ -167,7 +188,7 @@ class Metrics(Telemetry):
     """Of what `render` returns."""
 
     def __init__(self, *, service: str = "", version: str = "") -> None:
-        self.registry = CollectorRegistry(auto_describe=True)
+        self.registry = _ServiceRegistry()
         timed = partial(Histogram, buckets=_BUCKETS)
         self._counters = self._families(Counter, _COUNTERS)
         self._gauges = self._families(Gauge, _GAUGES)
@@ -204,6 +225,17 @@ class Metrics(Telemetry):
     def render(self) -> bytes:
         """All metrics in Prometheus' text format (`content_type`)."""
         return generate_latest(self.registry)
+
+    def samples(self) -> Samples:
+        """All samples of this process, for `include` in another process of the service."""
+        return {
+            metric.name: [(each.name, each.labels, each.value) for each in metric.samples]
+            for metric in self.registry.collect()
+        }
+
+    def include(self, process: str, samples: Samples) -> None:
+        """Render these, too, labelled with the process, in place of those that it had before."""
+        self.registry.others[process] = samples
 
     def _families(
         self, kind: Callable[..., Any], specs: Mapping[Any, _MetricSpec], suffix: str = ""

@@ -20,7 +20,7 @@ from eventstore.client.responder import Answer, Reply, Request, error_reply
 from eventstore.config import ServiceIdentity
 from eventstore.errors import ConfigurationError, EventStoreError, QueryRefused
 from eventstore.messages.envelope import format_timestamp
-from eventstore.text import make_log_records_safe
+from eventstore.messages.text import make_log_records_safe
 
 _TYPE = "io.nats.micro.v1.{}_response"
 _NUMBER = r"(?:0|[1-9]\d*)"

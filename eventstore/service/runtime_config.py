@@ -19,8 +19,8 @@ from eventstore.errors import ConfigurationError, JetStreamError
 from eventstore.jetstream.key_value import KeyValue
 from eventstore.jetstream.vocabulary import ErrorCode
 from eventstore.messages.subjects import Subjects
-from eventstore.text import bounded
-from eventstore.undecodable import UNDECODABLE
+from eventstore.messages.text import bounded
+from eventstore.messages.undecodable import UNDECODABLE
 
 Value = str | int | list[str]
 

@@ -8,7 +8,7 @@ from datetime import datetime
 
 import msgspec
 
-from eventstore.errors import InvalidId, InvalidMessage
+from eventstore.errors import InvalidHeader, InvalidId, InvalidMessage
 from eventstore.jetstream.publish import Draft
 from eventstore.messages.chain import chain_value
 from eventstore.messages.codec import Codec
@@ -187,7 +187,7 @@ class PendingAppend:
             identity=identity,
             type=cls.__name__,
             domain=codec.domain,
-            timestamp=format_timestamp(new.timestamp or now),
+            timestamp=_timestamp(new.timestamp or now),
             aggregate_id=self.aggregate_id,
             schema_version=cls.__schema_version__,
             actor=new.actor or append.actor,
@@ -202,3 +202,10 @@ class PendingAppend:
             return Identity.root()
         name = f"{self.append.aggregate}.{self.aggregate_id}.{index}"
         return Identity.caused_by(cause, derive_id(cause.id, name))
+
+
+def _timestamp(time: datetime) -> str:
+    try:
+        return format_timestamp(time)
+    except (ValueError, OverflowError) as error:
+        raise InvalidHeader(Header.TIMESTAMP, f"cannot be {time}: {error}") from error

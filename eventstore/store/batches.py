@@ -8,7 +8,7 @@ from eventstore.client.api_answers import decimal
 from eventstore.client.protocol import UnreadableHeaders
 from eventstore.errors import IncompleteBatch
 from eventstore.jetstream.vocabulary import NatsHeader
-from eventstore.text import counted
+from eventstore.messages.text import counted
 
 
 class BatchCheck:

@@ -11,6 +11,9 @@ from __future__ import annotations
 import re
 from typing import Literal, NamedTuple
 
+from msgspec import Struct
+from msgspec.structs import replace
+
 from eventstore.client.protocol import UnreadableHeaders, check_headers
 from eventstore.errors import InvalidHeader
 from eventstore.jetstream.stored_message import StoredMessage
@@ -29,7 +32,7 @@ ProblemKind = Literal[
 ]
 
 
-class Link(NamedTuple):
+class Link(Struct, frozen=True, array_like=True, gc=False):
     """An event that the next may follow: its version, chain value and position (0: not known).
 
     The position of a guess is that of the first event that did not follow.
@@ -40,7 +43,7 @@ class Link(NamedTuple):
     position: int = 0
 
 
-class Links(NamedTuple):
+class Links(Struct, frozen=True, array_like=True):
     """The head, and the guesses: other links that a later event may have been built upon."""
 
     head: Link
@@ -89,8 +92,8 @@ def extends(head: Link, message: StoredMessage) -> bool:
     is_next = headers.get(Header.AGGREGATE_VERSION) == str(head.version + 1)
     if not is_next or isinstance(headers, UnreadableHeaders):
         return False
-    stored = headers.get(Header.CHAIN)
-    return stored == chain_value(head.chain, message.subject, headers, message.payload)
+    value = chain_value(head.chain, message.subject, headers, message.payload)
+    return headers.get(Header.CHAIN) == value
 
 
 def follow(links: Links, message: StoredMessage) -> LinkCheck:
@@ -121,7 +124,7 @@ def follow(links: Links, message: StoredMessage) -> LinkCheck:
         return LinkCheck(links.after(own))
     for guess in links.guesses:
         if extends(guess, message):
-            return LinkCheck(links.guessing(own._replace(position=guess.position)), None, guess)
+            return LinkCheck(links.guessing(replace(own, position=guess.position)), None, guess)
     computed = chain_value(links.latest.chain, message.subject, headers, message.payload)
     return _explain(links, own, computed)
 
@@ -168,5 +171,5 @@ def _after_bad_header(links: Links, message: StoredMessage) -> Links:
 
 def _either(own: Link, computed: str) -> tuple[Link, ...]:
     """Both guesses, as the next event shows whether this one or only its chain was changed."""
-    other = own._replace(chain=computed)
+    other = replace(own, chain=computed)
     return (own, other) if _CHAIN.fullmatch(own.chain) else (other,)

@@ -19,9 +19,9 @@ from eventstore.errors import InvalidHeader
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.headers import Header, legal_value
+from eventstore.messages.text import make_log_records_safe
 from eventstore.store.chain_links import GENESIS_LINKS, Link, LinkCheck, Links, extends, follow
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
-from eventstore.text import make_log_records_safe
 
 _MAX_KNOWN = 50_000
 """Aggregates of which a reader remembers the head: about 15 MB."""
@@ -162,9 +162,9 @@ class Trails:
 
     def move(self, message: StoredMessage, head: Link) -> None:
         """Note that a message follows the head, and is the aggregate's last event now."""
-        subject = message.subject
-        self._known[subject] = self._known.get(subject, GENESIS_LINKS).after(head)
-        self._known.move_to_end(subject)
+        subject, known = message.subject, self._known
+        known[subject] = known.get(subject, GENESIS_LINKS).after(head)
+        known.move_to_end(subject)
 
 
 async def _trace_links(reader: DirectReader, subject: str, until: int) -> Links:

@@ -31,7 +31,7 @@ from eventstore.errors import KeyMissing, MasterKeyError, RequestTimeout
 from eventstore.jetstream.key_value import KeyValue
 from eventstore.messages.encryption import DataKey, DestroyedKey
 from eventstore.messages.subjects import Subjects
-from eventstore.undecodable import UNDECODABLE
+from eventstore.messages.undecodable import UNDECODABLE
 
 _MAX_TRIES = 10
 _BACKOFF = Backoff(0.01, 5.0)

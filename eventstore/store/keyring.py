@@ -17,9 +17,9 @@ from eventstore.messages.encryption import NO_KEYS, PERSONAL, DataKey, Destroyed
 from eventstore.messages.envelope import format_timestamp, utc_now
 from eventstore.messages.personal import ref_of
 from eventstore.messages.subjects import Subjects
+from eventstore.messages.text import make_log_records_safe
 from eventstore.parking.erasure import ErasureReport, erase_copies
 from eventstore.store.key_bucket import KeyBucket, KeyEntry
-from eventstore.text import make_log_records_safe
 
 _MAX_CONCURRENCY = 64
 

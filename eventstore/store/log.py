@@ -10,22 +10,24 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 
 import msgspec
 
 from eventstore.client.api_answers import StreamInfo
-from eventstore.client.client import Client, Msg
+from eventstore.client.client import Client, Message
 from eventstore.errors import ClientError, CorruptLog, IncompleteBatch, PullLost
 from eventstore.jetstream.api import stream_info
 from eventstore.jetstream.consumer import Delivery
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.jetstream.ordered_consumer import OrderedConsumer, ordered_consumer
 from eventstore.jetstream.retry import Retry
-from eventstore.jetstream.stored_message import StoredMessage
+from eventstore.jetstream.stored_message import StoredMessage, delivered
 from eventstore.store.batches import is_followed
 
 _BATCH_SECONDS = 5.0
+_MAX_PART = 128
+"""Messages of a page: what is made of so many while they are handled stays in the CPU's cache."""
 _LAG_SECONDS = 1.0
 _LAGS = (0.05, 0.1, 0.2, 0.4, 0.8)
 
@@ -35,12 +37,13 @@ class StoredPage(msgspec.Struct, frozen=True):
 
     `position` is the last position the page covers, `pending` about how many messages are left
     after it (0: caught up, including all messages that were acknowledged before reading began). A
-    page is empty if nothing was left.
+    page is empty if nothing was left. `has_next`: the next page has arrived already.
     """
 
     messages: list[StoredMessage]
     position: int
     pending: int
+    has_next: bool = False
 
 
 class StoredLog:
@@ -65,13 +68,13 @@ class StoredLog:
         max_messages: int = 1000,
         log: str | None = None,
     ) -> AsyncGenerator[StoredPage, None]:
-        """The messages after a position, at most `max_messages` a page.
+        """The messages after a position, of which at most `max_messages` are taken at a time.
 
         All are of one log: the one whose `identity` is `log`, or else the one found at first.
 
         Without `live` it ends when it has caught up, or with the first complete batch at `until`;
-        with it, it waits for more and never ends by itself. Memory is bounded by four pages.
-        Messages that were acknowledged before it began are included: it waits for a lagging
+        with it, it waits for more and never ends by itself. At most four times `max_messages` are
+        kept. Messages that were acknowledged before it began are included: it waits for a lagging
         replica, or leaves it for another one. Raises `IncompleteBatch` if the log ends in the
         middle of an atomic batch, `CorruptLog` if `after` is beyond its end or the stream is
         another log by now, `StreamMissing`, and a `ClientError` if the server could not be asked,
@@ -98,8 +101,7 @@ class StoredLog:
                             yield StoredPage([], reading.position, 0)
                             continue
                         messages = await self._take(consumer, max_messages, reading, live=live)
-                        page = reading.page(messages)
-                        if page is not None:
+                        for page in reading.pages(messages):
                             retry.recovered()
                             yield page
                     return
@@ -119,7 +121,7 @@ class StoredLog:
 
     async def _take(
         self, consumer: OrderedConsumer, max_messages: int, reading: _Reading, *, live: bool
-    ) -> list[tuple[Msg, Delivery]]:
+    ) -> list[tuple[Message, Delivery]]:
         # The server delivers a batch's first messages while it stores the rest.
         unfinished = not live and not reading.left
         bound = min(_BATCH_SECONDS, self._retry_timeout) if unfinished else None
@@ -197,16 +199,26 @@ class _Reading:
         """Whether there is more before the end, or the last message's batch is incomplete."""
         return not self._ended and bool(self.left or self._inside_batch)
 
-    def page(self, messages: Sequence[tuple[Msg, Delivery]]) -> StoredPage | None:
-        """The page to yield; None if it would be empty."""
+    def pages(self, messages: Sequence[tuple[Message, Delivery]]) -> Iterator[StoredPage]:
+        """The messages that are still wanted, in pages that are not empty."""
+        for start in range(0, len(messages), _MAX_PART):
+            end = start + _MAX_PART
+            page = self._page(messages[start:end], has_next=end < len(messages))
+            if page.messages:
+                yield page
+
+    def _page(self, messages: Sequence[tuple[Message, Delivery]], *, has_next: bool) -> StoredPage:
         stored: list[StoredMessage] = []
         for message, delivery in messages:
-            headers = message.headers or {}
-            if delivery.sequence > self._until and not self._inside_batch:
+            if delivery.sequence > self._until and not self._is_inside_batch(stored):
                 self._ended = True
                 break
-            stored.append(StoredMessage(message.subject, delivery.sequence, headers, message.data))
+            stored.append(delivered(message, delivery.sequence))
             self.position, self._pending = delivery.sequence, delivery.pending
-            self._inside_batch = is_followed(headers)
+        self._inside_batch = self._is_inside_batch(stored)
         self._ended |= self.position >= self._until and not self._inside_batch
-        return StoredPage(stored, self.position, self.left) if stored else None
+        return StoredPage(stored, self.position, self.left, has_next and not self._ended)
+
+    def _is_inside_batch(self, stored: Sequence[StoredMessage]) -> bool:
+        """Whether more of the last message's batch must follow, after a page's beginning."""
+        return is_followed(stored[-1].headers) if stored else self._inside_batch

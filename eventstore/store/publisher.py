@@ -11,7 +11,7 @@ from datetime import datetime
 
 from eventstore.errors import InvalidMessage
 from eventstore.messages.context import current
-from eventstore.messages.envelope import Identity, derive_id
+from eventstore.messages.envelope import Identity, MessageId, derive_id
 from eventstore.messages.events import NewEvent
 from eventstore.messages.subjects import AggregateId, check_aggregate_id
 from eventstore.messages.types import Event
@@ -42,7 +42,7 @@ class EventPublisher:
         aggregate_id: AggregateId | None = None,
         *,
         expected: Expected = ANY,
-        event_id: str | None = None,
+        event_id: MessageId | None = None,
         actor: str | None = None,
         time: datetime | None = None,
     ) -> AppendResult:
@@ -87,7 +87,7 @@ class EventPublisher:
 def _new(
     event: Event,
     aggregate_id: AggregateId | None,
-    event_id: str | None = None,
+    event_id: MessageId | None = None,
     actor: str | None = None,
     time: datetime | None = None,
 ) -> tuple[NewEvent, str]:

@@ -73,29 +73,42 @@ class _Decoding:
         self._skip_unknown = skip_unknown
         self._wants_unread = unread
         self._batches = BatchCheck()
+        self._begin()
 
-    def page(self, stored: StoredPage, keys: Keys) -> Page:
-        """The events up to the first with a `problem`."""
-        events: list[RecordedEvent] = []
-        unread: list[UnreadEvent] = []
-        foreign: list[ForeignMessage] = []
+    def _begin(self) -> None:
+        self._events: list[RecordedEvent] = []
+        self._unread: list[UnreadEvent] = []
+        self._foreign: list[ForeignMessage] = []
+        self._pending = 0
+
+    def add(self, stored: StoredPage, keys: Keys) -> None:
+        """Add the events up to the first with a `problem`."""
         left = len(stored.messages)
         try:
             for message in stored.messages:
-                found = self._read(message, keys)
-                foreign_too = isinstance(found, ForeignMessage)
-                self._batches.see(message.headers, message.sequence, foreign=foreign_too)
-                if isinstance(found, ForeignMessage):
-                    foreign.append(found)
-                elif isinstance(found, UnreadEvent):
-                    self._add_unread(found, message.subject, unread)
-                else:
-                    events += found
+                self._add(message, keys)
                 self.position = message.sequence
                 left -= 1
         except CorruptLog as error:
             self.problem = error
-        return Page(events, self.position, stored.pending + left, unread, foreign)
+        self._pending = stored.pending + left
+
+    def page(self) -> Page:
+        """The events that were added since the last page."""
+        page = Page(self._events, self.position, self._pending, self._unread, self._foreign)
+        self._begin()
+        return page
+
+    def _add(self, message: StoredMessage, keys: Keys) -> None:
+        found = self._read(message, keys)
+        is_foreign = isinstance(found, ForeignMessage)
+        self._batches.see(message.headers, message.sequence, foreign=is_foreign)
+        if isinstance(found, list):
+            self._events += found
+        elif isinstance(found, UnreadEvent):
+            self._add_unread(found, message.subject)
+        else:
+            self._foreign.append(found)
 
     def _read(
         self, message: StoredMessage, keys: Keys
@@ -129,14 +142,14 @@ class _Decoding:
         self._findings.note("foreign", message.sequence, message.subject, reason)
         return ForeignMessage.of(message, reason)
 
-    def _add_unread(self, event: UnreadEvent, subject: str, unread: list[UnreadEvent]) -> None:
+    def _add_unread(self, event: UnreadEvent, subject: str) -> None:
         if event.error is not None and not self._wants_unread:
             raise UnreadableEvent(event.position, subject, event.error, event.headers)
         if event.error is not None:
             reason = f"{event.type} {event.id}: {event.error}"
             self._findings.note("unreadable", event.position, subject, reason)
         if self._wants_unread:
-            unread.append(event)
+            self._unread.append(event)
 
 
 class EventReader:
@@ -201,13 +214,16 @@ class EventReader:
                 skip_unknown=skip_unknown,
                 unread=unread,
             )
+            before = after
             async for stored in stored_pages:
-                before = decoding.position
                 await retry.run(partial(trails.prepare, stored.messages))
-                keys = await retry.run(partial(self._keys, stored))
-                page = decoding.page(stored, keys)
+                decoding.add(stored, await retry.run(partial(self._keys, stored)))
+                if stored.has_next and decoding.problem is None:
+                    continue
+                page = decoding.page()
                 if page.position > before or not stored.messages:
                     yield page
+                before = page.position
                 if decoding.problem is not None:
                     raise decoding.problem
 

@@ -19,7 +19,7 @@ from eventstore.errors import (
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.codec import Codec
-from eventstore.messages.envelope import Identity, utc_now
+from eventstore.messages.envelope import Identity, checked_clock, utc_now
 from eventstore.messages.events import LogEvent, NewEvent, RecordedEvent, UnreadEvent
 from eventstore.messages.subjects import AggregateId, check_name
 from eventstore.messages.types import Event
@@ -64,7 +64,7 @@ class EventStore(Resource):
     ) -> None:
         self.codec = codec
         self._client = client
-        self._clock = clock
+        self._clock = checked_clock(clock)
         self._append_timeout = append_timeout
         client.protect(codec.domain)
         self._request_timeout = request_timeout
@@ -259,12 +259,14 @@ class EventStore(Resource):
         reading = AggregateReading(self.codec, start, self.findings)
         era, last = self._heads.era, None
         decoded = self._decoded(reading, subject, after.position, leader)
-        async with aclosing(decoded) as messages:
-            async for message, found in messages:
-                if isinstance(found, UnreadEvent) and found.error is not None:
-                    raise UnreadableEvent(message.sequence, subject, found.error, message.headers)
-                last = message
-                yield message, found if isinstance(found, list) else []
+        async with aclosing(decoded) as pages:
+            async for page in pages:
+                for message, found in page:
+                    if isinstance(found, UnreadEvent) and found.error is not None:
+                        error = found.error
+                        raise UnreadableEvent(message.sequence, subject, error, message.headers)
+                    last = message
+                    yield message, found if isinstance(found, list) else []
         if reading.problem is not None:
             raise reading.problem
         if last is not None:
@@ -281,21 +283,20 @@ class EventStore(Resource):
         """
         subject = self.codec.subjects.log(check_name("aggregate", aggregate), aggregate_id)
         reading = AggregateReading(self.codec, GENESIS_LINKS.head, self.findings)
-        async with aclosing(self._decoded(reading, subject, 0, leader)) as messages:
-            async for _, found in messages:
-                yield found
+        async with aclosing(self._decoded(reading, subject, 0, leader)) as pages:
+            async for page in pages:
+                for _, found in page:
+                    yield found
 
     async def _decoded(
         self, reading: AggregateReading, subject: str, after: int, leader: bool
-    ) -> AsyncGenerator[tuple[StoredMessage, list[RecordedEvent] | UnreadEvent], None]:
-        """The aggregate's messages that are events, with what they are decoded to."""
+    ) -> AsyncGenerator[list[tuple[StoredMessage, list[RecordedEvent] | UnreadEvent]], None]:
+        """The aggregate's messages that are events, with what they are decoded to, in pages."""
         async with aclosing(self._direct.pages(subject, after, leader=leader)) as pages:
             async for page in pages:
                 keys = await self.keyring.to_open(message.headers for message in page)
-                for message in page:
-                    found = reading.read(message, keys)
-                    if found is not None:
-                        yield message, found
+                read = ((message, reading.read(message, keys)) for message in page)
+                yield [(message, found) for message, found in read if found is not None]
 
     async def read_all(
         self, *, after: int = 0, live: bool = False, skip_unknown: bool = False

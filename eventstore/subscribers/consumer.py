@@ -3,7 +3,9 @@
 A name may gain and lose events. The set that was wanted last is the consumer's filter; sets that it
 replaced are remembered, so that a process of an older release, which is started again beside newer
 ones, is told from a newer one, and does not take their events from them. Without any process that
-runs, the one that is started decides, which is how a release is taken back.
+runs, the one that is started decides, which is how a release is taken back. Of two new sets that
+are declared at the same time the larger one stays, whichever was written last: the server replaces
+a consumer's settings without a condition, so each looks again whether it was replaced unseen.
 
 A new name may continue an old one: first the old consumer's filter is replaced by one that matches
 nothing, then the new consumer starts after what the old one has acknowledged. A crash in between
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -24,14 +27,17 @@ from eventstore.errors import StreamMissing, SubscriberContinued
 from eventstore.jetstream.api import find_consumer, update_consumer
 from eventstore.jetstream.topology import ConsumerSpec, declare_consumer
 from eventstore.messages.subjects import Subjects
+from eventstore.messages.text import make_log_records_safe
 from eventstore.subscribers.positions import PositionSearch, Start, log_end
 from eventstore.subscribers.subscription import FILTER, Subscription, filtered
-from eventstore.text import make_log_records_safe
 
 _REPLACED = (*FILTER, "metadata", "name")
+_ADJUSTABLE = ("ack_wait", "max_ack_pending")
 _DEFAULTS = {"max_waiting": 512, "num_replicas": 0, "replay_policy": "instant"}  # the server's
 _SETTLE_SECONDS = 5.0
 _SETTLE_PAUSE = 0.1
+_REPLACED_SECONDS = 0.25  # after which one who has not seen a change has written its own
+_MAX_ADJUSTMENTS = 10
 _RESET_SECONDS = 1.0
 
 _logger = make_log_records_safe(logging.getLogger(__name__))
@@ -47,17 +53,18 @@ async def declare_subscriber(
 ) -> Subscription:
     """Create the durable consumer `name`, or have the existing one deliver other subjects.
 
-    `settings` have its filter, which may change; the existing one keeps its position. A new one
-    takes over the position of `continues`, if there is such a name, and otherwise begins at
-    `start`. Returns what the consumer delivers, which are other subjects if this process is of an
-    older release than others that run.
+    `settings` have its filter, which may change, as may how many events are delivered at a time and
+    for how long; the existing one keeps its position. A new one takes over the position of
+    `continues`, if there is such a name, and otherwise begins at `start`. Returns what the consumer
+    delivers, which are other subjects if this process is of an older release than others that run.
 
     Raises `EventsGone` (a new one only), `SubscriberContinued`, `StreamDrift`, `StreamMissing` and
     `ClientError`.
     """
     stream = subjects.event_stream
     wanted = filtered(settings)
-    settings = {key: value for key, value in settings.items() if key not in FILTER}
+    adjustable = {key: settings[key] for key in _ADJUSTABLE if key in settings}
+    fixed = {key: value for key, value in settings.items() if key not in (*FILTER, *_ADJUSTABLE)}
     found = await find_consumer(client, stream, name)
     first: dict[str, Any] = {}
     if found is None:
@@ -65,7 +72,8 @@ async def declare_subscriber(
         first = await first_settings(client, subjects, new, start)
         if continues is not None:
             first = await _take_over(client, subjects, continues, name, wanted) or first
-    declared = await declare_consumer(client, ConsumerSpec(stream, name, settings, first))
+    spec = ConsumerSpec(stream, name, fixed, {**adjustable, **first})
+    declared = await declare_consumer(client, spec)
     subscription = Subscription.of(declared)
     if subscription.continued_by is not None:
         raise SubscriberContinued(
@@ -74,7 +82,7 @@ async def declare_subscriber(
         )
     if found is not None and continues != subscription.continues and continues is not None:
         await _refuse_second_position(client, subjects, name, continues)
-    return await _with_subjects(client, subjects, declared, wanted)
+    return await _adjusted(client, subjects, declared, wanted, adjustable)
 
 
 async def check_consumer(client: Client, subjects: Subjects, name: str) -> Subscription:
@@ -108,33 +116,77 @@ async def first_settings(
     return {"deliver_policy": "by_start_sequence", "opt_start_seq": sequence, **new.settings()}
 
 
-async def _with_subjects(
-    client: Client, subjects: Subjects, info: ConsumerInfo, wanted: frozenset[str]
+async def _adjusted(
+    client: Client,
+    subjects: Subjects,
+    info: ConsumerInfo,
+    wanted: frozenset[str],
+    adjustable: Mapping[str, Any],
 ) -> Subscription:
+    """Have the consumer deliver these subjects with these settings, unless a newer one decides."""
+    for _ in range(_MAX_ADJUSTMENTS):
+        current = Subscription.of(info)
+        if current.is_older(wanted) and (info.num_waiting or info.num_ack_pending):
+            _logger.warning(
+                "subscriber %s: newer processes run, and what it subscribes to stays as they have "
+                "set it; events that this process has no handler for are left to them",
+                info.name,
+            )
+            return current
+        if current.subjects == wanted and _has(info, adjustable):
+            return current
+        info = await _update(client, subjects, info.name, wanted, adjustable)
+        if current.subjects != wanted:
+            await asyncio.sleep(_REPLACED_SECONDS)
+            info = await _existing(client, subjects.event_stream, info.name)
+            if _is_replaced(info, wanted):
+                return await _remember(client, subjects, info, wanted)
+    return Subscription.of(info)
+
+
+def _is_replaced(info: ConsumerInfo, wanted: frozenset[str]) -> bool:
+    """Whether these subjects, set just now, were replaced by others that stay."""
     current = Subscription.of(info)
-    if current.subjects == wanted:
-        return current
-    if current.is_older(wanted) and (info.num_waiting or info.num_ack_pending):
-        _logger.warning(
-            "subscriber %s: newer processes run, and what it subscribes to stays as they have set "
-            "it; events that this process has no handler for are left to them",
-            info.name,
-        )
-        return current
+    return current.is_older(wanted) or current.prevails_over(wanted)
+
+
+async def _remember(
+    client: Client, subjects: Subjects, info: ConsumerInfo, older: frozenset[str]
+) -> Subscription:
+    """Have the subjects that were replaced unseen known as older ones."""
+    current = Subscription.of(info)
+    if not current.is_older(older):
+        settings = settings_of(info, current.replacing(older))
+        info = await update_consumer(client, subjects.event_stream, info.name, settings)
+    return Subscription.of(info)
+
+
+def _has(info: ConsumerInfo, settings: Mapping[str, Any]) -> bool:
+    return all(info.config.get(key) == value for key, value in settings.items())
+
+
+async def _update(
+    client: Client,
+    subjects: Subjects,
+    name: str,
+    wanted: frozenset[str],
+    adjustable: Mapping[str, Any],
+) -> ConsumerInfo:
     end = await log_end(client, subjects)
     if end is None:
         end = await PositionSearch(client, subjects).last()
-    changed = current.changed(wanted, end)
-    updated = await update_consumer(
-        client, subjects.event_stream, info.name, settings_of(info, changed)
-    )
-    _logger.info(
-        "subscriber %s: gained %s; lost %s",
-        info.name,
-        ", ".join(sorted(wanted - current.subjects)) or "nothing",
-        ", ".join(sorted(current.subjects - wanted)) or "nothing",
-    )
-    return Subscription.of(updated)
+    info = await _existing(client, subjects.event_stream, name)  # as late as possible
+    current = Subscription.of(info)
+    settings = {**settings_of(info, current.changed(wanted, end)), **adjustable}
+    updated = await update_consumer(client, subjects.event_stream, name, settings)
+    changed = {
+        "gained": sorted(wanted - current.subjects),
+        "lost": sorted(current.subjects - wanted),
+        "set": sorted(key for key, value in adjustable.items() if info.config.get(key) != value),
+    }
+    said = (f"{verb} {', '.join(what)}" for verb, what in changed.items() if what)
+    _logger.info("subscriber %s: %s", name, "; ".join(said))
+    return updated
 
 
 async def _take_over(
@@ -172,14 +224,19 @@ async def _settled(client: Client, stream: str, name: str) -> int:
     """
     deadline = asyncio.get_running_loop().time() + _SETTLE_SECONDS
     while True:
-        found = await find_consumer(client, stream, name)
-        if found is None:
-            raise StreamMissing(
-                f"consumer {name} of stream {stream} was deleted meanwhile; start again"
-            )
+        found = await _existing(client, stream, name)
         if not found.num_ack_pending or asyncio.get_running_loop().time() > deadline:
             return found.ack_floor.stream_seq
         await asyncio.sleep(_SETTLE_PAUSE)
+
+
+async def _existing(client: Client, stream: str, name: str) -> ConsumerInfo:
+    found = await find_consumer(client, stream, name)
+    if found is None:
+        raise StreamMissing(
+            f"consumer {name} of stream {stream} was deleted meanwhile; start again"
+        )
+    return found
 
 
 async def _refuse_second_position(client: Client, subjects: Subjects, name: str, old: str) -> None:

@@ -25,6 +25,9 @@ Acknowledge = Literal["after", "before"]
 """When an event is acknowledged: after its handler has returned (at least once), or before it is
 called (at most once)."""
 
+_MIN_SECONDS = 0.001
+_MAX_SECONDS = 86_400.0
+
 H = TypeVar("H", bound=Callable[..., Any])
 
 
@@ -71,7 +74,9 @@ class Subscriber:
         self.name = check_name("subscriber", name)
         if continues is not None and check_name("subscriber", continues) == name:
             raise DeciderError(f"subscriber {name} cannot continue itself")
-        _check(name, start, acknowledge, max_concurrency, max_attempts)
+        _check(name, start, acknowledge)
+        _check_counts(name, max_concurrency=max_concurrency, max_attempts=max_attempts)
+        _check_seconds(name, backoff=backoff, ack_wait=ack_wait)
         self.start = start
         self.continues = continues
         self.acknowledges_first = acknowledge == "before"
@@ -109,10 +114,7 @@ class Subscriber:
         return self
 
 
-def _check(
-    name: str, start: object, acknowledge: object, max_concurrency: int, max_attempts: int
-) -> None:
-    """Raise `DeciderError` for the first option that cannot be meant."""
+def _check(name: str, start: object, acknowledge: object) -> None:
     is_position = isinstance(start, int) and not isinstance(start, bool) and start >= 0
     if not is_position and start not in ("all", "new"):
         raise DeciderError(
@@ -122,6 +124,20 @@ def _check(
         raise DeciderError(
             f"subscriber {name}: acknowledge is {acknowledge!r}, neither 'after' nor 'before'"
         )
-    for option, value in (("max_concurrency", max_concurrency), ("max_attempts", max_attempts)):
-        if value < 1:
-            raise DeciderError(f"subscriber {name}: {option} is {value}; at least 1 is needed")
+
+
+def _check_counts(name: str, **options: Any) -> None:
+    for option, value in options.items():
+        if type(value) is not int or value < 1:
+            raise DeciderError(
+                f"subscriber {name}: {option} is {value!r}; at least 1 is needed, a whole number"
+            )
+
+
+def _check_seconds(name: str, **options: Any) -> None:
+    for option, value in options.items():
+        if type(value) not in (int, float) or not _MIN_SECONDS <= value <= _MAX_SECONDS:
+            raise DeciderError(
+                f"subscriber {name}: {option} is {value!r}; it is from {_MIN_SECONDS:g} to "
+                f"{_MAX_SECONDS:,.0f} seconds"
+            )

@@ -14,10 +14,10 @@ from eventstore.messages.codec import Codec
 from eventstore.messages.context import MessageContext
 from eventstore.messages.encryption import Keys
 from eventstore.messages.events import RecordedEvent
-from eventstore.messages.handlers import EventHandler, EventHandlers
+from eventstore.messages.handlers import EventHandler, EventHandlers, handle
+from eventstore.messages.text import make_log_records_safe
 from eventstore.subscribers.publication import read_publication
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
-from eventstore.text import make_log_records_safe
 
 _MAX_DELAY = 30.0
 
@@ -93,7 +93,7 @@ class EventDelivery:
             attempts += 1
             try:
                 with only_own_cancellation(), MessageContext.of(recorded, self._subscriber).begun():
-                    await handler(recorded.data, recorded)
+                    await handle(handler, recorded)
             except Exception as error:  # whatever a handler raises, the subscriber goes on
                 _logger.warning(
                     "subscriber %s: %s at position %d, attempt %d of %d failed",

@@ -17,9 +17,9 @@ from eventstore.errors import (
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.codec import Codec
+from eventstore.messages.text import make_log_records_safe
 from eventstore.subscribers.positions import PositionSearch, log_end
 from eventstore.subscribers.publication import stored_publication
-from eventstore.text import make_log_records_safe
 
 STALLED_SECONDS = 10.0
 """For how long events may wait for a feed."""

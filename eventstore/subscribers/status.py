@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from eventstore.client.api_answers import ConsumerInfo
 from eventstore.client.client import Client
-from eventstore.errors import NoResponders, PermissionDenied, UnknownSubscriber
+from eventstore.errors import NoResponders, NoSuchPosition, PermissionDenied, UnknownSubscriber
 from eventstore.jetstream.api import (
     count_messages,
     create_consumer,
@@ -21,7 +21,7 @@ from eventstore.jetstream.api import (
 from eventstore.messages.envelope import new_id
 from eventstore.messages.subjects import Subjects
 from eventstore.subscribers.consumer import first_settings, settings_of
-from eventstore.subscribers.positions import PositionSearch, Start
+from eventstore.subscribers.positions import PositionSearch, Start, log_end
 from eventstore.subscribers.subscription import Subscription
 
 SubscriberState = Literal["running", "stopped", "continued"]
@@ -37,7 +37,8 @@ class SubscriberStatus(Struct, frozen=True):
     All events up to `position` of the log are done. `lag` is how many published events are not, of
     which `unacknowledged` are delivered; `parked` is how many messages it has parked, of which an
     event that is too large for one takes several; None if this user may not read that. `subjects`
-    are what it subscribes to.
+    are what it subscribes to, of which `max_concurrency` events are delivered at a time, and
+    redelivered after `ack_wait` seconds.
     """
 
     name: str
@@ -51,6 +52,8 @@ class SubscriberStatus(Struct, frozen=True):
     subjects: tuple[str, ...]
     continues: str | None = None
     continued_by: str | None = None
+    max_concurrency: int = 1
+    ack_wait: float = 30.0
 
 
 class ResetPlan(Struct, frozen=True):
@@ -90,9 +93,11 @@ class Subscribers:
     async def plan_reset(self, name: str, start: Start) -> ResetPlan:
         """What a reset to `start` would redeliver; changes nothing.
 
-        Raises `UnknownSubscriber`, also for a name that another one continues, and `EventsGone`.
+        Raises `UnknownSubscriber`, also for a name that another one continues, `EventsGone`, and
+        `NoSuchPosition` for one that the log has not reached.
         """
         info = await self._find(name)
+        await self._check_start(name, start)
         subscription = Subscription.of(info)
         if subscription.continued_by is not None:
             raise UnknownSubscriber(
@@ -123,6 +128,13 @@ class Subscribers:
         await delete_consumer(self._client, self._stream, plan.name)
         await create_consumer(self._client, self._stream, plan.name, plan.settings)
 
+    async def _check_start(self, name: str, start: Start) -> None:
+        end = await log_end(self._client, self._subjects)
+        if isinstance(start, int) and end is not None and start > end:
+            raise NoSuchPosition(
+                f"subscriber {name} cannot start after position {start}: the log ends at {end}"
+            )
+
     async def _find(self, name: str) -> ConsumerInfo:
         info = await find_consumer(self._client, self._stream, name)
         if info is None:
@@ -148,6 +160,8 @@ class Subscribers:
             subjects=tuple(sorted(subscription.subjects)),
             continues=subscription.continues,
             continued_by=subscription.continued_by,
+            max_concurrency=info.config.get("max_ack_pending", 0),
+            ack_wait=info.config.get("ack_wait", 0) / 1e9,
         )
 
     async def _position(self, info: ConsumerInfo) -> int:

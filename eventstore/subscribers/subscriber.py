@@ -15,8 +15,7 @@ What the handlers publish is correlated to the event that they handle
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from types import MappingProxyType
@@ -24,48 +23,31 @@ from typing import Any, Self, Unpack
 
 from eventstore.client.client import Client
 from eventstore.client.responder import Responder
-from eventstore.concurrency.backoff import Backoff
 from eventstore.concurrency.failures import ungrouped
 from eventstore.concurrency.keyed import KeyedQueue, QueueTurn
 from eventstore.errors import (
     ClientError,
     DeciderError,
-    EventStoreError,
-    InvalidMessage,
-    ParkedError,
-    TopologyError,
 )
 from eventstore.jetstream.acks import Acknowledgements, DeliveredMessage
 from eventstore.jetstream.consumer import PullConsumer, is_transient
 from eventstore.jetstream.retry import Retry
-from eventstore.messages.codec import Codec
-from eventstore.messages.encryption import Keys
+from eventstore.messages.codec import Codec, check_events
 from eventstore.messages.handlers import EventHandler
-from eventstore.messages.headers import Header, position_of
-from eventstore.messages.outcome import code_of
-from eventstore.messages.subjects import Subject
 from eventstore.messages.types import Event
-from eventstore.parking.messages import ParkedMessages
-from eventstore.parking.park import park
-from eventstore.parking.record import ParkedRecord
 from eventstore.parking.retry import retry_answer
 from eventstore.store.keyring import Keyring
-from eventstore.subscribers.consumer import check_consumer, declare_subscriber
+from eventstore.subscribers.consumer import declare_subscriber
 from eventstore.subscribers.declaration import H, Subscriber, SubscriberOptions
-from eventstore.subscribers.delivery import DeliveryResult, EventDelivery
+from eventstore.subscribers.delivery import EventDelivery
 from eventstore.subscribers.feed_watch import STALLED_SECONDS, FeedWatch
+from eventstore.subscribers.processor import EventProcessor
 from eventstore.subscribers.subscription import Subscription, filter_of, subjects_of
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
-from eventstore.text import make_log_records_safe, presentable
 
 _PREFETCH = 64
-_MAX_DELIVERIES = 20  # of an event that every process which handled it has died of
 _MAX_RETRIES = 64  # of parked events at a time
-_RETRY_SECONDS = 1.0
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
-_STOPPING = "the subscriber is being stopped"
-
-_logger = make_log_records_safe(logging.getLogger(__name__))
 
 
 class EventSubscriber:
@@ -87,7 +69,12 @@ class EventSubscriber:
     an event that it loses, nothing more is handled. While processes of two releases run, the newer
     one decides, which is the one whose set of events was wanted last for the first time. An older
     process passes on events that it has no handler for; one that nobody takes in about 20 attempts
-    is parked. An older release decides again if it is started while no other process runs.
+    is parked. An older release decides again if it is started while no other process runs. Of two
+    new releases that are started at the same time, the one with more events decides.
+
+    `max_concurrency`, `ordered` and `ack_wait` may change as well: the process that was started
+    last decides, unless it is of an older release. Beside processes that wait longer than the new
+    `ack_wait`, an event that takes longer may be handled twice until they are restarted.
 
     A new name that `continues` an old one takes over its position, once: nothing is delivered to
     the old name any more, a process of it that runs may end what it handles, and one that is
@@ -140,29 +127,37 @@ class EventSubscriber:
         self.name = subscriber.name
         self.declared = subscriber
         self.ready = asyncio.Event()
-        self.handled = 0
-        self.parked = 0
-        self.passed_on = 0
         self._client = client
         self._codec = codec
         self._stream = codec.subjects.event_stream
-        self._ack_wait = subscriber.ack_wait
         self._resources = dict(resources)
         self._telemetry = telemetry
         self._acks = Acknowledgements(client)
         self._keyring = Keyring(client, codec.subjects)
-        self._parked = ParkedMessages(client, codec.subjects)
         self._stopping = asyncio.Event()
-        self._backoff = Backoff(subscriber.backoff, 5 * subscriber.backoff, jitter=0)
-        self._subscription = Subscription(frozenset())
         self._delivery = self._new_delivery()
-        self._own = frozenset[str]()
+        self._events = self._new_processor(Subscription(frozenset()))
         self.feed = FeedWatch(client, codec, stalled=STALLED_SECONDS)
 
     @property
     def retries(self) -> int:
         """How often a handler was called again after a failure."""
         return self._delivery.retries
+
+    @property
+    def handled(self) -> int:
+        """How many events were handled, those that were parked before included."""
+        return self._events.handled
+
+    @property
+    def parked(self) -> int:
+        """How many events were parked."""
+        return self._events.parked
+
+    @property
+    def passed_on(self) -> int:
+        """How often an event was left to processes that have a handler of it."""
+        return self._events.passed_on
 
     def handles(self, function: H) -> H:
         """As `Subscriber.handles`."""
@@ -184,33 +179,44 @@ class EventSubscriber:
         """Handle events until `stop`; if cancelled, events in progress will be redelivered.
 
         Lost connections are waited out. Raises `DeciderError` without a handler or a resource that
-        one needs, `SubscriberContinued`, `StreamDrift` if the consumer has other settings,
-        `EventsGone`, `StreamMissing`, and `ClientError` if the server refuses or the connection was
-        closed for good.
+        one needs, or for an event of another domain, `SubscriberContinued`, `StreamDrift` if the
+        consumer has other settings, `EventsGone`, `StreamMissing`, and `ClientError` if the server
+        refuses or the connection was closed for good.
         """
         declared = self.declared
         if declared.event_types == []:
             raise DeciderError(f"subscriber {self.name} has no handler")
-        self._delivery = self._new_delivery()
-        self._own = self.wanted
-        self._subscription = await declare_subscriber(
+        check_events(f"subscriber {self.name}", declared.event_types or (), self._codec)
+        self._delivery = self._new_delivery()  # with all handlers by now
+        subscription = await declare_subscriber(
             *(self._client, self._codec.subjects, self.name),
             {
                 "durable_name": self.name,
                 "ack_policy": "explicit",
-                "ack_wait": int(self._ack_wait * 1e9),
+                "ack_wait": round(declared.ack_wait * 1e9),
                 "max_deliver": -1,
                 "max_ack_pending": declared.max_concurrency,
-                **filter_of(self._own),
+                **filter_of(self.wanted),
             },
             *(declared.start, declared.continues),
         )
+        self._events = self._new_processor(subscription)
         try:
             with ungrouped():
                 async with asyncio.TaskGroup() as tasks:
-                    await self._run_tasks(tasks)
+                    await self._run_tasks(tasks, subscription.ack_wait)
         finally:
             await self._keyring.close()
+
+    def _new_processor(self, subscription: Subscription) -> EventProcessor:
+        return EventProcessor(
+            *(self._client, self._codec, self.declared),
+            *(self._delivery, self._acks, self._keyring),
+            subjects=self.wanted,
+            subscription=subscription,
+            stopping=self._stopping,
+            telemetry=self._telemetry,
+        )
 
     def _new_delivery(self) -> EventDelivery:
         declared = self.declared
@@ -229,8 +235,8 @@ class EventSubscriber:
         """The public subjects of the events that have handlers, or the wildcard of all."""
         return subjects_of(self._codec.subjects, self.declared.event_types)
 
-    async def _run_tasks(self, tasks: asyncio.TaskGroup) -> None:
-        keep_alive = tasks.create_task(self._acks.extend_ack_waits(self._ack_wait))
+    async def _run_tasks(self, tasks: asyncio.TaskGroup, ack_wait: float) -> None:
+        keep_alive = tasks.create_task(self._acks.extend_ack_waits(ack_wait))
         watch = tasks.create_task(self.feed.run(f"subscriber {self.name}"))
         async with self._queue() as queue:
             retries = [self._retries(queue, name) for name in self.declared.names]
@@ -261,7 +267,7 @@ class EventSubscriber:
         )
 
     def _retries(self, queue: KeyedQueue[DeliveredMessage | QueueTurn], name: str) -> Responder:
-        answer = retry_answer(partial(self._retry, queue))
+        answer = retry_answer(partial(self._events.retry, queue))
         subject = self._codec.subjects.retry(name)
         return Responder(self._client, {subject: answer}, queue=name, max_concurrency=_MAX_RETRIES)
 
@@ -271,7 +277,7 @@ class EventSubscriber:
         async def work() -> None:
             if retry.error is not None:
                 with suppress(ClientError):
-                    await self._read_subscription()
+                    await self._events.read_subscription()
             async with PullConsumer(
                 self._client, self._stream, self.name, buffer=_PREFETCH
             ) as pull:
@@ -279,12 +285,6 @@ class EventSubscriber:
                 await self._enqueue(pull, queue, retry)
 
         await retry.run(work)
-
-    async def _read_subscription(self) -> None:
-        before = self._subscription
-        self._subscription = await check_consumer(self._client, self._codec.subjects, self.name)
-        if self._subscription.created != before.created:
-            self._acks.forget()
 
     async def _enqueue(
         self,
@@ -298,127 +298,14 @@ class EventSubscriber:
                 retry.recovered()
                 tracked = DeliveredMessage(message)
                 if await self._acks.track(tracked):
-                    await queue.put(self._key_of(message.subject, message.headers or {}), tracked)
+                    key = self._events.key_of(message.subject, message.headers or {})
+                    await queue.put(key, tracked)
         finally:  # some are left only if it was stopped, which requeues all
             for message in pull.drain():
                 await self._acks.track(DeliveredMessage(message))
-
-    def _key_of(self, subject: str, headers: Mapping[str, str]) -> Hashable:
-        if self.declared.ordered:
-            return None
-        return Subject.split(subject).aggregate, headers.get(Header.AGGREGATE_ID)
 
     async def _work(self, item: DeliveredMessage | QueueTurn) -> None:
         if isinstance(item, QueueTurn):
             await item.give()
         else:
-            await self._process(item)
-
-    async def _process(self, tracked: DeliveredMessage) -> None:
-        """Handle one event, or park it, and acknowledge it."""
-        if self._stopping.is_set():
-            return  # it stays tracked, and is requeued with the others
-        position = position_of(tracked.message.headers or {})
-        after = self._subscription.starts_after(tracked.message.subject)
-        if position is not None and position <= after:
-            await self._acks.ack(tracked)
-            return
-        try:
-            if not self._handles(tracked) and await self._passes(tracked):
-                return
-            # First: if the keys cannot be read, an acknowledged event would not be redelivered.
-            keys = await self._keyring.to_open([tracked.message.headers])
-            if self.declared.acknowledges_first:
-                await self._acks.confirm(tracked)
-            result = await self._handle(tracked, keys)
-            if result is None:
-                return  # stopped: it stays tracked, too
-            if result.error is None:
-                self.handled += 1
-            else:
-                await self._park(tracked, result.error, result.attempts)
-        except TopologyError:
-            raise
-        except Exception as error:  # whatever it is, the event is redelivered and others go on
-            source = f"{tracked.message.subject} at sequence {tracked.delivery.sequence}"
-            unexpected = None if isinstance(error, EventStoreError) else error
-            _logger.warning("subscriber %s: %s: %s", self.name, source, error, exc_info=unexpected)
-            await self._acks.nak(tracked, _RETRY_SECONDS)
-        else:
-            await self._acks.ack(tracked)
-
-    def _handles(self, tracked: DeliveredMessage) -> bool:
-        return self.declared.event_types is None or tracked.message.subject in self._own
-
-    async def _passes(self, tracked: DeliveredMessage) -> bool:
-        """Leave an event that this process does not handle to others; False if nobody takes it.
-
-        One that the name has lost meanwhile is for nobody.
-        """
-        subject, delivered = tracked.message.subject, tracked.delivery.delivered
-        await self._read_subscription()
-        if not self._subscription.delivers(subject):
-            await self._acks.ack(tracked)
-            return True
-        if delivered > _MAX_DELIVERIES:
-            return False
-        if not self.passed_on:
-            _logger.warning(
-                "subscriber %s: has no handler of %s, to which newer processes of it subscribe; "
-                "such events are left to them",
-                *(self.name, subject),
-            )
-        self.passed_on += 1
-        await self._acks.nak(tracked, self._backoff.delay(delivered))
-        return True
-
-    async def _handle(self, tracked: DeliveredMessage, keys: Keys) -> DeliveryResult | None:
-        message, delivered = tracked.message, tracked.delivery.delivered
-        if delivered > _MAX_DELIVERIES and self._handles(tracked):
-            problem = f"delivered {delivered} times, and no process survived handling it"
-            return DeliveryResult(0, InvalidMessage(problem))
-        headers = message.headers or {}
-        return await self._delivery.handle(message.subject, headers, message.data, keys)
-
-    async def _retry(self, queue: KeyedQueue[DeliveredMessage | QueueTurn], sequence: int) -> None:
-        """Retry a parked event in its turn; it stays parked until that succeeds."""
-        record = (await self._parked.get(sequence)).record
-        if record.subscriber not in self.declared.names:
-            raise ParkedError(f"it is parked for {record.subscriber or 'no subscriber'}")
-        turn = QueueTurn()
-        if self._stopping.is_set():
-            raise ParkedError(_STOPPING)
-        await queue.put(self._key_of(record.subject, record.headers), turn)
-        async with turn.awaited() as given:
-            if not given or self._stopping.is_set():
-                raise ParkedError(_STOPPING)
-            await self._parked.get(sequence)  # another process may have retried it meanwhile
-            await self._handle_parked(record)
-            self.handled += 1
-            await self._parked.discard(sequence)
-
-    async def _handle_parked(self, record: ParkedRecord) -> None:
-        keys = await self._keyring.to_open([record.headers])
-        message = record.subject, record.headers, record.payload
-        result = await self._delivery.handle(*message, keys)
-        if result is None:
-            raise ParkedError(_STOPPING)
-        if result.error is not None:
-            raise ParkedError(_reason_of(result.error)) from result.error
-
-    async def _park(self, tracked: DeliveredMessage, error: Exception, attempts: int) -> None:
-        await park(
-            *(self._client, self._stream, tracked),
-            code=code_of(error),
-            reason=_reason_of(error),
-            aggregate_id=(tracked.message.headers or {}).get(Header.AGGREGATE_ID),
-            subscriber=self.name,
-            attempts=attempts,
-        )
-        self.parked += 1
-        self._telemetry.count("parked", code=code_of(error))
-
-
-def _reason_of(error: Exception) -> str:
-    """The text of a handler's error, or its type if it has none."""
-    return presentable(error) or type(error).__name__
+            await self._events.process(item)

@@ -15,7 +15,7 @@ from msgspec import Struct
 from eventstore.client.api_answers import ConsumerInfo
 from eventstore.messages.subjects import Subjects
 from eventstore.messages.types import Event
-from eventstore.undecodable import UNDECODABLE
+from eventstore.messages.undecodable import UNDECODABLE
 
 FILTER = ("filter_subject", "filter_subjects")
 """The settings of a consumer's filter."""
@@ -41,7 +41,7 @@ class Subscription(Struct, frozen=True):
     later, nor those of a subject up to its position in `gained`, if it was added later. `former`
     are digests of earlier sets of subjects, oldest first; `continues` is the name whose position
     this one has taken over, `continued_by` the one that has taken this one's. `created` is when the
-    consumer was, which a reset changes.
+    consumer was, which a reset changes; `ack_wait` is in seconds.
     """
 
     subjects: frozenset[str]
@@ -51,6 +51,7 @@ class Subscription(Struct, frozen=True):
     continues: str | None = None
     continued_by: str | None = None
     created: str = ""
+    ack_wait: float = 0.0
 
     @classmethod
     def of(cls, info: ConsumerInfo) -> Subscription:
@@ -66,6 +67,7 @@ class Subscription(Struct, frozen=True):
             metadata.get(_CONTINUES),
             metadata.get(_CONTINUED_BY),
             info.created,
+            config.get("ack_wait", 0) / 1e9,
         )
 
     def starts_after(self, subject: str) -> int:
@@ -81,6 +83,19 @@ class Subscription(Struct, frozen=True):
         """Whether this set of subjects has been replaced by another one."""
         return digest(subjects) in self.former
 
+    def prevails_over(self, subjects: frozenset[str]) -> bool:
+        """Whether it stays if neither it nor this other set of subjects was meant as the newer."""
+        own, other = (
+            (any(map(_is_wild, each)), len(each), digest(each))
+            for each in (self.subjects, subjects)
+        )
+        return own > other
+
+    def replacing(self, subjects: frozenset[str]) -> Subscription:
+        """The same, after it has replaced this set of subjects."""
+        former = (*self.former, digest(subjects))[-_MAX_FORMER:]
+        return msgspec.structs.replace(self, former=former)
+
     def changed(self, subjects: frozenset[str], end: int) -> Subscription:
         """With other subjects; those that are new begin after position `end`.
 
@@ -88,7 +103,7 @@ class Subscription(Struct, frozen=True):
         """
         if subjects == self.subjects:
             return self
-        former = (*self.former, digest(self.subjects))[-_MAX_FORMER:]
+        former = self.replacing(self.subjects).former
         if digest(subjects) in former:
             former = former[: former.index(digest(subjects))]
         gained = {

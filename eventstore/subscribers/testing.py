@@ -13,65 +13,68 @@ Events and commands are encoded and decoded, so that one that could not be sent 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from types import MappingProxyType
-from typing import Any, TypeVar
-
-import msgspec
+from typing import Any
 
 from eventstore.commands import SentCommand
-from eventstore.errors import InvalidPayload, UnknownType
+from eventstore.commands.client import recipient
+from eventstore.errors import UnknownType
 from eventstore.messages.context import MessageContext
-from eventstore.messages.envelope import Envelope, Identity, derive_id, format_timestamp
+from eventstore.messages.envelope import Identity, MessageId, derive_id
 from eventstore.messages.events import RecordedEvent
-from eventstore.messages.fidelity import difference
-from eventstore.messages.handlers import EventHandlers
+from eventstore.messages.handlers import EventHandlers, handle
 from eventstore.messages.outcome import Outcome
+from eventstore.messages.subjects import AggregateId, check_aggregate_id
 from eventstore.messages.types import Command, Event
 from eventstore.subscribers.declaration import Subscriber
+from eventstore.testing.log import CORRELATION, START, next_event, round_trip
 
 __all__ = ["START", "Commands", "Scenario", "ScenarioOutcome", "scenario"]
 
-Sent = tuple[str, Command]
+AddressedCommand = tuple[AggregateId, Command]
 """The id of the aggregate that a command was sent to, and the command."""
 
-START = datetime(2026, 1, 1, tzinfo=UTC)
-"""The default time of the event at position 1; each further one is a second later."""
-
-_CORRELATION = "00000000-0000-4000-8000-000000000001"
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
-
-M = TypeVar("M", Event, Command)
 
 
 class Commands:
     """Takes commands as a `CommandClient` does, and records them; each is a success."""
 
     def __init__(self) -> None:
-        self.sent: list[Sent] = []
+        self.sent: list[AddressedCommand] = []
 
     async def send(
-        self, command: Command, aggregate_id: str | None = None, **_options: Any
+        self,
+        command: Command,
+        aggregate_id: AggregateId | None = None,
+        *,
+        command_id: MessageId | None = None,
+        cause: Identity | None = None,
+        actor: str | None = None,
+        expected: int | None = None,
+        timeout: float = 5.0,
     ) -> SentCommand:
-        """Record a command."""
-        own = derive_id(_CORRELATION, f"command.{len(self.sent)}")
-        self.sent.append((aggregate_id or own, _round_trip(command)))
+        """Record a command; raises `InvalidMessage` for one that could not be sent."""
+        own = command_id or derive_id(CORRELATION, f"command.{len(self.sent)}")
+        identity = Identity.root(own) if cause is None else Identity.caused_by(cause, own)
+        to = recipient(command, aggregate_id, identity.id)
+        self.sent.append((to, round_trip(command)))
         return SentCommand(
-            command_id=own,
-            correlation_id=_CORRELATION,
-            aggregate_id=aggregate_id or own,
+            command_id=identity.id,
+            correlation_id=CORRELATION,
+            aggregate_id=to,
             sequence=len(self.sent),
             duplicate=False,
         )
 
     async def execute(
-        self, command: Command, aggregate_id: str | None = None, **_options: Any
+        self, command: Command, aggregate_id: AggregateId | None = None, **options: Any
     ) -> Outcome:
-        """Record a command; its outcome is a success."""
-        sent = await self.send(command, aggregate_id)
+        """Record a command, as `send` does; its outcome is a success."""
+        sent = await self.send(command, aggregate_id, **options)
         return Outcome(
             status="success",
             message="",
@@ -102,20 +105,24 @@ class Scenario:
 
     def given(
         self,
-        aggregate_id: str,
+        aggregate_id: AggregateId,
         *events: Event,
         actor: str | None = None,
         time: datetime | None = None,
     ) -> Scenario:
-        """Have events of one aggregate handled before; what they lead to does not count."""
+        """Have events of one aggregate handled before; what they lead to does not count.
+
+        Raises `InvalidId` for an illegal aggregate id.
+        """
+        own_id = check_aggregate_id(aggregate_id)
         log = self._log
         for data in events:
-            log += (_recorded(log, aggregate_id, data, actor, time),)
+            log += (next_event(log, own_id, data, actor=actor, time=time),)
         return Scenario(self._subscriber, self._resources, log)
 
     def when(
         self,
-        aggregate_id: str,
+        aggregate_id: AggregateId,
         *events: Event,
         actor: str | None = None,
         time: datetime | None = None,
@@ -147,17 +154,17 @@ class ScenarioOutcome:
     handler has raised after them, if it has.
     """
 
-    def __init__(self, commands: tuple[Sent, ...], error: Exception | None) -> None:
+    def __init__(self, commands: tuple[AddressedCommand, ...], error: Exception | None) -> None:
         self.commands = commands
         self.error = error
 
-    def then(self, *expected: Sent) -> None:
+    def then(self, *expected: AddressedCommand) -> None:
         """Assert that exactly these commands were sent, in this order, and nothing was raised."""
         if self.error is not None:
             raise AssertionError(
                 f"expected {_listed(expected)}\n  but the handler raised {self.error!r}"
             ) from self.error
-        if self.commands != expected:
+        if self.commands != tuple((check_aggregate_id(own), each) for own, each in expected):
             raise AssertionError(
                 f"expected {_listed(expected)}\n  but got  {_listed(self.commands)}"
             )
@@ -181,7 +188,7 @@ async def _handle(
         if handler is None:
             raise UnknownType(f"subscriber {subscriber} has no handler of {recorded.type}")
         with MessageContext.of(recorded, subscriber).begun():
-            await handler(recorded.data, recorded)
+            await handle(handler, recorded)
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:
@@ -190,50 +197,5 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
         thread.submit(asyncio.run, work).result()
 
 
-def _recorded(
-    log: tuple[RecordedEvent, ...],
-    aggregate_id: str,
-    data: Event,
-    actor: str | None,
-    time: datetime | None,
-) -> RecordedEvent:
-    """The event as it would be recorded at the end of the log."""
-    cls = type(data)
-    position = len(log) + 1
-    version = (
-        1
-        + Counter((each.aggregate, each.aggregate_id) for each in log)[
-            cls.__aggregate__, aggregate_id
-        ]
-    )
-    envelope = Envelope(
-        identity=Identity(derive_id(_CORRELATION, str(position)), _CORRELATION, _CORRELATION),
-        type=cls.__name__,
-        domain="test",
-        timestamp=format_timestamp(time or START + timedelta(seconds=position - 1)),
-        aggregate_id=aggregate_id,
-        schema_version=cls.__schema_version__,
-        version=version,
-        actor=actor,
-    )
-    return RecordedEvent(
-        envelope=envelope,
-        aggregate=cls.__aggregate__,
-        aggregate_id=aggregate_id,
-        version=version,
-        position=position,
-        headers=envelope.to_headers(),
-        data=_round_trip(data),
-        payload=msgspec.json.encode(data),
-    )
-
-
-def _round_trip(message: M) -> M:
-    decoded = msgspec.json.decode(msgspec.json.encode(message), type=type(message))
-    if lost := difference(message, decoded):
-        raise InvalidPayload(f"payload of {type(message).__name__}: {lost}")
-    return decoded
-
-
-def _listed(commands: tuple[Sent, ...]) -> str:
+def _listed(commands: tuple[AddressedCommand, ...]) -> str:
     return ", ".join(f"{command} to {own}" for own, command in commands) or "no commands"

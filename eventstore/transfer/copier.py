@@ -18,11 +18,9 @@ what was masked, but it confirms a correct guess.
 from __future__ import annotations
 
 import itertools
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -43,82 +41,18 @@ from eventstore.transfer.file_reader import FileReader, FileState, check_file, o
 from eventstore.transfer.file_writer import FileWriter, partial_file
 from eventstore.transfer.importer import units
 from eventstore.transfer.sender import SendUnit
+from eventstore.transfer.transformation import (
+    CopiedEvent,
+    CopySummary,
+    Transform,
+    apply_transform,
+    copied_event,
+)
 
 TRANSFORMED = "X-Transformed"
 """The header that names the transformation of an event, and the original event."""
 
 _GROUP_EVENTS = 1_000  # whose aggregates are looked up together
-
-
-class CopiedEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """An event to copy; `replace` returns a changed one.
-
-    `payload` is as stored, `data` is the same decoded from JSON. `id`, `position`, `version` and
-    `timestamp` are those of the original, and cannot be replaced.
-    """
-
-    aggregate: str
-    aggregate_id: str
-    type: str
-    schema_version: int
-    payload: bytes
-    actor: str | None
-    id: str
-    position: int
-    version: int
-    timestamp: str
-
-    @property
-    def data(self) -> Any:
-        """The payload, decoded from JSON; raises `msgspec.DecodeError` if it is not JSON."""
-        return msgspec.json.decode(self.payload or b"{}")
-
-    def replace(self, **changes: Any) -> CopiedEvent:
-        """The event with other values; `data` is encoded as JSON in place of `payload`.
-
-        Raises `TypeError` for a value that cannot be replaced.
-        """
-        if "data" in changes:
-            changes["payload"] = msgspec.json.encode(changes.pop("data"))
-        if fixed := changes.keys() & _FIXED:
-            raise TypeError(f"an event's {', '.join(sorted(fixed))} cannot be replaced")
-        return msgspec.structs.replace(self, **changes)
-
-
-_FIXED = {"id", "position", "version", "timestamp"}
-_IDENTITY = ("type", "aggregate", "aggregate_id")
-_CONTENT = ("payload", "schema_version", "actor")
-
-Transform = Callable[[CopiedEvent], CopiedEvent | Iterable[CopiedEvent] | None]
-"""Returns what an event becomes: itself, another, several, or none."""
-
-
-class CopySummary(msgspec.Struct, kw_only=True):
-    """The number of events before and after, and by type how many were renamed, split, ...
-
-    An event that was renamed and masked counts as both. `foreign` is how many messages that are not
-    the store's were left out.
-    """
-
-    before: int = 0
-    after: int = 0
-    foreign: int = 0
-    renamed: Counter[str] = msgspec.field(default_factory=Counter)
-    split: Counter[str] = msgspec.field(default_factory=Counter)
-    dropped: Counter[str] = msgspec.field(default_factory=Counter)
-    masked: Counter[str] = msgspec.field(default_factory=Counter)
-
-    def count(self, event: CopiedEvent, parts: Sequence[CopiedEvent]) -> None:
-        """Count what an event became."""
-        self.before += 1
-        self.after += len(parts)
-        if not parts:
-            self.dropped[event.type] += 1
-        elif len(parts) > 1:
-            self.split[event.type] += 1
-        else:
-            self.renamed[event.type] += _differs(event, parts[0], _IDENTITY)
-            self.masked[event.type] += _differs(event, parts[0], _CONTENT)
 
 
 class _Part(msgspec.Struct, frozen=True):
@@ -246,20 +180,8 @@ class _Copier:
         seen.store(known)
 
     def _parts(self, line: EventLine) -> list[_Part]:
-        event = _copied_event(line, self._source)
-        try:
-            result = self._transform(event)
-            parts = _as_list(result)
-        except Exception as error:
-            raise TransferError(
-                f"position {line.position} ({event.type}): {self._name} failed: "
-                f"{type(error).__name__}: {error}"
-            ) from error
-        if not all(isinstance(each, CopiedEvent) for each in parts):
-            raise TransferError(
-                f"position {line.position} ({event.type}): {self._name} returned {result!r:.80}, "
-                "which is neither a CopiedEvent, nor a list of them, nor None"
-            )
+        event = copied_event(line, self._source)
+        parts = apply_transform(self._transform, event, self._name)
         self.summary.count(event, parts)
         return [
             _Part(each, line, event.id if len(parts) == 1 else self._part_id(event, index))
@@ -324,12 +246,6 @@ class _Copier:
             yield COMMAND_DIGEST
 
 
-def _as_list(result: Any) -> list[Any]:
-    if result is None:
-        return []
-    return [*result] if isinstance(result, Iterable) else [result]
-
-
 def _check_sealed(part: _Part) -> None:
     """Encryption is bound to the event: after a change nobody could decrypt its personal data."""
     headers, event = part.line.headers, part.event
@@ -339,26 +255,6 @@ def _check_sealed(part: _Part) -> None:
             f"position {event.position} ({event.type}) has personal data, which are encrypted for "
             "this event: leave its type and its payload unchanged, or drop it"
         )
-
-
-def _copied_event(line: EventLine, subjects: Subjects) -> CopiedEvent:
-    try:
-        aggregate, aggregate_id = subjects.parse_log(line.subject)
-        envelope = Envelope.from_headers(line.headers)
-    except EventStoreError as error:
-        raise TransferError(f"position {line.position} cannot be copied: {error}") from error
-    return CopiedEvent(
-        aggregate=aggregate,
-        aggregate_id=aggregate_id,
-        type=envelope.type,
-        schema_version=envelope.schema_version,
-        payload=line.payload,
-        actor=envelope.actor,
-        id=envelope.identity.id,
-        position=line.position,
-        version=envelope.version or 0,
-        timestamp=line.headers[Header.TIMESTAMP],
-    )
 
 
 def _check(part: _Part, headers: dict[str, str]) -> None:
@@ -376,7 +272,3 @@ def _batch_headers(parts: Sequence[_Part], index: int) -> dict[str, str]:
         NatsHeader.BATCH_SEQUENCE: str(index + 1),
     }
     return {**headers, NatsHeader.BATCH_COMMIT: "1"} if index == len(parts) - 1 else headers
-
-
-def _differs(one: CopiedEvent, other: CopiedEvent, names: Sequence[str]) -> bool:
-    return any(getattr(one, name) != getattr(other, name) for name in names)

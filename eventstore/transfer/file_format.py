@@ -14,7 +14,7 @@ from typing import Literal
 import msgspec
 
 from eventstore.jetstream.stored_message import StoredMessage
-from eventstore.undecodable import UNDECODABLE
+from eventstore.messages.undecodable import UNDECODABLE
 
 _SHORT = 16
 _SUM = b',"sum":"'

@@ -11,7 +11,7 @@ from typing import BinaryIO
 import msgspec
 
 from eventstore.errors import DamagedFile, TransferError
-from eventstore.text import counted
+from eventstore.messages.text import counted
 from eventstore.transfer.file_format import EventLine, FileEnd, FileSums, FirstLine, Line
 
 _CHUNK = 64 * 1024

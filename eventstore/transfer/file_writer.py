@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from eventstore.config.private_files import open_private
 from eventstore.errors import TransferError
-from eventstore.private_files import open_private
 from eventstore.transfer.file_format import EventLine, FileCheckpoint, FileEnd, FirstLine, Line
 from eventstore.transfer.file_reader import FileState
 

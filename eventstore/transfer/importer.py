@@ -27,10 +27,10 @@ from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.jetstream.vocabulary import EXPECTED_HEADERS
 from eventstore.messages.encryption import refs_in
 from eventstore.messages.subjects import Subjects
+from eventstore.messages.text import counted
 from eventstore.store.batches import BatchCheck
 from eventstore.store.key_bucket import KeyBucket
 from eventstore.store.log import StoredLog
-from eventstore.text import counted
 from eventstore.transfer.checker import LineChains, unsendable, without_headers
 from eventstore.transfer.fence import Fence
 from eventstore.transfer.file_format import EventLine

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from tests.attack.attacks import ROLES
 from tests.attack.running import Result, attacked_service, run_attacks
-from tests.shipped import Shipped
+from tests.shipped import ShippedServers
 
 
-async def _all(shipped: Shipped) -> list[Result]:
+async def _all(shipped: ShippedServers) -> list[Result]:
     results = []
     for role in ROLES:
         async for result in run_attacks(shipped, role):
@@ -22,8 +22,8 @@ async def _all(shipped: Shipped) -> list[Result]:
 
 
 def _print(result: Result) -> None:
-    what = f"{result.attack.aim} ({result.tried})" if result.tried else result.attack.aim
-    got = result.got or ("nothing" if result.tried else "its own right: not tried")
+    what = f"{result.attack.aim} ({result.attempts})" if result.attempts else result.attack.aim
+    got = result.got or ("nothing" if result.attempts else "its own right: not tried")
     state = "unchanged" if not result.harm else "HARM"
     print(f"{result.role:10}  {what:62}  {got:44}  {state}", flush=True)
     for harm in result.harm:
@@ -39,8 +39,8 @@ def main() -> int:
     ):
         results = asyncio.run(_all(shipped))
     through = [result for result in results if result.harm]
-    tried = sum(result.tried for result in results)
-    print(f"{tried:,} tries in {len(results)} attacks: {len(through)} got through")
+    attempts = sum(result.attempts for result in results)
+    print(f"{attempts:,} attempts in {len(results)} attacks: {len(through)} got through")
     return 1 if through else 0
 
 

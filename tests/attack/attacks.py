@@ -34,6 +34,8 @@ MAY: Mapping[str, Sequence[str]] = {
         *(f"nix.api.STREAM.{verb}.NIX_PARKED" for verb in ("INFO", "MSG.GET", "MSG.DELETE")),
         "nix.api.DIRECT.GET.NIX_PARKED",
         *(f"nix.api.STREAM.{verb}.KV_NIX_CONFIG" for verb in ("INFO", "MSG.GET")),
+        "nix.api.CONSUMER.DELETE.NIX_EVENT.*",
+        "nix.api.STREAM.INFO.NIX_LOG",
     ),
     "developer": ("nix.query.>", *_DEVELOPERS),
     "reader": ("nix.query.>",),

@@ -22,7 +22,7 @@ from eventstore.jetstream.direct_get import DirectReader
 from eventstore.service.runtime_config import KEYS
 from tests.attack.attacks import KEY_OWNER, OTHERS_INBOX, SENDERS, Attack, Try, attacks, is_a_right
 from tests.integration.commanding import until
-from tests.shipped import USERS, Shipped
+from tests.shipped import USERS, ShippedServers
 
 BOUND = 45.0
 _STREAMS = ("LOG", "CMD", "EVENT", "PARKED")
@@ -38,7 +38,7 @@ class Result(NamedTuple):
 
     role: str
     attack: Attack
-    tried: int
+    attempts: int
     got: str
     harm: tuple[str, ...]
 
@@ -46,13 +46,13 @@ class Result(NamedTuple):
 @contextmanager
 def attacked_service(
     directory: Path, accounts: str | None = None, servers: int = 1
-) -> Iterator[Shipped]:
+) -> Iterator[ShippedServers]:
     """A service of the Nix domain on a server, or three, with the shipped configuration.
 
     With `accounts`, other ones than those that ship, to see what is noticed.
     """
     with (
-        Shipped(directory, servers).running(accounts) as shipped,
+        ShippedServers(directory, servers).running(accounts) as shipped,
         shipped.command_line("service").serving(),
     ):
         for line in (
@@ -64,7 +64,7 @@ def attacked_service(
         yield shipped
 
 
-async def until_led(shipped: Shipped) -> None:
+async def until_led(shipped: ShippedServers) -> None:
     """Return when every stream has a leader, and the servers that follow are up to date."""
     async with shipped.client("service") as service:
 
@@ -87,7 +87,7 @@ _CONFIGURATION = '{"name": "host", "modules": []}'
 
 
 async def run_attacks(
-    shipped: Shipped, role: str, aims: Collection[str] = ()
+    shipped: ShippedServers, role: str, aims: Collection[str] = ()
 ) -> AsyncIterator[Result]:
     """Try every attack as a role, one after another; or only those with some aims."""
     async with shipped.client("service") as service, _watching(shipped, role) as watched:
@@ -116,7 +116,7 @@ class _Attacker:
 
 
 @asynccontextmanager
-async def _attacker(shipped: Shipped, role: str) -> AsyncIterator[_Attacker]:
+async def _attacker(shipped: ShippedServers, role: str) -> AsyncIterator[_Attacker]:
     attacker = _Attacker(role)
     attacker.nats = await nats.connect(
         shipped.url.split(","),
@@ -132,7 +132,7 @@ async def _attacker(shipped: Shipped, role: str) -> AsyncIterator[_Attacker]:
         await attacker.nats.close()
 
 
-class _Watched(NamedTuple):
+class _OtherUsers(NamedTuple):
     """Other users, who go on working; `heard` is what they got and have not asked for."""
 
     clients: Mapping[str, Client]
@@ -150,10 +150,10 @@ class _Watched(NamedTuple):
 
 
 @asynccontextmanager
-async def _watching(shipped: Shipped, attacker: str) -> AsyncIterator[_Watched]:
+async def _watching(shipped: ShippedServers, attacker: str) -> AsyncIterator[_OtherUsers]:
     others = [user for user in USERS if user not in (attacker, "service")]
     clients = {user: await Client.open(shipped.settings(user)) for user in others}
-    watched = _Watched(clients, [])
+    watched = _OtherUsers(clients, [])
 
     async def hear(message: Msg) -> None:
         if b'"service"' not in message.data:  # an announcement of the service itself
@@ -173,7 +173,9 @@ async def _watching(shipped: Shipped, attacker: str) -> AsyncIterator[_Watched]:
 class _Battle:
     """One role against the service, and the streams as they were before."""
 
-    def __init__(self, service: Client, watched: _Watched, attacker: _Attacker, role: str) -> None:
+    def __init__(
+        self, service: Client, watched: _OtherUsers, attacker: _Attacker, role: str
+    ) -> None:
         self._service = service
         self._watched = watched
         self._attacker = attacker

@@ -10,6 +10,7 @@ from tests.bench import (
     latency,
     projections,
     queries,
+    reading,
     rebuild,
     snapshots,
     store,
@@ -23,6 +24,7 @@ print(
 )
 for benchmark in (
     store,
+    reading,
     commands,
     snapshots,
     backlog,

@@ -118,14 +118,14 @@ async def _switch(store: EventStore, database: Database, rows: int) -> None:
 
     await database.transact(fill)
 
-    class Filled(Rebuild):
+    class TimedRebuild(Rebuild):
         async def _switch(self, shadow, ahead):  # type: ignore[no-untyped-def]
             if "filled" not in watch.at:
                 await shadow.database.transact(fill)
                 watch.at["filled"] = time.perf_counter()
             return await super()._switch(shadow, ahead)
 
-    await Filled(store, database, flakes.flakes, on_progress=watch).run()
+    await TimedRebuild(store, database, flakes.flakes, on_progress=watch).run()
     print(f"switching {rows:,} rows: {watch.seconds('switching', 'done'):.2f} s")
 
 

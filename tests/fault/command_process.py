@@ -67,7 +67,7 @@ class DyingOutcomes(Outcomes):
         return kept
 
 
-class DyingSettling(Acknowledgements):
+class DyingAcknowledgements(Acknowledgements):
     """Dies before the acknowledgement, after the sender has its outcome."""
 
     point = ""
@@ -81,7 +81,7 @@ class DyingSettling(Acknowledgements):
 
 async def main(url: str, domain: str, point: str, every: str = "0") -> None:
     """Work until the point is reached."""
-    DyingStore.point = DyingOutcomes.point = DyingSettling.point = point
+    DyingStore.point = DyingOutcomes.point = DyingAcknowledgements.point = point
     async with (
         connect(settings_for(url)) as client,
         opened(client, counting(domain, int(every) or None), SHORT_WINDOW) as line,
@@ -89,7 +89,7 @@ async def main(url: str, domain: str, point: str, every: str = "0") -> None:
     ):
         worker = CommandWorker(client, line.domain.codec, line.handler(store=store), ack_wait=WAIT)
         worker._outcomes = DyingOutcomes(client, line.subjects)
-        worker._acks = DyingSettling(client, once=False)
+        worker._acks = DyingAcknowledgements(client, once=False)
         await worker.run()
 
 

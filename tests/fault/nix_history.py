@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from eventstore import NO_STREAM, Append, EventStore, nix
-from eventstore.decider.decider import CommandContext, Domain
+from eventstore.decider.decider import CommandContext
+from eventstore.decider.domain import Domain
 from eventstore.errors import Rejected
 from eventstore.messages.types import Command, Event
 from tests.unit.projections.memory import ROOT, START

@@ -22,10 +22,10 @@ async def main(url: str, domain: str, location: str, batch: str) -> None:
         Database(location) as database,
     ):
 
-        def told(progress: RebuildProgress) -> None:
+        def report(progress: RebuildProgress) -> None:
             print(progress.phase, progress.position, rebuild.started_at, flush=True)
 
-        rebuild = Rebuild(store, database, flakes, batch=int(batch), on_progress=told)
+        rebuild = Rebuild(store, database, flakes, batch=int(batch), on_progress=report)
         await rebuild.run()
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 
 import pytest
@@ -17,6 +16,7 @@ from eventstore.messages.envelope import new_id
 from tests.conftest import url_of
 from tests.fault.command_process import POINTS, SHORT_WINDOW, WAIT
 from tests.integration.commanding import Add, AddEach, Line, Take, counting, opened
+from tests.integration.forking import ROOT, forker
 
 COMMANDS = {
     "one event": Add(amount=2),
@@ -42,22 +42,15 @@ async def line(client: Client, domain_name: str) -> AsyncIterator[Line]:
 
 async def killed_at(point: str, line: Line, *options: str) -> None:
     """Run a worker process until it dies at a point."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "tests.fault.command_process",
-        url_of(line.client),
-        line.domain.name,
-        point,
-        *options,
-        stdin=subprocess.DEVNULL,
+    words = [url_of(line.client), line.domain.name, point, *options]
+    process = await asyncio.to_thread(
+        forker().start, "tests.fault.command_process", words, ROOT, os.environ, stdout=1, stderr=2
     )
     try:
-        assert await asyncio.wait_for(process.wait(), 20) == -signal.SIGKILL
+        assert await asyncio.to_thread(process.wait, 20) == -signal.SIGKILL
     finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+        process.kill()
+        process.wait()
 
 
 @pytest.mark.parametrize(("point", "kind"), CASES)

@@ -53,7 +53,7 @@ async def opened(url: str, codec: Codec) -> AsyncIterator[tuple[Client, EventSto
 async def appending(client: Client, store: EventStore) -> AsyncIterator[Watcher]:
     """Append one to sixty events at a time inside the block, and watch what becomes of them.
 
-    Never far ahead of what is published, lest the work grows the slower the machine is. At the
+    Never far ahead of what is published, so that the work does not grow on a slow machine. At the
     end a feed publishes the rest, and all must be as promised.
     """
     sizes = random.Random(5)  # noqa: S311  # no secret

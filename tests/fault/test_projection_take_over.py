@@ -18,7 +18,7 @@ from eventstore.application.runner import projections_of
 from eventstore.client.client import Client
 from eventstore.server.embedded import EmbeddedServer
 from projections import app
-from tests.integration.command_line import BOUND, CommandLine, Running
+from tests.integration.command_line import BOUND, CommandLine, RunningProcess
 from tests.processes import closings, freeze
 
 NAMES = [each.name for each in projections_of(app)]
@@ -32,17 +32,17 @@ def cli(tmp_path: Path, nats_server: EmbeddedServer, domain_name: str) -> Comman
 
 
 @contextmanager
-def standing_by(cli: CommandLine, first: Running) -> Iterator[Running]:
+def standing_by(cli: CommandLine, first: RunningProcess) -> Iterator[RunningProcess]:
     with cli.start("serve") as second:
         assert second.process.stderr is not None
-        line = said(second)
+        line = last_line(second)
         assert line.startswith(f"WARNING: standing by for process {first.process.pid} on "), line
         assert line.rstrip().endswith(f"owns {', '.join(NAMES)}")
         assert second.line().startswith("ready: ")
         yield second
 
 
-def said(running: Running) -> str:
+def last_line(running: RunningProcess) -> str:
     """The next line of its standard error."""
     assert running.process.stderr is not None
     timer = threading.Timer(BOUND, running.process.kill)
@@ -82,7 +82,7 @@ def test_the_second_takes_over_from_a_killed_one(cli: CommandLine, domain_name: 
         first.process.wait(BOUND)
         create(cli, domain_name, "after")
         assert until_in_rows(cli, "before", "after") < 5
-        assert said(second).startswith("WARNING: took over flakes, inputs, packages")
+        assert last_line(second).startswith("WARNING: took over flakes, inputs, packages")
         assert second.stopped().status == 0
 
 
@@ -106,7 +106,7 @@ async def test_the_second_waits_while_the_first_is_frozen(
         os.kill(first.process.pid or 0, signal.SIGCONT)
         until_in_rows(cli, "meanwhile")
         assert first.stopped().status == 0
-        assert said(second).startswith("WARNING: took over ")
+        assert last_line(second).startswith("WARNING: took over ")
         await append("after")
         until_in_rows(cli, "meanwhile", "after")
         assert second.stopped().status == 0

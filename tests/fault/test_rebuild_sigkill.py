@@ -79,13 +79,15 @@ async def test_it_resumes_where_it_was_killed(
             reached = 0
             for steps in (chance.randrange(3, 12), chance.randrange(3, 12)):
                 with rebuilding(nats_server.url, domain_name, sqlite_read_model) as process:
-                    said = [line for _, line in zip(range(steps), lines(process), strict=False)]
-                assert said[0].after >= reached
-                reached = said[-1].position
+                    progress = [line for _, line in zip(range(steps), lines(process), strict=False)]
+                assert progress[0].after >= reached
+                reached = progress[-1].position
                 assert reached > 0
                 assert await found(database) == before == fold(events)
             with rebuilding(nats_server.url, domain_name, sqlite_read_model) as process:
-                said = list(iter(lines(process).__next__, Line("switching", len(events), reached)))
+                progress = list(
+                    iter(lines(process).__next__, Line("switching", len(events), reached))
+                )
             assert await found(database) == before
 
             with rebuilding(nats_server.url, domain_name, sqlite_read_model) as process:

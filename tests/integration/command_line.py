@@ -9,13 +9,14 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
 from eventstore.cli import main
 from eventstore.server.embedded import running_server
+from tests.integration.forking import ForkedProcess, forker
 
 ROOT = Path(__file__).parents[2]
 BOUND = 45.0
@@ -24,7 +25,7 @@ AWAY = "nats://127.0.0.1:1"
 """Where no server ever answers."""
 
 
-class Ended(NamedTuple):
+class ProcessResult(NamedTuple):
     """What a finished subcommand leaves."""
 
     status: int
@@ -36,10 +37,10 @@ class Ended(NamedTuple):
         return self.out.splitlines()
 
 
-class Running:
+class RunningProcess:
     """A subcommand that has been started and must end before the test does."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: subprocess.Popen[str] | ForkedProcess) -> None:
         self.process = process
 
     def line(self) -> str:
@@ -55,12 +56,12 @@ class Running:
     def send(self, number: int) -> None:
         self.process.send_signal(number)
 
-    def ended(self, seconds: float = BOUND) -> Ended:
+    def ended(self, seconds: float = BOUND) -> ProcessResult:
         """What is left of its output, when it has ended by itself."""
         out, err = self.process.communicate(timeout=seconds)
-        return Ended(self.process.returncode, out, err)
+        return ProcessResult(self.process.wait(), out, err)
 
-    def stopped(self, number: int = signal.SIGINT, seconds: float = BOUND) -> Ended:
+    def stopped(self, number: int = signal.SIGINT, seconds: float = BOUND) -> ProcessResult:
         self.send(number)
         return self.ended(seconds)
 
@@ -72,12 +73,12 @@ class CommandLine:
         self.folder = folder
         self.environ = environ
 
-    def run(self, *words: object, **options: Any) -> Ended:
+    def run(self, *words: object, **options: Any) -> ProcessResult:
         """Run to the end, as a process of its own."""
-        with self.start(*words, **options) as running:
+        with self.start(*words, forked=False, **options) as running:
             return running.ended()
 
-    def shell(self, command: str) -> Ended:
+    def shell(self, command: str) -> ProcessResult:
         """Run a command as it is typed, to the end; `PATH` is to have the program."""
         ended = subprocess.run(
             ["bash", "-c", command],  # noqa: S607  # whichever the user has
@@ -88,21 +89,22 @@ class CommandLine:
             text=True,
             timeout=BOUND,
         )
-        return Ended(ended.returncode, ended.stdout, ended.stderr)
+        return ProcessResult(ended.returncode, ended.stdout, ended.stderr)
 
     @contextlib.contextmanager
-    def start(self, *words: object, **options: Any) -> Iterator[Running]:
-        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-        process = subprocess.Popen(
-            [sys.executable, "-m", "eventstore", *map(os.fspath, map(_word, words))],
-            cwd=self.folder,
-            env=self._environ(),
-            stdin=subprocess.DEVNULL,
-            text=True,
-            **options,
-        )
+    def start(
+        self,
+        *words: object,
+        forked: bool = True,
+        stdout: Any = subprocess.PIPE,
+        stderr: Any = subprocess.PIPE,
+    ) -> Iterator[RunningProcess]:
+        """Start it, by fork or as a Python of its own."""
+        make = forker().start if forked else _python
+        given = [*map(_word, words)], self.folder, self._environ()
+        process = make("eventstore", *given, stdout, stderr)
         try:
-            yield Running(process)
+            yield RunningProcess(process)
         finally:
             process.kill()
             process.wait()
@@ -111,20 +113,22 @@ class CommandLine:
                     stream.close()
 
     @contextlib.contextmanager
-    def serving(self, *words: object) -> Iterator[Running]:
+    def serving(self, *words: object) -> Iterator[RunningProcess]:
         """A service that is ready; it must have been stopped, or is killed at the end."""
         with self.start("serve", *words) as running:
             line = running.line()
             assert line.startswith("ready: "), (line, running.ended().err)
             yield running
 
-    def call(self, *words: object) -> Ended:
+    def call(self, *words: object, stdin: str = "") -> ProcessResult:
         """Run to the end inside of this process, which is faster."""
         out, err = io.StringIO(), io.StringIO()
         with (
             contextlib.chdir(self.folder),
+            modules_forgotten(self.folder),
             mock.patch.dict(os.environ, self._environ(), clear=True),
             mock.patch.object(sys, "argv", ["eventstore", *map(_word, words)]),
+            mock.patch.object(sys, "stdin", io.StringIO(stdin)),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
         ):
@@ -133,7 +137,7 @@ class CommandLine:
                 status = 0
             except SystemExit as end:
                 status = int(end.code or 0)
-        return Ended(status, out.getvalue(), err.getvalue())
+        return ProcessResult(status, out.getvalue(), err.getvalue())
 
     @property
     def server_directory(self) -> Path:
@@ -166,10 +170,44 @@ class CommandLine:
         }
 
 
+@contextlib.contextmanager
+def modules_forgotten(folder: Path) -> Iterator[None]:
+    """Have modules of a folder imported from it, and by nobody else later."""
+    before = set(sys.modules)
+    with mock.patch.object(sys, "path", list(sys.path)):
+        try:
+            yield
+        finally:
+            for name in sys.modules.keys() - before:
+                file = getattr(sys.modules[name], "__file__", None) or ""
+                if file.startswith(f"{folder}/"):
+                    del sys.modules[name]
+
+
 def without_server(folder: Path) -> CommandLine:
     """The command line in a folder where no server answers, and none is waited for at length."""
     (folder / "impatient.toml").write_text("[nats.retry]\nfirst_connect_ms = 100\n")
     return CommandLine(folder, NATS_URL=AWAY, EVENTSTORE_CONFIG="impatient.toml")
+
+
+def _python(
+    module: str,
+    words: Sequence[str],
+    folder: Path,
+    environ: Mapping[str, str],
+    stdout: Any,
+    stderr: Any,
+) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *words],
+        cwd=folder,
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=stderr,
+        start_new_session=True,  # a test may signal its whole group, as a terminal does
+        text=True,
+    )
 
 
 def _word(word: object) -> str:

@@ -16,7 +16,8 @@ from eventstore.application import running
 from eventstore.client.client import Client, Msg
 from eventstore.commands import CommandClient, CommandHandler, CommandWorker, Outcomes, StateCache
 from eventstore.config import StreamSettings
-from eventstore.decider.decider import CommandContext, Decider, Domain
+from eventstore.decider.decider import CommandContext, Decider
+from eventstore.decider.domain import Domain
 from eventstore.errors import EventStoreError, Rejected
 from eventstore.jetstream.topology import declare, topology
 from eventstore.messages.events import RecordedEvent

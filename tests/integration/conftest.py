@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from eventstore.client.client import Client
 from eventstore.messages.codec import Codec
+from eventstore.server.embedded import EmbeddedServer
 from eventstore.store.store import EventStore
+from tests.conftest import started_server
 from tests.integration.ledger import declare_log, ledger
+
+
+@pytest.fixture(scope="session")
+def other_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+    """A second server, so that the same domain can exist twice; never stop it."""
+    with started_server(tmp_path_factory.mktemp("other")) as server:
+        yield server
 
 
 @pytest.fixture

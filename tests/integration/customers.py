@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import msgspec
 
-from eventstore.decider.decider import Decider, Domain
+from eventstore.decider.decider import Decider
+from eventstore.decider.domain import Domain
 from eventstore.errors import Rejected
 from eventstore.messages.personal import Personal
 from eventstore.messages.types import Command, Event

@@ -2,7 +2,7 @@
 
 Version 1 knew: ParcelBooked(customer, weight="12.5 kg"), ParcelMoved(to), ParcelPacked(items,
 closed) and ParcelLookedAt(by). `tests/data/depot_v1.jsonl` is what it recorded: never to be made
-anew by later code.
+again by later code.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 
 from eventstore.client.client import Client
-from eventstore.decider.decider import Decider, Domain
+from eventstore.decider.decider import Decider
+from eventstore.decider.domain import Domain
 from eventstore.errors import Rejected
 from eventstore.jetstream.publish import publish_acked
 from eventstore.messages.subjects import Subjects
@@ -25,7 +26,7 @@ KEPT_LOG = Path(__file__).parents[1] / "data" / "depot_v1.jsonl"
 subjects = Subjects("depot")
 
 
-class Stored(msgspec.Struct, frozen=True):
+class LogLine(msgspec.Struct, frozen=True):
     """A line of the kept log."""
 
     subject: str
@@ -33,9 +34,9 @@ class Stored(msgspec.Struct, frozen=True):
     payload: str
 
 
-def kept_log() -> list[Stored]:
+def kept_log() -> list[LogLine]:
     lines = KEPT_LOG.read_bytes().splitlines()
-    return [msgspec.json.decode(line, type=Stored) for line in lines]
+    return [msgspec.json.decode(line, type=LogLine) for line in lines]
 
 
 async def load(client: Client) -> None:

@@ -103,7 +103,7 @@ def moved(index: int, aggregate_id: str, to: int) -> Tamper:
 
 
 def rechained(log: Log, first: int = 0) -> Log:
-    """What somebody leaves who knows how chains are made: all of them computed anew."""
+    """What somebody leaves who knows how chains are made: all of them computed again."""
     heads: dict[str, str] = {}
     new = []
     for index, message in enumerate(log):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import sqlite3
 import subprocess
 import sys
@@ -12,11 +13,12 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Column, MetaData, String, Table
 
-from eventstore import Application, CommandClient, RecordedEvent, Subscriber
+from eventstore import Application, CommandClient, Event, Query, RecordedEvent, Subscriber
 from eventstore.application import ApplicationClient
 from eventstore.application.service import RunningApplication
 from eventstore.cli.applications import find_application, load_application
@@ -24,9 +26,9 @@ from eventstore.config import ReadModelSettings, Settings
 from eventstore.errors import ConfigurationError, NoResponders, ProjectionError, UnknownType
 from eventstore.projections import Projection
 from eventstore.projections.database import Migrations
-from eventstore.projections.queries import QueryHandlers
+from eventstore.projections.queries import QueryHandlers, Rows
 from eventstore.service.health import HealthReport
-from examples import bank
+from examples import bank, todo
 from tests.connection import settings_for
 from tests.integration.command_line import BOUND, ROOT, CommandLine
 
@@ -133,6 +135,27 @@ def table(name: str) -> Table:
     return Table(name, MetaData(), Column("id", String(8), primary_key=True))
 
 
+class Elsewhere(Event, subject="elsewhere.happened"):
+    pass
+
+
+@pytest.mark.parametrize("kind", ["projection", "subscriber"])
+def test_a_handler_of_an_event_that_no_decider_has_is_refused(kind: str) -> None:
+    reports = Projection("reports", tables=[table("t")])
+    mailer = Subscriber("reports")
+
+    @reports.handles
+    def reported(_event: Elsewhere, _recorded: RecordedEvent) -> None: ...
+
+    @mailer.handles
+    async def mailed(_event: Elsewhere, _recorded: RecordedEvent) -> None: ...
+
+    declared: dict[str, Any] = {"projections": [reports], "subscribers": [mailer]}
+    problem = f"^application shop: {kind} reports: no decider of shop evolves by Elsewhere"
+    with pytest.raises(ConfigurationError, match=problem):
+        Application("shop", [bank.account], **{f"{kind}s": declared[f"{kind}s"]})
+
+
 def test_what_does_not_fit_is_refused_when_it_is_declared() -> None:
     one = Projection("one", tables=[table("t")])
     shared = Projection("two", tables=[table("t")])
@@ -145,6 +168,67 @@ def test_what_does_not_fit_is_refused_when_it_is_declared() -> None:
         Application("shop", [bank.account], tables=[ours])
     with pytest.raises(ConfigurationError, match="queries read the projection one, which it does"):
         Application("shop", [bank.account], queries=[QueryHandlers(one)])
+
+
+async def coroutine(_service: object) -> None:
+    pass
+
+
+class OwnHistory(Query[int], subject="audit.history"):
+    pass
+
+
+mail, mails = Subscriber("mail"), Projection("mails", tables=[table("mail")])
+own_history = QueryHandlers(mails)
+
+
+@own_history.answers
+def history(_query: OwnHistory, _rows: Rows) -> int:
+    return 0
+
+
+@mails.handles
+def mailed(_event: todo.TodoAdded) -> None:
+    pass
+
+
+@mail.handles
+async def completed(_event: todo.TodoCompleted, _recorded: RecordedEvent) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"deciders": bank.account}, "deciders is one Decider: write"),
+        ({"deciders": [bank.Account]}, "deciders has <class .*>, a StructMeta and not a Decider"),
+        ({"projections": [table("t")]}, "projections has Table.*, a Table and not a Projection"),
+        ({"queries": [bank.GetAccount]}, "queries has <class .*>, .* and not a QueryHandlers"),
+        ({"subscribers": [coroutine]}, "subscribers has <function .* and not a Subscriber"),
+        ({"tables": [table("t")]}, "tables has Table.* and not a MetaData"),
+        ({"version": "1.2"}, "the service's version '1.2' is not a semantic version"),
+        ({"service": "a b"}, "the service's name 'a b' is not up to 64 letters"),
+        ({"projections": [Projection("audit", tables=[table("t")])]}, "audit is the library's"),
+        (
+            {
+                "projections": [Projection("p", tables=[table("T")])],
+                "tables": [table("t").metadata],
+            },
+            "has two definitions of table T",
+        ),
+        ({"projections": [mails]}, "projection mails: no decider of .* evolves by TodoAdded"),
+        ({"subscribers": [mail]}, "subscriber mail: no decider of .* evolves by TodoCompleted"),
+        (
+            {"deciders": [todo.todo], "projections": [mails], "queries": [own_history]},
+            r"the query audit\.history is the library's",
+        ),
+    ],
+)
+def test_what_could_not_run_is_refused_when_it_is_declared(
+    given: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=f"^application shop.*{problem}"):
+        Application("shop", **{"deciders": [bank.account], **given})
 
 
 def test_the_tables_of_projections_are_created_unless_migrations_do() -> None:
@@ -175,7 +259,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the bank, and modules that are no application."""
     (tmp_path / "ledger.py").write_text((ROOT / "examples" / "bank.py").read_text())
     (tmp_path / "broken.py").write_text("import nothing_of_that_name\n")
-    (tmp_path / "raising.py").write_text("raise RuntimeError('not today')\n")
+    (tmp_path / "raising.py").write_text("raise RuntimeError('not today,\\n no')\n")
+    (tmp_path / "leaving.py").write_text("raise SystemExit(3)\n")
     monkeypatch.chdir(tmp_path)
     for name in ("EVENTSTORE_APP", "EVENTSTORE_CONFIG"):
         monkeypatch.delenv(name, raising=False)
@@ -191,13 +276,20 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("ledger:nope", "ledger has no nope"),
         ("ledger:Account", "ledger:Account is not an Application, but a StructMeta"),
         ("broken:app", "importing broken:app failed: ModuleNotFoundError: No module named 'nothin"),
-        ("raising:app", "importing raising:app failed: RuntimeError: not today"),
+        (
+            "raising:app",
+            "importing raising:app failed: RuntimeError: not today, no ({}, line 1)",
+        ),
+        ("leaving:app", "importing leaving:app failed: SystemExit: 3 ({}, line 1)"),
+        (".ledger:app", "'.ledger:app' is not of the form module:object"),
+        ("./ledger:app", "'./ledger:app' is not of the form module:object"),
     ],
 )
 def test_a_wrong_application_is_named(folder: Path, target: str, problem: str) -> None:
     with pytest.raises(ConfigurationError) as failure:
         load_application(target, "--app")
-    assert str(failure.value).startswith(f"--app: {problem}")
+    module = folder / f"{target.partition(':')[0]}.py"
+    assert str(failure.value).startswith(f"--app: {problem.format(module)}")
 
 
 def test_an_application_is_found_by_variable_configuration_file_and_project(
@@ -214,6 +306,48 @@ def test_an_application_is_found_by_variable_configuration_file_and_project(
         find_application(Path("own.toml"))
 
 
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[tool.eventstore", "pyproject.toml is not TOML: "),
+        ("[tool.eventstore]\napp = 3", 'tool.eventstore.app is not a string: write app = "module'),
+        ('[tool.eventstore]\napps = "a:b"', "tool.eventstore.apps is not known; it has only app"),
+        ("[tool]\neventstore = 1", r"tool.eventstore is no table: write \[tool.eventstore\]"),
+        ("tool = 1", "tool.eventstore is no table"),
+    ],
+)
+def test_a_project_that_names_no_application_is_refused(
+    folder: Path, text: str, problem: str
+) -> None:
+    (folder / "pyproject.toml").write_text(text)
+    with pytest.raises(ConfigurationError, match=problem):
+        find_application()
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (None, "own.toml cannot be read: No such file"),
+        ("app =", "own.toml is not TOML: "),
+        ("[app]\nmodule = 'a'", 'own.toml: app is not a string: write app = "module:object"'),
+    ],
+)
+def test_a_configuration_file_that_names_no_application_is_refused(
+    folder: Path, text: str | None, problem: str
+) -> None:
+    if text is not None:
+        (folder / "own.toml").write_text(text)
+    with pytest.raises(ConfigurationError, match=problem):
+        find_application(Path("own.toml"))
+
+
+@pytest.mark.parametrize("words", ["--config own.toml", "--config=own.toml"])
+def test_a_query_is_of_the_application_in_the_configuration_file(folder: Path, words: str) -> None:
+    (folder / "own.toml").write_text('app = "ledger:app"\n')
+    helped = CommandLine(folder).call("query", "account", "get", *words.split(), "--help")
+    assert "Show an account." in helped.out, helped
+
+
 @pytest.fixture(scope="module")
 def bank_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
     """A folder with the bank alone, where its service runs and a deposit was made."""
@@ -222,7 +356,7 @@ def bank_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLi
     cli = CommandLine(folder, EVENTSTORE_APP="bank:app")
     with cli.serving() as running:
         words = ("bank.cmd.account.deposit", "--id", "a", "--data", '{"amount": 7}')
-        deposited = cli.run("send", *words)
+        deposited = cli.call("send", *words)
         assert deposited.status == 0, deposited
         yield cli
         assert running.stopped().status == 0
@@ -270,7 +404,7 @@ def test_an_id_that_no_message_has_may_be_that_of_an_aggregate(bank_service: Com
 def test_a_database_of_another_application_has_no_rows_of_the_nix_domain(
     bank_service: CommandLine,
 ) -> None:
-    listed = bank_service.run("projection", "list", "--json")
+    listed = bank_service.call("projection", "list", "--json")
     assert "flakes" not in listed.out
     with closing(sqlite3.connect(bank_service.folder / "var" / "read_model.sqlite")) as rows:
         names = {name for (name,) in rows.execute("SELECT name FROM sqlite_master")}
@@ -279,16 +413,22 @@ def test_a_database_of_another_application_has_no_rows_of_the_nix_domain(
 
 
 def test_an_application_has_a_program_of_its_own(bank_service: CommandLine) -> None:
-    program = "from bank import app; app.cli()"
-    ended = subprocess.run(
-        [sys.executable, "-c", program, "events"],
-        cwd=bank_service.folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=BOUND,
-    )
-    assert "Deposited account a v1" in ended.stdout, ended.stderr
+    def run(*words: str) -> str:
+        program = "from bank import app; app.cli()"
+        return subprocess.run(
+            [sys.executable, "-c", program, *words],
+            cwd=bank_service.folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=BOUND,
+        ).stdout
+
+    assert "Deposited account a v1" in run("events")
+    assert run("--version") == "bank 1.0.0\n"
+    helped = run("--help")
+    assert "The service bank." in helped
+    assert not re.search("nix|demo|--app", helped, re.IGNORECASE)
 
 
 async def test_the_state_of_an_aggregate_is_loaded_by_its_decider(own: Settings) -> None:

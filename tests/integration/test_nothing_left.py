@@ -26,7 +26,7 @@ async def line(client: Client, domain_name: str) -> AsyncIterator[Line]:
         yield line
 
 
-def held(client: Client) -> dict[str, Any]:
+def registrations(client: Client) -> dict[str, Any]:
     """What a connection has been asked to do until it is told to stop."""
     return {
         "subscriptions": {each.subject for each in client.nats._subs.values()},
@@ -41,7 +41,7 @@ async def consumers(line: Line, stream: str) -> list[str]:
 
 
 async def test_a_whole_service_that_has_ended(client: Client, domain_name: str) -> None:
-    before = held(client)
+    before = registrations(client)
     async with opened(client, counting(domain_name)) as line, line.working():
         subscriber = EventSubscriber(client, line.domain.codec, "greeter")
 
@@ -55,43 +55,43 @@ async def test_a_whole_service_that_has_ended(client: Client, domain_name: str) 
             outcome = await line.commands.execute(Add(), "c1")
             while feed.position < outcome.position:
                 await client.flush()
-        assert held(client) != before
-    assert held(client) == before
+        assert registrations(client) != before
+    assert registrations(client) == before
     assert await consumers(line, line.subjects.log_stream) == []
 
 
 @pytest.mark.parametrize("live", [True, False])
 async def test_readers_of_the_log_that_have_ended(line: Line, live: bool) -> None:
     await line.store.append("counter", "c1", [Added(amount=1)] * 3)
-    before = held(line.client)
+    before = registrations(line.client)
     async with aclosing(line.store.pages(live=live, max_events=1)) as pages:
         await anext(pages)
-        assert held(line.client) != before
+        assert registrations(line.client) != before
         assert len(await consumers(line, line.subjects.log_stream)) == 1
-    assert held(line.client) == before
+    assert registrations(line.client) == before
     assert await consumers(line, line.subjects.log_stream) == []
 
 
 async def test_a_reader_of_outcomes_that_has_ended(line: Line) -> None:
     async with line.working():
         await line.commands.execute(Add(), "c1")
-    before = held(line.client)
+    before = registrations(line.client)
     reader = OutcomeLog(line.client, line.subjects)
     async with aclosing(reader.pages(0)) as pages:
         await anext(pages)
-    assert held(line.client) == before
+    assert registrations(line.client) == before
     assert await consumers(line, f"KV_{line.subjects.outcome_bucket}") == []
 
 
 async def test_direct_readers_and_pulls_that_have_ended(line: Line) -> None:
-    before = held(line.client)
+    before = registrations(line.client)
     stream = line.subjects.log_stream
     async with (
         DirectReader(line.client, stream),
         PullConsumer(line.client, stream, "none", buffer=1),
     ):
-        assert held(line.client) != before
-    assert held(line.client) == before
+        assert registrations(line.client) != before
+    assert registrations(line.client) == before
 
 
 async def test_commands_that_have_been_answered_or_have_run_out_of_time(line: Line) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from eventstore.config.private_files import ensure_private_directory, ensure_private_file
 from eventstore.nix import samples
-from eventstore.private_files import ensure_private_directory, ensure_private_file
 from eventstore.projections.database.database import Database
 from tests.integration.command_line import CommandLine
 
@@ -57,8 +57,8 @@ def test_all_that_a_service_and_its_commands_write_is_for_this_user(tmp_path: Pa
 
 def test_no_secret_is_printed_or_in_a_command_line(tmp_path: Path) -> None:
     cli = CommandLine(tmp_path)
-    with cli.start("serve") as service:
-        said = [service.line()]
+    with cli.start("serve", forked=False) as service:
+        output = [service.line()]
         assert cli.call("nix", "import", samples()[0]).status == 0
         secrets = [
             (cli.server_directory / "token").read_text(),
@@ -77,12 +77,12 @@ def test_no_secret_is_printed_or_in_a_command_line(tmp_path: Path) -> None:
         ):
             ended = cli.call(*words)
             assert ended.status in (0, 2), (words, ended)
-            said += [ended.out, ended.err]
-        said += command_lines()
-        said.append((cli.server_directory / "nats-server.log").read_text())
-        said += service.stopped()[1:]
-    assert "nats://***@127.0.0.1:" in said[0]
-    assert [text for text in said for secret in secrets if secret in text] == []
+            output += [ended.out, ended.err]
+        output += command_lines()
+        output.append((cli.server_directory / "nats-server.log").read_text())
+        output += service.stopped()[1:]
+    assert "nats://***@127.0.0.1:" in output[0]
+    assert [text for text in output for secret in secrets if secret in text] == []
 
 
 def command_lines() -> Iterator[str]:

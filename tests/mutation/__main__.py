@@ -1,7 +1,7 @@
 """`python -m tests.mutation`: mutate a sample, run the tests that may notice, tell which did.
 
 The first run takes some minutes more, for the map of which test reaches which line, kept in
-`.mutation/`. It is made anew with `--map`, for example after many tests were added.
+`.mutation/`. It is rebuilt with `--map`, for example after many tests were added.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.mutation.reach import Reach
 from tests.mutation.recorder import OPTION
 from tests.mutation.trial import Result, Tree
 
-__all__ = ["Sampled", "main", "sample", "verdict"]
+__all__ = ["FileMutant", "main", "sample", "verdict"]
 
 PROJECT = Path(__file__).parents[2]
 MAP = PROJECT / ".mutation" / "reach.json"
@@ -37,7 +37,7 @@ _BOUND_SECONDS = 60.0
 _BOUND_FACTOR = 5.0
 
 
-class Sampled(NamedTuple):
+class FileMutant(NamedTuple):
     """A mutation, and the file it is of."""
 
     name: str
@@ -47,18 +47,18 @@ class Sampled(NamedTuple):
         return f"{self.name}:{self.mutant.line} {self.mutant}"
 
 
-def sample(found: Mapping[str, Sequence[Mutant]], count: int, seed: int) -> list[Sampled]:
+def sample(found: Mapping[str, Sequence[Mutant]], count: int, seed: int) -> list[FileMutant]:
     """So many mutations: of each module as many as of any other, of each kind as well."""
     source = random.Random(seed)  # noqa: S311  # the same sample for the same seed
     left = {name: list(of) for name, of in sorted(found.items())}
-    chosen: list[Sampled] = []
+    chosen: list[FileMutant] = []
     while len(chosen) < count and any(left.values()):
         for name in source.sample(list(left), len(left)):
             if left[name] and len(chosen) < count:
                 kind = source.choice(sorted({each.kind for each in left[name]}))
                 mutant = source.choice([each for each in left[name] if each.kind == kind])
                 left[name].remove(mutant)
-                chosen.append(Sampled(name, mutant))
+                chosen.append(FileMutant(name, mutant))
     return chosen
 
 
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     kept = load()
     with tempfile.TemporaryDirectory(prefix="mutation-") as directory:
         trees = [Tree(PROJECT, Path(directory) / str(number)) for number in range(options.jobs)]
-        reach = _reach(trees[0], options.jobs, anew=options.map)
+        reach = _reach(trees[0], options.jobs, from_scratch=options.map)
         names = [each for each in core_modules(PROJECT) if options.module in each]
         found = {name: mutants((trees[0].path / name).read_text()) for name in names}
         chosen = sample(found, options.count, options.seed)
@@ -94,18 +94,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--count", type=int, default=60, help="how many mutations")
     parser.add_argument("--module", default="", help="only of files with this in their names")
     parser.add_argument("--jobs", type=int, default=2, help="how many trials at a time")
-    parser.add_argument("--map", action="store_true", help="make the map of the tests anew")
+    parser.add_argument("--map", action="store_true", help="rebuild the map of the tests")
     return parser
 
 
-def _reach(tree: Tree, jobs: int, *, anew: bool) -> Reach:
-    if MAP.exists() and not anew:
+def _reach(tree: Tree, jobs: int, *, from_scratch: bool) -> Reach:
+    if MAP.exists() and not from_scratch:
         return Reach.load(MAP)
     _print("finding out which test reaches which line: some minutes")
     data, seconds = tree.path / "coverage.data", tree.path / "seconds.json"
     (tree.path / "coverage.ini").write_text("[run]\nparallel = true\n")
     with _environment(COVERAGE_FILE=str(data)):
-        _, said = tree.pytest(
+        _, output = tree.pytest(
             [
                 *test_arguments(),
                 *("-n", str(jobs), "-p", "tests.mutation.recorder", f"{OPTION}={seconds}"),
@@ -114,7 +114,7 @@ def _reach(tree: Tree, jobs: int, *, anew: bool) -> Reach:
                 *("--cov-fail-under=0", "-o", "timeout=300"),
             ]
         )
-    _print(said.splitlines()[-1] if said else "pytest said nothing")
+    _print(output.splitlines()[-1] if output else "pytest said nothing")
     reach = Reach.of_run(tree.path, data, seconds)
     reach.save(MAP)
     return reach
@@ -131,14 +131,14 @@ def _environment(**variables: str) -> Iterator[None]:
 
 
 def _try_all(
-    chosen: Sequence[Sampled], trees: Sequence[Tree], reach: Reach
-) -> Iterator[tuple[Sampled, Result]]:
+    chosen: Sequence[FileMutant], trees: Sequence[Tree], reach: Reach
+) -> Iterator[tuple[FileMutant, Result]]:
     known = trees[0].collect(test_arguments())
     free: queue.SimpleQueue[Tree] = queue.SimpleQueue()
     for tree in trees:
         free.put(tree)
 
-    def attempt(each: Sampled) -> Result:
+    def attempt(each: FileMutant) -> Result:
         tree = free.get()
         try:
             first, last = each.mutant.lines
@@ -161,15 +161,15 @@ def _try_all(
 
 
 def _report(
-    chosen: Sequence[Sampled], results: Mapping[Sampled, Result], kept: Sequence[Equivalent]
+    chosen: Sequence[FileMutant], results: Mapping[FileMutant, Result], kept: Sequence[Equivalent]
 ) -> int:
     listed = Counter(entry.effect for each in chosen if (entry := find(each.mutant, kept)))
     for each, result in results.items():
         if not result.is_noticed:
             place = f"{each.mutant.inside}: {each.mutant.text}"
             _print(f"not noticed ({result.what}): {each}\n    in {place}")
-    said, enough = verdict(list(results.values()))
-    _print(f"{listed['none']} change nothing, {listed['cost']} only what something takes; {said}")
+    output, enough = verdict(list(results.values()))
+    _print(f"{listed['none']} change nothing, {listed['cost']} only what something takes; {output}")
     return 0 if enough else 1
 
 

@@ -66,7 +66,7 @@ class Reach(NamedTuple):
         reaching = self._reaching(
             name, lines, changed=self.digests.get(name) != digest(tree / name)
         )
-        importing = _Importing(tree, name)
+        importing = _ImportCheck(tree, name)
         chosen = [
             test
             for test in known
@@ -100,7 +100,7 @@ def imported(source: str) -> set[str]:
     return found
 
 
-class _Importing:
+class _ImportCheck:
     """Whether a file of tests imports a module, or the package it is in."""
 
     def __init__(self, tree: Path, name: str) -> None:

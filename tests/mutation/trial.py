@@ -52,8 +52,8 @@ class Tree:
 
     def collect(self, arguments: Sequence[str]) -> list[str]:
         """The names of the tests that pytest finds by these arguments."""
-        _, said = self.pytest([*arguments, "--collect-only", "--no-cov", "-n", "0"])
-        return [line for line in said.splitlines() if "::" in line and not line.startswith(" ")]
+        _, output = self.pytest([*arguments, "--collect-only", "--no-cov", "-n", "0"])
+        return [line for line in output.splitlines() if "::" in line and not line.startswith(" ")]
 
     def attempt(self, name: str, mutant: Mutant, tests: Sequence[str], bound: float) -> Result:
         """Whether the tests notice a mutation of the file `name`.
@@ -88,7 +88,7 @@ class Tree:
         return "missed"
 
     def _write(self, file: Path, source: str) -> None:
-        """Write a module so that it is compiled anew, within the same second too."""
+        """Write a module so that it is compiled again, within the same second too."""
         file.write_text(source)
         for compiled in file.parent.glob(f"__pycache__/{file.stem}.*.pyc"):
             compiled.unlink()
@@ -99,13 +99,13 @@ def run(
 ) -> tuple[int | None, str]:
     """Run a program to its end, or end it and all it has started after `bound` seconds."""
     with (
-        tempfile.TemporaryFile("w+") as said,
+        tempfile.TemporaryFile("w+") as output,
         subprocess.Popen(
             command,
             cwd=directory,
             env=environment,
             stdin=subprocess.DEVNULL,
-            stdout=said,
+            stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         ) as process,
@@ -118,8 +118,8 @@ def run(
         except BaseException:
             _end(process)
             raise
-        said.seek(0)
-        return status, said.read()
+        output.seek(0)
+        return status, output.read()
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -16,9 +16,6 @@ ROOT = Path(__file__).parents[2]
 ROOMS = [
     "eventstore.jetstream.vocabulary",
     "eventstore.errors",
-    "eventstore.undecodable",
-    "eventstore.text",
-    "eventstore.private_files",
     "eventstore.telemetry",
     "eventstore.concurrency",
     "eventstore.messages",
@@ -54,7 +51,7 @@ READ_SIDE += ["feed", "queries", "audit", "rebuild"]
 NOT_PURE = {"asyncio", "nats", "random", "socket", "sqlalchemy", "subprocess", "time"}
 """Packages that deciding, folding, naming and encoding must not import."""
 
-FOR_A_DOMAIN = {"decider", "errors", "messages", "nix", "undecodable"}
+FOR_A_DOMAIN = {"decider", "errors", "messages", "nix"}
 """The packages that the write side of the shipped domain uses."""
 
 COMPONENTS = {"WriteSide", "CommandHandler", "CommandWorker", "ConfigWatcher", "EmbeddedServer"}
@@ -145,6 +142,11 @@ def test_every_room_is_there_and_used() -> None:
     assert {room(module) for module in sources()} == set(ROOMS)
 
 
+def test_the_top_has_rooms_only_but_for_telemetry() -> None:
+    top = {path.stem for path in (ROOT / "eventstore").glob("*.py")}
+    assert top == {"__init__", "__main__", "telemetry"}
+
+
 def test_only_the_command_line_imports_the_read_models_of_the_shipped_domain() -> None:
     knowing = {
         room(module)
@@ -169,7 +171,7 @@ def test_there_are_no_circles() -> None:
 
 
 def test_pure_modules_have_no_event_loop_and_no_connection() -> None:
-    pure = {"errors", "messages", "decider", "testing", "telemetry", "undecodable"}
+    pure = {"errors", "messages", "decider", "testing", "telemetry"}
     used = {
         (module, imported)
         for module in sources()
@@ -257,7 +259,9 @@ def test_every_reply_passes_the_gate() -> None:
         module
         for module, source in sources().items()
         for node in ast.walk(source)
-        if isinstance(node, ast.Attribute) and node.attr == "reply"
+        if isinstance(node, ast.Attribute)
+        and node.attr == "reply"
+        and isinstance(node.ctx, ast.Load)
     }
     assert looking == {
         "eventstore.client.responder",  # which hands it to the gate
@@ -396,8 +400,12 @@ def test_server_is_the_only_room_that_starts_a_process() -> None:
     assert rooms_importing("subprocess") == {"eventstore.server"}
 
 
+def test_the_second_process_of_a_service_is_started_in_one_place() -> None:
+    assert calls("create_subprocess_exec") == {"eventstore.application.read_process"}
+
+
 def test_commands_is_the_only_room_that_calls_decide() -> None:
-    assert calls("decide") == {"eventstore.commands.handler", "eventstore.testing"}
+    assert calls("decide") == {"eventstore.commands.handler", "eventstore.testing.scenario"}
 
 
 def test_parking_is_used_beyond_its_list_only_by_those_who_park() -> None:
@@ -441,12 +449,14 @@ def test_rooms_that_publish_nothing(name: str) -> None:
 
 def test_delegation_is_the_only_room_that_answers_below_the_api() -> None:
     naming = {
-        room(module)
-        for module, source in sources().items()
-        for node in ast.walk(source)
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and ".api." in node.value
+        module
+        for module in sources()
+        for each in constants(module)
+        if isinstance(each, str) and re.search(r"(^|\.)api(\.|$)", each)
     }
-    assert naming - {"eventstore.deployment"} == {"eventstore.delegation"}
+    assert {each for each in naming if room(each) != "eventstore.deployment"} == {
+        "eventstore.delegation.requests"
+    }
 
 
 def test_deployment_neither_connects_nor_waits() -> None:

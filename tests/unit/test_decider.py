@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+import types
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from collections.abc import Set as AbstractSet
 from functools import cache, partial, wraps
@@ -9,7 +11,8 @@ import msgspec
 import pytest
 from msgspec import Struct
 
-from eventstore.decider.decider import CommandContext, Decider, Domain
+from eventstore.decider.decider import CommandContext, Decider
+from eventstore.decider.domain import Domain
 from eventstore.errors import (
     Conflict,
     DeciderError,
@@ -132,6 +135,63 @@ def test_a_decision_may_be_nothing_one_event_or_several() -> None:
     assert door.decide(Door(), Knock(), CONTEXT) == (Knocked(by="ann at 2026"), Opened())
 
 
+class Unusual(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("error", [GeneratorExit(), asyncio.CancelledError(), Unusual()], ids=repr)
+def test_what_would_end_the_program_is_a_failure(error: BaseException) -> None:
+    door = Decider("door", initial=Door)
+
+    @door.decides
+    def opens(door: Door, command: Open) -> Opened:
+        raise error
+
+    @door.evolves
+    def opened(door: Door, event: Opened) -> Door:
+        raise error
+
+    with pytest.raises(HandlerFailed, match=f"opens failed on Open: {type(error).__name__}"):
+        door.decide(Door(), Open(), CONTEXT)
+    with pytest.raises(HandlerFailed, match=f"opened failed on Opened: {type(error).__name__}"):
+        door.fold([Opened()])
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit()], ids=repr)
+def test_what_is_meant_to_end_the_program_does(error: BaseException) -> None:
+    door = Decider("door", initial=Door)
+
+    @door.decides
+    def opens(door: Door, command: Open) -> Opened:
+        raise error
+
+    with pytest.raises(type(error)):
+        door.decide(Door(), Open(), CONTEXT)
+
+
+@pytest.mark.parametrize(
+    ("decision", "problem"),
+    [
+        ([Opened(), None], "NoneType"),
+        ([Opened], "MessageType"),
+        ([[Opened()]], "list"),
+        ("opened", "str"),
+        ({"opened": True}, "str"),
+        ([Open()], "Open"),
+    ],
+    ids=str,
+)
+def test_a_decision_is_of_events_only(decision: Any, problem: str) -> None:
+    door = Decider("door", initial=Door)
+
+    @door.decides
+    def move(door: Door, command: Open) -> Any:
+        return decision
+
+    with pytest.raises(DeciderError, match=f"move returned {problem} for Open; it must return"):
+        door.decide(Door(), Open(), CONTEXT)
+
+
 def test_a_rejection_comes_out_of_deciding_even_from_a_generator() -> None:
     with pytest.raises(Rejected, match="closed already"):
         make_door().decide(Door(), Close(), CONTEXT)
@@ -143,6 +203,17 @@ def test_a_state_is_the_fold_of_its_events() -> None:
     assert door.fold([]) == Door()
     assert door.fold([Opened(), Knocked(by="a"), Closed()]) == Door(open=False, knocks=1)
     assert door.fold(iter([Knocked(by="a")]), Door(open=True, knocks=4)) == Door(True, 5)
+
+
+def test_none_may_be_a_state() -> None:
+    door: Decider[int | None] = Decider("door", initial=int)
+
+    @door.evolves
+    def opened(door: int | None, event: Opened) -> int | None:
+        return None if door == 0 else 7
+
+    assert door.fold([Opened()]) is None
+    assert door.fold([Opened()], None) == door.fold([Opened(), Opened()]) == 7
 
 
 def test_what_a_decider_does_not_know_is_refused_by_name() -> None:
@@ -211,6 +282,14 @@ def of_four_parameters(door: Door, command: Open, context: CommandContext, more:
     return None
 
 
+def of_a_keyword(door: Door, command: Open, *, limit: int) -> Opened | None:
+    return Opened() if door.knocks < limit else None
+
+
+def of_another_third(door: Door, command: Close, limit: int = 3) -> Opened:
+    return Opened()
+
+
 def of_a_type_not_seen(door: Door, command: Unseen) -> None:
     return None
 
@@ -233,6 +312,8 @@ def of_a_command_that_is_taken(door: Door, command: Push | Knock) -> None:
         (of_no_parameter, "of_no_parameter must take a state and a message"),
         (of_one_parameter, "of_one_parameter must take a state and a message"),
         (of_four_parameters, "of_four_parameters must take a state and a message"),
+        (of_a_keyword, "of_a_keyword must take a state and a message: missing .*: 'limit'"),
+        (of_another_third, "of_another_third: its third parameter is the CommandContext"),
         (of_a_type_not_seen, "of_a_type_not_seen: annotation not understood"),
         (of_another_aggregate, "Ring belongs to bell, not to door"),
         (of_a_command_that_is_taken, "Push already has a function; of_a_command_that_is_taken"),
@@ -241,9 +322,16 @@ def of_a_command_that_is_taken(door: Door, command: Push | Knock) -> None:
 def test_a_function_that_cannot_decide_is_refused(
     function: Callable[..., Any], problem: str
 ) -> None:
-    with pytest.raises(DeciderError) as error:
+    with pytest.raises(DeciderError, match=problem):
         make_door().decides(function)
-    assert problem in str(error.value)
+
+
+def test_a_function_may_have_been_given_its_other_arguments() -> None:
+    door = Decider("door", initial=Door)
+    door.decides(partial(of_a_keyword, limit=2))
+
+    assert door.decide(Door(knocks=1), Open(), CONTEXT) == (Opened(),)
+    assert door.decide(Door(knocks=2), Open(), CONTEXT) == ()
 
 
 def evolving_a_command(door: Door, event: Open) -> Door:
@@ -326,8 +414,11 @@ class Failing(msgspec.Struct, frozen=True):
         ({"initial": Failing.beginning}, "no snapshot can be made of a Failing: LookupError; make"),
         ({"snapshot_every": 0}, "door: snapshot_every and state_version begin at 1"),
         ({"state_version": 0}, "door: snapshot_every and state_version begin at 1"),
+        ({"snapshot_every": "5"}, "begin at 1, as whole numbers; they are '5' and 1"),
+        ({"snapshot_every": 1.5}, "begin at 1, as whole numbers"),
+        ({"snapshot_every": True}, "begin at 1, as whole numbers"),
     ],
-    ids=["state", "default", "every", "version"],
+    ids=["state", "default", "every", "version", "text", "fraction", "truth"],
 )
 def test_snapshots_that_cannot_be_made_are_refused(options: dict[str, Any], problem: str) -> None:
     decider = Decider[Any]("door", **{"initial": int, "snapshot_every": 1, **options})
@@ -337,6 +428,18 @@ def test_snapshots_that_cannot_be_made_are_refused(options: dict[str, Any], prob
 
 def test_without_snapshots_a_state_may_be_anything() -> None:
     assert Domain("house", [Decider("door", initial=Plain)]).decider("door").snapshot_every is None
+
+
+@pytest.mark.parametrize("initial", [Door(), None, "Door"])
+def test_what_makes_no_initial_state_is_refused(initial: Any) -> None:
+    with pytest.raises(DeciderError, match=r"door: initial is a .*; give what makes the state"):
+        Decider("door", initial=initial)
+
+
+def test_an_initial_state_that_cannot_be_made_is_refused() -> None:
+    initial: Any = open  # which needs an argument
+    with pytest.raises(DeciderError, match=r"door: the initial state cannot be made: .* 'file'"):
+        Domain("house", [Decider("door", initial=initial)])
 
 
 # Domains
@@ -408,10 +511,16 @@ def opens_decorated(*arguments: Any) -> Any:
     return opens(*arguments)
 
 
+@types.coroutine
+def opens_as_a_generator(door: Door, command: Open) -> Iterator[Opened]:
+    yield Opened()
+
+
 @pytest.mark.parametrize(
     "function",
     [
         opens,
+        opens_as_a_generator,
         opens_decorated,
         partial(opens_decorated),
         cache(opens),

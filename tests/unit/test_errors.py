@@ -36,7 +36,7 @@ CLASSES = {
 LINE = re.compile(r"(?P<indent>[│├└─ ]*)(?P<name>[A-Za-z]+)(?: {2,}(?P<meaning>.+))?")
 
 
-def drawn() -> dict[str, str | None]:
+def tree_in_docstring() -> dict[str, str | None]:
     """Each class of the tree in the module's docstring, and the class it hangs on."""
     assert errors.__doc__ is not None
     _, _, tree = errors.__doc__.partition("\n\n")
@@ -57,7 +57,7 @@ def test_the_tree_is_drawn_as_it_is() -> None:
         for name, cls in CLASSES.items()
     }
 
-    assert drawn() == real
+    assert tree_in_docstring() == real
 
 
 def test_the_order_of_the_drawing_is_the_order_of_the_code() -> None:
@@ -66,9 +66,9 @@ def test_the_order_of_the_drawing_is_the_order_of_the_code() -> None:
         classes_in(found.name)
         for found in pkgutil.iter_modules(errors.__path__, "eventstore.errors.")
     ]
-    written.sort(key=lambda names: list(drawn()).index(names[0]))
+    written.sort(key=lambda names: list(tree_in_docstring()).index(names[0]))
 
-    assert [name for names in written for name in names] == list(drawn())
+    assert [name for names in written for name in names] == list(tree_in_docstring())
 
 
 def classes_in(module: str) -> list[str]:

@@ -38,7 +38,7 @@ PACKAGES = {"eventstore"} | {
 }
 MODULES_OF_THEIR_OWN = {
     *("eventstore.application.service", "eventstore.telemetry"),
-    *("eventstore.testing", "eventstore.undecodable", "eventstore.projections.health"),
+    "eventstore.projections.health",
     *("eventstore.projections.testing", "eventstore.service.metrics", "eventstore.service.tracing"),
     *("eventstore.subscribers.testing", "eventstore.nix.stale_packages"),
 }
@@ -63,7 +63,7 @@ OF_THE_LIBRARY |= {
     "Import",
 }
 OF_THE_LIBRARY |= {"LogFindings", "Message", "Pausable", "PendingAppend", "PersonalField"}
-OF_THE_LIBRARY |= {"Snapshot", "StoredMessage", "StreamSpec", "Upcaster"}
+OF_THE_LIBRARY |= {"ReadProcess", "Snapshot", "StoredMessage", "StreamSpec", "Upcaster"}
 """Types of public signatures that nobody has to name: one public call makes what another takes."""
 
 

@@ -17,17 +17,17 @@ class Recorder(Telemetry):
     """Records all reports."""
 
     def __init__(self, outgoing: str | None = None) -> None:
-        self.told: list[tuple[Any, ...]] = []
+        self.records: list[tuple[Any, ...]] = []
         self._outgoing = outgoing
 
     def count(self, name: Any, value: int = 1, **labels: str) -> None:
-        self.told.append((name, value, labels))
+        self.records.append((name, value, labels))
 
     def observe(self, name: Any, seconds: float, **labels: str) -> None:
-        self.told.append((name, seconds, labels))
+        self.records.append((name, seconds, labels))
 
     def gauge(self, name: Any, value: float, **labels: str) -> None:
-        self.told.append((name, value, labels))
+        self.records.append((name, value, labels))
 
     def span(
         self,
@@ -37,21 +37,21 @@ class Recorder(Telemetry):
         links: Iterable[str | None] = (),
         **attributes: Attribute,
     ) -> Span:
-        self.told.append((name, *links, attributes))
-        return RecordedSpan(self.told, name, self._outgoing or traceparent)
+        self.records.append((name, *links, attributes))
+        return RecordedSpan(self.records, name, self._outgoing or traceparent)
 
 
 class RecordedSpan(Span):
-    def __init__(self, told: list[tuple[Any, ...]], name: str, traceparent: str | None) -> None:
+    def __init__(self, records: list[tuple[Any, ...]], name: str, traceparent: str | None) -> None:
         super().__init__(traceparent)
-        self._told = told
+        self._records = records
         self._name = name
 
     def set(self, **attributes: Attribute) -> None:
-        self._told.append((self._name, "set", attributes))
+        self._records.append((self._name, "set", attributes))
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
-        self._told.append((self._name, "ended", kind))
+        self._records.append((self._name, "ended", kind))
 
 
 def tell_all(telemetry: Telemetry) -> None:
@@ -96,8 +96,8 @@ def test_several_get_the_same_reports() -> None:
 
     tell_all(combined(one, other))
 
-    assert one.told == other.told
-    assert one.told == [
+    assert one.records == other.records
+    assert one.records == [
         ("commands", 2, {"type": "CreateFlake", "outcome": "success"}),
         ("command_wait", 0.5, {"type": "CreateFlake"}),
         ("projection_lag", 7, {"projection": "flakes"}),
@@ -113,7 +113,7 @@ def test_several_get_an_error() -> None:
     with pytest.raises(KeyError), combined(one, other).span("decide"):
         raise KeyError("mine")
 
-    assert one.told[-1] == other.told[-1] == ("decide", "ended", KeyError)
+    assert one.records[-1] == other.records[-1] == ("decide", "ended", KeyError)
 
 
 def test_several_may_all_iterate_the_links() -> None:
@@ -122,7 +122,7 @@ def test_several_may_all_iterate_the_links() -> None:
     with combined(one, other).span("project", links=(each for each in (INCOMING, None))):
         pass
 
-    assert one.told[0] == other.told[0] == ("project", INCOMING, None, {})
+    assert one.records[0] == other.records[0] == ("project", INCOMING, None, {})
 
 
 @pytest.mark.parametrize("reverse", [False, True])

@@ -9,9 +9,10 @@ import typer
 
 from eventstore.audit import Anchor
 from eventstore.audit.anchor import public_key
-from eventstore.cli.audit.verify import print_verification, read_file, verify_log
+from eventstore.cli.audit.verify import print_verification, verify_log
 from eventstore.cli.options import ClientSession
 from eventstore.cli.output.terminal import Terminal, say
+from eventstore.config.checks import read_file
 from eventstore.messages.envelope import utc_now
 
 

@@ -28,7 +28,7 @@ from eventstore.cli.session import Session
 from eventstore.errors import ConfigurationError, CorruptLog
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.messages.headers import Header
-from eventstore.text import counted, decoded, printable_json
+from eventstore.messages.text import counted, decoded, printable_json
 
 _MAX_CONCURRENCY = 64
 

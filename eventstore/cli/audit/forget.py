@@ -15,9 +15,9 @@ from eventstore.concurrency.event_loop import run
 from eventstore.jetstream.vocabulary import bucket_stream
 from eventstore.messages.encryption import DestroyedKey
 from eventstore.messages.subjects import Subjects
+from eventstore.messages.text import counted, printable
 from eventstore.parking.erasure import ErasureReport
 from eventstore.store.keyring import Keyring
-from eventstore.text import counted, printable
 
 
 def forget(

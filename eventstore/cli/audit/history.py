@@ -14,7 +14,7 @@ from eventstore.cli.output.terminal import Terminal, say_json
 from eventstore.client.queries import QueryClient
 from eventstore.errors import PermissionDenied
 from eventstore.messages.envelope import utc_now
-from eventstore.text import counted
+from eventstore.messages.text import counted
 
 _MAX_VALUE = 60
 

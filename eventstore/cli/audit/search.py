@@ -15,7 +15,7 @@ from eventstore.cli.audit.index import IndexPosition, index_of, index_position
 from eventstore.cli.options import Json, ReadModelSession
 from eventstore.cli.output.terminal import STATUS_STYLES, Terminal, brief, say_json, table
 from eventstore.messages.queries import MAX_ITEMS, Listed
-from eventstore.text import printable
+from eventstore.messages.text import printable
 
 
 async def search(

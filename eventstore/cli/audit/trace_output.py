@@ -14,7 +14,7 @@ from eventstore.audit import AuditEntry, CausationEntry, CausationTree
 from eventstore.audit.chain_check import ChainReport
 from eventstore.cli.audit.index import IndexPosition
 from eventstore.cli.output.terminal import STATUS_STYLES, Terminal, brief
-from eventstore.text import counted, printable
+from eventstore.messages.text import counted, printable
 
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 _MAX_DRAWN = 12

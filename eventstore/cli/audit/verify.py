@@ -16,8 +16,8 @@ from eventstore.cli.options import AggregateId, AggregateName, ClientSession, Js
 from eventstore.cli.output.progress import events_bar
 from eventstore.cli.output.terminal import Terminal, say_json
 from eventstore.cli.session import Session
-from eventstore.errors import ConfigurationError
-from eventstore.text import counted
+from eventstore.config.checks import read_file
+from eventstore.messages.text import counted
 
 _UNKNOWN_KEY = "the anchor is signed by {key}: only --key checks that it is the expected key"
 _MAX_RANGES = 10
@@ -133,14 +133,6 @@ async def verify_log(
                     if len(first) < limit:
                         first.append(finding)
     return Verification(first, summary, time.monotonic() - began)
-
-
-def read_file(file: Path) -> bytes:
-    """A file's content; raises `ConfigurationError` if it cannot be read."""
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise ConfigurationError(f"{file} cannot be read: {error.strerror}") from error
 
 
 def _say_json(found: Verification) -> None:

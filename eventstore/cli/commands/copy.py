@@ -15,9 +15,9 @@ from eventstore.cli.options import Json
 from eventstore.cli.output.progress import events_bar
 from eventstore.cli.output.terminal import Terminal, say_json
 from eventstore.errors import ConfigurationError
-from eventstore.text import counted
+from eventstore.messages.text import counted
 from eventstore.transfer import CopySummary
-from eventstore.transfer.copier import Transform
+from eventstore.transfer.transformation import Transform
 
 
 async def copy(

@@ -18,7 +18,7 @@ from eventstore.cli.output.outcomes import ExecutedCommand, print_executed
 from eventstore.cli.output.terminal import Terminal, brief, program, table
 from eventstore.jetstream.api import log_end
 from eventstore.messages.events import RecordedEvent
-from eventstore.text import counted, printable
+from eventstore.messages.text import counted, printable
 from projections import app
 from projections.models import flake, flake_input
 

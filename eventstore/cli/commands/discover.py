@@ -10,9 +10,9 @@ import typer
 
 from eventstore.cli.options import ClientSession, Json
 from eventstore.cli.output.terminal import Terminal, say_json, table
+from eventstore.messages.text import printable
 from eventstore.service import discovery
 from eventstore.service.discovery import DiscoveredService
-from eventstore.text import printable
 
 
 async def discover(

@@ -15,7 +15,7 @@ from eventstore.cli.options import ClientSession, Json
 from eventstore.cli.output.progress import events_bar
 from eventstore.cli.output.terminal import Terminal, program, say_json
 from eventstore.cli.session import Session
-from eventstore.text import counted
+from eventstore.messages.text import counted
 from eventstore.transfer import ExportSummary, export_log, export_to
 from eventstore.transfer.file_writer import part_of
 

@@ -13,9 +13,9 @@ from eventstore.cli.output.terminal import Terminal, say, table
 from eventstore.cli.session import Session
 from eventstore.errors import ClientError
 from eventstore.jetstream.vocabulary import NatsHeader
+from eventstore.messages.text import printable
+from eventstore.messages.undecodable import UNDECODABLE
 from eventstore.service.health import HealthReport
-from eventstore.text import printable
-from eventstore.undecodable import UNDECODABLE
 
 EXIT_STATUS = {"healthy": 0, "degraded": 1, "unhealthy": 2}
 

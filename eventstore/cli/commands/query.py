@@ -7,9 +7,11 @@ the class's docstring is the help of the subcommand.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import aclosing
-from typing import Annotated, Any
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, get_args
 
 import msgspec
 import typer
@@ -18,16 +20,16 @@ from typer.core import TyperGroup
 from eventstore.cli.applications import find_application
 from eventstore.cli.options import ClientSession, Json, Timeout, as_command
 from eventstore.cli.query.answers import Output
-from eventstore.cli.query.fields import field_parameters, field_values, parameter
+from eventstore.cli.query.fields import field_parameters, flags, parameter, take_query
 from eventstore.cli.session import Session
 from eventstore.client.queries import QueryClient
-from eventstore.errors import InvalidPayload, QueryNotFound
+from eventstore.errors import QueryNotFound
 from eventstore.messages.queries import DEFAULT_ITEMS, MAX_ITEMS, ListQuery, Query
-from eventstore.messages.subjects import check_aggregate_id
-from eventstore.text import printable
-from eventstore.undecodable import UNDECODABLE
+from eventstore.messages.text import printable
 
 _NOT_FOUND = 1
+_HELP = ("--help", "-h")
+_SESSION = get_args(ClientSession)[1].options()
 
 _Every = Annotated[
     bool,
@@ -74,7 +76,8 @@ class _Aggregates(TyperGroup):
                 formatter.write_text("none: the application answers no queries")
 
 
-def _made(queries: Iterable[type[Query[Any]]]) -> typer.Typer:
+def commands_of(queries: Iterable[type[Query[Any]]]) -> typer.Typer:
+    """A subcommand for each of the queries."""
     app = typer.Typer(
         cls=_Aggregates,
         help="Query a read model of a running service.",
@@ -112,33 +115,24 @@ def _add(app: typer.Typer, query: type[Query[Any]]) -> None:
         every = given.pop("every", False)
         wait_for, timeout = given.pop("wait_for"), given.pop("timeout")
         output = Output(json=given.pop("json"))
-        filled = _query(query, given)
+        filled = take_query(query, given)
         try:
             await _ask(session, filled, output, every=every, wait_for=wait_for, timeout=timeout)
         except QueryNotFound as error:
             typer.secho(printable(f"not found: {error}"), err=True, fg="yellow")
             raise typer.Exit(_NOT_FOUND) from None
 
-    parameters = [
-        parameter("session", ClientSession, inspect.Parameter.empty),
-        *field_parameters(query),
+    session = parameter("session", ClientSession, inspect.Parameter.empty)
+    options = [
         *([parameter("every", _Every, False)] if is_list else []),
         parameter("wait_for", _WaitFor, None),
         parameter("timeout", Timeout, 5.0),
         parameter("json", Json, False),
     ]
+    taken = [*_HELP, *(flag for each in (*options, *_SESSION) for flag in flags(each))]
+    parameters = [session, *field_parameters(query, taken), *options]
     ask.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command(as_command(ask))
-
-
-def _query(cls: type[Query[Any]], given: dict[str, Any]) -> Query[Any]:
-    if isinstance(given.get("id"), str):
-        check_aggregate_id(given["id"])  # of which the query's own type knows only a pattern
-    try:
-        query: Query[Any] = msgspec.convert(field_values(given), cls)
-    except UNDECODABLE as error:
-        raise InvalidPayload(f"query {cls.__name__}: {error}") from error
-    return query
 
 
 async def _ask(
@@ -165,6 +159,14 @@ async def _ask(
                     return
 
 
-def query() -> typer.Typer:
-    """The subcommand, for the application that is named."""
-    return _made(find_application().query_types)
+def query(words: Sequence[str] = ()) -> typer.Typer:
+    """The subcommand, for the application that is named, also by what follows it: `--config`."""
+    return commands_of(find_application(_configuration_file(words)).query_types)
+
+
+def _configuration_file(words: Sequence[str]) -> Path | None:
+    for word, following in pairwise([*words, ""]):
+        name, has_value, value = word.partition("=")
+        if name == "--config" and (value or following):
+            return Path(value if has_value else following)
+    return None

@@ -17,7 +17,7 @@ from eventstore.config import Settings
 from eventstore.errors import EventStoreError, InvalidSubject
 from eventstore.messages.envelope import check_message_id, new_id
 from eventstore.messages.subjects import Subject
-from eventstore.text import encodable
+from eventstore.messages.text import encodable
 
 
 async def send(

@@ -8,8 +8,8 @@ import typer
 
 from eventstore.cli.options import ClientSession, Json
 from eventstore.cli.output.terminal import say, say_json
+from eventstore.messages.text import printable
 from eventstore.service.runtime_config import KEYS, RuntimeConfig, Value
-from eventstore.text import printable
 
 
 async def get(

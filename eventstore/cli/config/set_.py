@@ -9,8 +9,8 @@ import typer
 from eventstore.cli.config.get import value_text
 from eventstore.cli.options import ClientSession, Json
 from eventstore.cli.output.terminal import say, say_json
+from eventstore.messages.text import printable
 from eventstore.service.runtime_config import KEYS, PAUSED, RuntimeConfig, parse_value
-from eventstore.text import printable
 
 Key = Annotated[str, typer.Argument(metavar="KEY", help=f"One of {', '.join(KEYS)}.")]
 

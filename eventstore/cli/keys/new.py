@@ -10,8 +10,8 @@ import typer
 from eventstore.cli.options import Json
 from eventstore.cli.output.terminal import say, say_json
 from eventstore.client.master_keys import new_master_key
+from eventstore.config.private_files import open_private
 from eventstore.errors import ConfigurationError
-from eventstore.private_files import open_private
 
 
 def new(

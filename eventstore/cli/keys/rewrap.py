@@ -14,8 +14,8 @@ from eventstore.cli.output.progress import Advance, events_bar
 from eventstore.cli.output.terminal import Terminal, say, say_json
 from eventstore.client.master_keys import KeyWrapping, MasterKeys
 from eventstore.errors import ConfigurationError
+from eventstore.messages.text import counted
 from eventstore.store.key_bucket import KeyBucket
-from eventstore.text import counted
 
 _MAX_CONCURRENCY = 64
 

@@ -10,8 +10,8 @@ import typer
 from eventstore.cli.options import ClientSession, Json
 from eventstore.cli.output.terminal import say, say_json
 from eventstore.config import PersonalSettings
+from eventstore.messages.text import counted
 from eventstore.store.key_bucket import KeyBucket
-from eventstore.text import counted
 
 
 async def status(session: ClientSession, json: Json = False) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import typer
 
@@ -21,40 +21,36 @@ _ADMINS_ONLY = ("config.activate", "config.rollback")
 
 _HOST = re.compile(r"[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]")
 
+
+def _option(metavar: str, text: str) -> Any:
+    """An option without a default, or one that the text names."""
+    return typer.Option(metavar=metavar, help=text, show_default=False)
+
+
 _Users = Annotated[
     list[str] | None,
-    typer.Option(
-        metavar="NAME",
-        help="A user of this role; repeatable.  [default: one named as the role]",
-        show_default=False,
-    ),
+    _option("NAME", "A user of this role; repeatable.  [default: one named as the role]"),
 ]
 
 
 def nats(
     domain: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME",
-            help="The first token of all subjects.  [default: the application's name]",
-            show_default=False,
-        ),
+        _option("NAME", "The first token of all subjects.  [default: the application's name]"),
     ] = None,
     servers: Annotated[
         int, typer.Option(metavar="1|3", help="One server, or a cluster of three.")
     ] = 1,
     output: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Write the files there, instead of printing them."),
+        Path | None, _option("DIR", "Write the files there, instead of printing them.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
     service: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME",
-            help="The service's name.  [default: the application's; for another --domain "
+        _option(
+            "NAME",
+            "The service's name.  [default: the application's; for another --domain "
             "cim-domain-{domain}]",
-            show_default=False,
         ),
     ] = None,
     admin: _Users = None,
@@ -64,31 +60,26 @@ def nats(
     subscriber: _Users = None,
     developer_command: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="COMMAND",
-            help="Developers may send only these, such as flake.create or flake.*; can be given "
-            "again.  [default: all; in the domain that ships all except those for admins only]",
+        _option(
+            "COMMAND",
+            "Developers may send only these, such as flake.create or flake.*; repeatable.  "
+            "[default: all; in the domain that ships all except those for admins only]",
         ),
     ] = None,
     store: Annotated[
         Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="The servers' directory for streams.  [default: /var/lib/nats/{domain}]",
-        ),
+        _option("DIR", "The servers' directory for streams.  [default: /var/lib/nats/{domain}]"),
     ] = None,
-    tls_cert: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The servers' certificate.")
-    ] = None,
-    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its key.")] = None,
+    tls_cert: Annotated[Path | None, _option("FILE", "The servers' certificate.")] = None,
+    tls_key: Annotated[Path | None, _option("FILE", "Its key.")] = None,
     tls_ca: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The certificate authority's certificate.")
+        Path | None, _option("FILE", "The certificate authority's certificate.")
     ] = None,
     host: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="The host of a server, once for each; only with TLS.  [default: {domain}-1 ...]",
+        _option(
+            "NAME",
+            "The host of a server, once for each; only with TLS.  [default: {domain}-1 ...]",
         ),
     ] = None,
 ) -> None:

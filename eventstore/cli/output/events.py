@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from eventstore.messages.events import LogEvent, UnreadEvent
+from eventstore.messages.text import decoded, encodable, printable
+from eventstore.messages.undecodable import UNDECODABLE
 from eventstore.store.foreign import ForeignMessage
-from eventstore.text import decoded, encodable, printable
-from eventstore.undecodable import UNDECODABLE
 
 
 def event_line(event: LogEvent) -> str:

@@ -8,9 +8,9 @@ from rich.text import Text
 
 from eventstore.cli.output.terminal import STATUS_STYLES, Terminal, brief, table
 from eventstore.commands import Outcome
+from eventstore.messages.text import printable
 from eventstore.messages.types import Command
 from eventstore.nix import AddFlakeInput, CreateFlake, ImportedCommand, RemoveFlakeInput
-from eventstore.text import printable
 
 EXIT_STATUS = {"success": 0, "rejected": 1, "error": 2}
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from eventstore.text import printable, printable_json, printable_lines
+from eventstore.messages.text import printable, printable_json, printable_lines
 
 STATUS_STYLES = {"success": "green", "rejected": "yellow", "error": "red"}
 """How the status of a command's outcome is coloured."""

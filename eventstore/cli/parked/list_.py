@@ -10,8 +10,8 @@ import typer
 from eventstore.cli.options import AggregateId, AggregateName, ClientSession, Json
 from eventstore.cli.output.terminal import Terminal, say
 from eventstore.cli.parked.show import parked_json
+from eventstore.messages.text import printable
 from eventstore.parking.messages import ParkedMessage, ParkedMessages, UnreadableMessage
-from eventstore.text import printable
 
 
 async def list_(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from eventstore.cli.options import DatabaseSession, Json
 from eventstore.cli.output.terminal import Terminal, say, say_json
 from eventstore.cli.read_models import ProjectionName, open_read_model, projection_named
+from eventstore.messages.text import printable
 from eventstore.projections.database.parking import ParkedEvent
 from eventstore.projections.worker.parked_events import parked_events
-from eventstore.text import printable
 
 
 async def parked(session: DatabaseSession, name: ProjectionName, json: Json = False) -> None:

@@ -10,9 +10,9 @@ from eventstore.cli.output.terminal import say, say_json
 from eventstore.cli.read_models import ProjectionName, open_read_model, projection_named
 from eventstore.cli.session import Session
 from eventstore.concurrency.event_loop import run
+from eventstore.messages.text import counted
 from eventstore.projections.projection import Projection
 from eventstore.projections.rebuild import switch
-from eventstore.text import counted
 
 _RETRY_TIMEOUT = 30.0
 

@@ -13,7 +13,7 @@ from eventstore.cli.projection.parked import parked_line
 from eventstore.cli.projection.status import ProjectionDetails, ProjectionStatus, details
 from eventstore.cli.read_models import ProjectionName, projection_named
 from eventstore.messages.envelope import utc_now
-from eventstore.text import counted
+from eventstore.messages.text import counted
 
 
 async def show(session: ReadModelSession, name: ProjectionName, json: Json = False) -> None:

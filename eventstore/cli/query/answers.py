@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import msgspec
 import typer
+from msgspec import Struct
 from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
@@ -15,7 +16,7 @@ from rich.text import Text
 from eventstore.cli.output.terminal import Terminal, say_json
 from eventstore.client.queries import QueryAnswer
 from eventstore.messages.queries import Listed
-from eventstore.text import counted, printable, printable_json
+from eventstore.messages.text import counted, printable, printable_json
 
 _LEFT_OUT = {"position", "created_at", "event_id"}
 _MIN_WIDTH = 16  # to which texts are wrapped before a column is left out
@@ -68,10 +69,11 @@ class Output:
 def _table(items: Sequence[Any], width: int) -> tuple[Table, list[str]]:
     """A column for each field that has a value in any item, and the names of those too wide."""
     table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+    rows = [_values(item) for item in items]
     shown: list[str] = []
     left_out: list[str] = []
-    for name in items[0].__struct_fields__:
-        values = [getattr(item, name) for item in items]
+    for name in dict.fromkeys(name for row in rows for name in row):
+        values = [row.get(name) for row in rows]
         cells = [_cell(value) for value in values]
         widest = max(map(cell_len, (name, *cells)))
         is_whole = name == "id" or not isinstance(values[0], str | list)
@@ -81,24 +83,32 @@ def _table(items: Sequence[Any], width: int) -> tuple[Table, list[str]]:
         if least > width:
             left_out.append(name)
         else:
-            table.add_column(name, overflow="fold", no_wrap=is_whole, min_width=least)
+            table.add_column(printable(name), overflow="fold", no_wrap=is_whole, min_width=least)
             shown.append(name)
             width -= least + _GAP
-    for item in items:
-        table.add_row(*(Text(_cell(getattr(item, name))) for name in shown))
+    for row in rows:
+        table.add_row(*(Text(_cell(row.get(name))) for name in shown))
     return table, left_out
+
+
+def _values(item: Any) -> Mapping[str, Any]:
+    """The fields of an item, whose own values keep their types; one without fields is a value."""
+    if isinstance(item, Struct):
+        return msgspec.structs.asdict(item)
+    plain = msgspec.to_builtins(item, str_keys=True)
+    return plain if isinstance(plain, dict) else {"value": plain}
 
 
 def _print_one(terminal: Terminal, data: Any, indent: str = "") -> None:
     """Print a line for each field that has a value; texts of several lines, and parts, below it."""
-    values = {name: getattr(data, name) for name in data.__struct_fields__}
-    width = max(map(len, values))
+    values = _values(data)
+    width = max(map(len, values), default=0)
     for name, value in values.items():
         if isinstance(value, str) and "\n" in value:
             terminal.print_line(f"{indent}{name}")
             for line in value.splitlines():
                 terminal.print_line(f"{indent}  {line}")
-        elif isinstance(value, list) and any(isinstance(part, msgspec.Struct) for part in value):
+        elif isinstance(value, list) and any(isinstance(part, Struct | dict) for part in value):
             terminal.print_line(f"{indent}{name}")
             for part in value:
                 _print_one(terminal, part, f"{indent}  ")
@@ -114,7 +124,9 @@ def _cell(value: Any) -> str:
             return "yes"
         case datetime():
             return f"{value:%Y-%m-%d %H:%M:%S}"
-        case list():
+        case list() | tuple() | set() | frozenset():
             return ", ".join(map(_cell, value))
+        case Struct() | dict():
+            return printable(msgspec.json.encode(value).decode())
         case _:
-            return printable(str(value))
+            return printable(str(msgspec.to_builtins(value)))

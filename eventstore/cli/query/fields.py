@@ -1,19 +1,58 @@
-"""The fields of a query as arguments and options of the command line, and back."""
+"""The fields of a query as arguments and options of the command line, and back.
+
+Texts, numbers and truth values are written as such, whatever type is made of them: dates, decimals,
+enumerations. An option for a list of them can be repeated. What has parts is written as JSON.
+"""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable
 from enum import Enum
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import msgspec
 import typer
-from msgspec.inspect import BoolType, Field, IntType, LiteralType, Metadata, NoneType, UnionType
+from msgspec import Struct
+from msgspec.inspect import (
+    BoolType,
+    CollectionType,
+    DataclassType,
+    DictType,
+    EnumType,
+    Field,
+    FloatType,
+    IntType,
+    LiteralType,
+    Metadata,
+    NamedTupleType,
+    NoneType,
+    StructType,
+    TupleType,
+    TypedDictType,
+    UnionType,
+    VarTupleType,
+)
 
+from eventstore.errors import InvalidPayload
 from eventstore.messages.queries import Query
+from eventstore.messages.subjects import check_aggregate_id
+from eventstore.messages.undecodable import UNDECODABLE
 
 _LIST_FIELDS = ("limit", "after")
+_LISTS = (CollectionType, VarTupleType)
+_WITH_PARTS = (
+    *(DictType, StructType, TypedDictType, DataclassType, NamedTupleType, TupleType),
+    *_LISTS,  # within a list, or beside something else
+)
+_PREFIX = "field_"  # of the parameters' names, so that none is that of another option
+
+
+class _YesNo(Enum):
+    """The values of a boolean."""
+
+    YES = "yes"
+    NO = "no"
 
 
 class _Filter(Enum):
@@ -24,28 +63,51 @@ class _Filter(Enum):
     ANY = "any"
 
 
-_MEANINGS = {_Filter.YES: True, _Filter.NO: False, _Filter.ANY: None}
+_MEANINGS = {"yes": True, "no": False, "any": None}
 
 
-def field_parameters(query: type[Query[Any]]) -> list[inspect.Parameter]:
+class _Json(Struct, frozen=True):
+    """A value that is written as JSON."""
+
+    value: Any
+
+
+def json(text: str) -> _Json:
+    """What is written; help shows the name of this function."""
+    try:
+        return _Json(msgspec.json.decode(text.encode()))
+    except UNDECODABLE as error:
+        raise typer.BadParameter(f"is not JSON: {error}") from None
+
+
+def field_parameters(query: type[Query[Any]], taken: Collection[str]) -> list[inspect.Parameter]:
     """A parameter for each field: an argument if it is required, or else an option.
 
-    Filters come first, then the options that every list has.
+    Filters come first, then the options that every list has. A field whose option is `taken` by
+    another has one that begins with `--field-`.
     """
-    described = msgspec.inspect.type_info(query)
-    assert isinstance(described, msgspec.inspect.StructType)  # noqa: S101  # a query is one
-    fields = sorted(
-        described.fields, key=lambda field: (not field.required, field.name in _LIST_FIELDS)
-    )
-    return [_parameter(field) for field in fields]
+    fields = sorted(_fields(query), key=lambda each: (not each.required, each.name in _LIST_FIELDS))
+    return [_parameter(field, taken) for field in fields]
 
 
-def field_values(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields' values for what was given for these parameters."""
-    return {
-        name: _MEANINGS[value] if isinstance(value, _Filter) else value
-        for name, value in given.items()
+def take_query(query: type[Query[Any]], given: dict[str, Any]) -> Query[Any]:
+    """The query with what was given for these parameters, which is taken out of `given`.
+
+    What was not given has its default. Raises `InvalidPayload`, or `InvalidId`.
+    """
+    written = [(each, given.pop(f"{_PREFIX}{each.name}")) for each in _fields(query)]
+    values = {
+        field.encode_name: _meaning(value)
+        for field, value in written
+        if value not in (None, [], _default(field))
     }
+    try:
+        made: Query[Any] = msgspec.convert(values, query, strict=False)
+    except UNDECODABLE as error:
+        if isinstance(values.get("id"), str):
+            check_aggregate_id(values["id"])  # says more than the pattern that it does not match
+        raise InvalidPayload(f"query {query.__name__}: {error}") from error
+    return made
 
 
 def parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
@@ -54,32 +116,89 @@ def parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
     return inspect.Parameter(name, keyword, annotation=annotation, default=default)
 
 
-def _parameter(field: Field) -> inspect.Parameter:
-    about, kinds = _description(field.type), _kinds(field.type)
-    metavar = field.name.upper()
+def flags(option: inspect.Parameter) -> list[str]:
+    """The flags of a parameter that is an option."""
+    _, info = get_args(option.annotation)
+    # Typer has the first one as the default until it makes the option.
+    declared = [info.default, *(info.param_decls or ())]
+    return [each for each in declared if isinstance(each, str)] or [_flag(option.name)]
+
+
+def _fields(query: type[Query[Any]]) -> tuple[Field, ...]:
+    described = msgspec.inspect.type_info(query)
+    assert isinstance(described, StructType)  # noqa: S101  # a query is one
+    return described.fields
+
+
+def _meaning(value: Any) -> Any:
+    match value:
+        case _YesNo() | _Filter():
+            return _MEANINGS[value.value]
+        case _Json():
+            return value.value
+        case _:
+            return value
+
+
+def _parameter(field: Field, taken: Collection[str]) -> inspect.Parameter:
+    written, metavar, options = _written(field)
+    name, about = field.name.rstrip("_"), _description(field.type)
+    default: Any = inspect.Parameter.empty if field.required else _default(field)
     info: typer.models.ParameterInfo
-    annotation: Any
-    default: Any = inspect.Parameter.empty if field.required else field.default
-    if field.required:
-        info, annotation = typer.Argument(metavar=metavar, help=about), str
-    elif (number := _of(kinds, IntType)) is not None:
-        info = typer.Option(_flag(field), metavar="N", min=number.ge, max=number.le, help=about)
-        annotation = int if default is not None else int | None
-    elif _of(kinds, BoolType) is not None:
-        info, annotation = typer.Option(_flag(field), help=about), _Filter
-        default = next(each for each, meaning in _MEANINGS.items() if meaning is default)
+    if field.required and written != list[str]:  # of which there can be several
+        choices = f"One of {metavar}." if "|" in metavar else ""
+        about = " ".join(each for each in (about, choices) if each)
+        info = typer.Argument(metavar=name.upper(), help=about, **options)
     else:
-        if (literal := _of(kinds, LiteralType)) is not None:
-            metavar = "|".join(map(str, literal.values))
-        # `--path-prefix PREFIX` says as much as `--path-prefix PATH_PREFIX`.
-        metavar = "CURSOR" if metavar == "AFTER" else metavar.rpartition("_")[2]
-        info = typer.Option(_flag(field), metavar=metavar, help=about)
-        annotation = str | None
-    return parameter(field.name, Annotated[annotation, info], default)
+        flag = _flag(f"{_PREFIX}{name}" if _flag(name) in taken else name)
+        info = typer.Option(flag, metavar=metavar, help=about, **options)
+    annotation = written if default is not None else written | None
+    return parameter(f"{_PREFIX}{field.name}", Annotated[annotation, info], default)
 
 
-def _flag(field: Field) -> str:
-    return f"--{field.name.replace('_', '-')}"
+def _written(field: Field) -> tuple[Any, str, dict[str, Any]]:
+    """The type of a field on the command line, its metavar as an option, and its bounds."""
+    kinds = _kinds(field.type)
+    match [each for each in kinds if not isinstance(each, NoneType)]:
+        case [IntType(ge=low, le=high)]:
+            return int, "N", {"min": low, "max": high}
+        case [FloatType(ge=low, le=high)]:
+            return float, "N", {"min": low, "max": high}
+        case [BoolType()]:
+            return (_YesNo, "yes|no", {}) if len(kinds) == 1 else (_Filter, "yes|no|any", {})
+        case [LiteralType() | EnumType() as choice]:
+            return str, "|".join(map(str, _choices(choice))), {}
+    # `--path-prefix PREFIX` says as much as `--path-prefix PATH_PREFIX`.
+    metavar = field.name.rstrip("_").upper().rpartition("_")[2]
+    metavar = "CURSOR" if metavar == "AFTER" else metavar
+    if any(isinstance(each, _LISTS) and not _has_parts(each.item_type) for each in kinds):
+        return list[str], metavar, {}
+    if _has_parts(field.type):
+        return _Json, "JSON", {"parser": json}
+    return str, metavar, {}
+
+
+def _choices(kind: LiteralType | EnumType) -> Iterable[object]:
+    return kind.values if isinstance(kind, LiteralType) else [each.value for each in kind.cls]
+
+
+def _has_parts(kind: Any) -> bool:
+    return any(isinstance(each, _WITH_PARTS) for each in _kinds(kind))
+
+
+def _default(field: Field) -> Any:
+    """The default as it would be written; None if that cannot be said, and is left to the class."""
+    default, written = field.default, _written(field)[0]
+    if written in (_YesNo, _Filter):
+        return next((each for each in written if _MEANINGS[each.value] is default), None)
+    if default is None or default is msgspec.NODEFAULT or written is _Json:
+        return None
+    plain = msgspec.to_builtins(default)
+    return [str(each) for each in plain] if written == list[str] else written(plain)
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _description(kind: Any) -> str:
@@ -96,9 +215,4 @@ def _kinds(kind: Any) -> list[Any]:
         kind = kind.type
     if not isinstance(kind, UnionType):
         return [kind]
-    members = (inner for member in kind.types for inner in _kinds(member))
-    return [member for member in members if not isinstance(member, NoneType)]
-
-
-def _of(kinds: list[Any], wanted: type[Any]) -> Any:
-    return next((kind for kind in kinds if isinstance(kind, wanted)), None)
+    return [inner for member in kind.types for inner in _kinds(member)]

@@ -9,9 +9,9 @@ import typer
 from eventstore.cli.options import ClientSession, Json, Yes
 from eventstore.cli.output.terminal import say, say_json
 from eventstore.cli.subscriber.show import SubscriberName
+from eventstore.messages.text import counted
 from eventstore.subscribers.positions import Start
 from eventstore.subscribers.status import ResetPlan, Subscribers
-from eventstore.text import counted
 
 
 async def reset(

@@ -25,13 +25,13 @@ from eventstore.concurrency.failures import ungrouped
 from eventstore.concurrency.supervisor import Supervisor
 from eventstore.errors import EventStoreError, ProjectionFenced, WaitTimeout
 from eventstore.messages.subjects import Subjects
+from eventstore.messages.text import make_log_records_safe, storable
 from eventstore.projections.audit.models import audit_command, audit_outcomes
 from eventstore.projections.database import prepared
 from eventstore.projections.database.backends.base import cause_of
 from eventstore.projections.database.database import Database
 from eventstore.projections.database.locks import Locks, locks_of
 from eventstore.service.health import CheckResult
-from eventstore.text import make_log_records_safe, storable
 
 _move = (
     update(audit_outcomes)

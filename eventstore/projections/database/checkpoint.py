@@ -32,10 +32,10 @@ from eventstore.errors import (
     ProjectionFenced,
     VersionChanged,
 )
+from eventstore.messages.text import storable
 from eventstore.projections.database import parking, prepared
 from eventstore.projections.database.tables import checkpoints as table
 from eventstore.projections.projection import Projection
-from eventstore.text import storable
 
 
 class Checkpoint(Struct, frozen=True):

@@ -26,12 +26,12 @@ from eventstore.errors import (
     SchemaBusy,
 )
 from eventstore.messages.subjects import check_name
+from eventstore.messages.text import make_log_records_safe
 from eventstore.projections.database.backends import Backend, backend_at, cause_of, is_transient
 from eventstore.projections.database.catalog import create
 from eventstore.projections.database.library import LIBRARY
 from eventstore.projections.database.schema import Migrations, Revisions
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
-from eventstore.text import make_log_records_safe
 
 T = TypeVar("T")
 
@@ -237,7 +237,7 @@ class Database(Resource):
         )
 
     def forget_definitions(self) -> None:
-        """Use new connections from now on, for tables may have been created anew.
+        """Use new connections from now on, for tables may have been recreated.
 
         Connections of other processes are not affected: PostgreSQL may refuse a statement of each.
         """

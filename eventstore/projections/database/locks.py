@@ -25,12 +25,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from eventstore.concurrency.backoff import Backoff
 from eventstore.concurrency.resource import Resource
+from eventstore.config.private_files import ensure_private_directory, open_private
 from eventstore.errors import ConfigurationError, OwnedElsewhere
 from eventstore.messages.envelope import utc_now
-from eventstore.private_files import ensure_private_directory, open_private
+from eventstore.messages.undecodable import UNDECODABLE
 from eventstore.projections.database.backends.postgresql import KEEPALIVE
 from eventstore.projections.database.database import Database
-from eventstore.undecodable import UNDECODABLE
 
 _LOOKS = 20
 _LOOK = Backoff(0.005, 0.005, jitter=1.0)

@@ -1,4 +1,4 @@
-"""Types and metadata for tables of the read side, and two of the library's own tables."""
+"""Types and metadata for tables of the read side, and three of the library's own tables."""
 
 from __future__ import annotations
 
@@ -107,3 +107,13 @@ parked_event = Table(
 )
 """Events that a projection could not apply and skipped, and later ones of the same aggregate, which
 are parked behind one, and whose `error` is null. The events themselves are in the log."""
+
+declared_index = Table(
+    "eventstore_declared_index",
+    library_metadata,
+    Column("projection", String(64), primary_key=True),
+    Column("table", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+)
+"""The names of the indexes that projections have declared since their rows were built, with the
+full names of their tables."""

@@ -39,6 +39,7 @@ from eventstore.jetstream.retry import Retry
 from eventstore.jetstream.vocabulary import CONFLICTS, TRANSIENT, ErrorCode, NatsHeader
 from eventstore.messages.encryption import Keys
 from eventstore.messages.events import LogEvent, RecordedEvent
+from eventstore.messages.text import make_log_records_safe
 from eventstore.projections.feed.findings import FeedFindings
 from eventstore.projections.feed.lease import FeedLease
 from eventstore.projections.feed.position import FeedPoint, FeedPosition
@@ -47,7 +48,6 @@ from eventstore.store.reader import Page
 from eventstore.store.store import EventStore
 from eventstore.subscribers.publication import data_subjects, publication, stored_publication
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
-from eventstore.text import make_log_records_safe
 
 # A batch costs the server as much as thirty single messages; fewer are faster one by one.
 _MIN_BATCH = 32

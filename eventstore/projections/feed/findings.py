@@ -14,8 +14,8 @@ from eventstore.client.client import Client
 from eventstore.errors import ClientError, StreamMissing
 from eventstore.jetstream.key_value import KeyValue
 from eventstore.messages.subjects import Subjects
+from eventstore.messages.undecodable import UNDECODABLE
 from eventstore.store.foreign import FindingKind, LogFindings
-from eventstore.undecodable import UNDECODABLE
 
 KEY = "feed.foreign"
 """The key in the configuration bucket."""

@@ -19,7 +19,7 @@ from eventstore.client.client import Client
 from eventstore.jetstream.key_value import KeyValue
 from eventstore.messages.envelope import new_id
 from eventstore.messages.subjects import Subjects
-from eventstore.undecodable import UNDECODABLE
+from eventstore.messages.undecodable import UNDECODABLE
 
 KEY = "feed.lease"
 """The key in the configuration bucket: `{"holder": ..., "seconds": ...}`."""

@@ -21,9 +21,9 @@ from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.headers import Header, position_of
 from eventstore.messages.subjects import Subjects
+from eventstore.messages.undecodable import UNDECODABLE
 from eventstore.store.foreign import LogFindings
 from eventstore.subscribers.publication import PART_OF
-from eventstore.undecodable import UNDECODABLE
 
 KEY = "feed.position"
 """The key in the configuration bucket: `{"sequence": ..., "position": ...}`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -89,4 +90,8 @@ def _problems(
     missing = sorted(subscriber.wanted - delivered)
     if missing and not any("*" in each for each in delivered):
         problems.append(f"other processes have left out {', '.join(missing)}")
+    for option in ("max_concurrency", "ack_wait"):
+        own, actual = (getattr(each, option) for each in (subscriber.declared, status))
+        if not math.isclose(own, actual):
+            problems.append(f"other processes have set {option} to {actual:g}, not {own:g}")
     return ("degraded" if problems else "healthy"), problems

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from eventstore.concurrency.backoff import Backoff
 from eventstore.concurrency.supervisor import Supervisor
 from eventstore.errors import EventStoreError
+from eventstore.messages.text import make_log_records_safe
 from eventstore.projections.feed.feed import Feed
 from eventstore.service.checks import check_findings
 from eventstore.service.health import CheckResult
-from eventstore.text import make_log_records_safe
 
 _STALLED_SECONDS = 10.0
 

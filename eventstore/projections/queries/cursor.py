@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement
 
 from eventstore.errors import InvalidPayload
 from eventstore.messages.queries import ListQuery
-from eventstore.undecodable import UNDECODABLE
+from eventstore.messages.undecodable import UNDECODABLE
 
 _DIGEST_BYTES = 8
 

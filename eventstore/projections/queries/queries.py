@@ -19,7 +19,6 @@ Handlers only read. The annotation of a handler's first parameter is the query i
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -28,6 +27,7 @@ from sqlalchemy import Connection, func, or_, select
 
 from eventstore.client.responder import Answer, Reply, Request
 from eventstore.errors import (
+    DeciderError,
     EventStoreError,
     InvalidHeader,
     InvalidPayload,
@@ -36,10 +36,12 @@ from eventstore.errors import (
     QueryTimeout,
     WaitTimeout,
 )
-from eventstore.messages.functions import annotations_of
+from eventstore.messages.decoders import decoder_of
+from eventstore.messages.functions import annotations_of, count_positional, is_async, name_of
 from eventstore.messages.headers import POSITION, Header
 from eventstore.messages.queries import MAX_WAIT, WAIT_POSITION, WAIT_TIMEOUT, Query
 from eventstore.messages.subjects import Subjects
+from eventstore.messages.undecodable import UNDECODABLE
 from eventstore.projections.database.database import Database
 from eventstore.projections.database.prepared import execute
 from eventstore.projections.database.tables import checkpoints
@@ -47,7 +49,6 @@ from eventstore.projections.projection import Projection
 from eventstore.projections.queries.rows import Rows
 from eventstore.projections.queries.waiting import Positions
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
-from eventstore.undecodable import UNDECODABLE
 
 _PAUSE = 0.02
 
@@ -76,7 +77,7 @@ class QueryHandlers:
         query = _query_of(function)
         if query in self.handlers:
             raise ProjectionError(
-                f"{query.__name__} already has a handler; {function.__name__} is a second"
+                f"{query.__name__} already has a handler; {name_of(function)} is a second"
             )
         self.handlers[query] = function
         return function
@@ -183,7 +184,7 @@ class _QueryAnswer:
         telemetry: Telemetry,
     ) -> None:
         self._name = query.__label__
-        self._decoder: msgspec.json.Decoder[Query[Any]] = msgspec.json.Decoder(query)
+        self._decoder: msgspec.json.Decoder[Query[Any]] = decoder_of(query)
         self._handler = handler
         self._reader = reader
         self._wait_seconds = wait_seconds
@@ -241,15 +242,21 @@ def _number(headers: Mapping[str, str], name: str, meaning: str, maximum: int) -
 
 
 def _query_of(function: Callable[..., Any]) -> type[Query[Any]]:
-    name = getattr(function, "__name__", repr(function))
-    if inspect.iscoroutinefunction(function):
+    name = name_of(function)
+    if is_async(function):
         raise ProjectionError(f"query handler {name}: is async; rows are not awaited")
-    parameters, returned = annotations_of(function, f"query handler {name}", ProjectionError)
-    query = parameters[0] if len(parameters) == 2 else None
+    takes = f"query handler {name}: takes a query, by whose type it is annotated, and the rows"
+    try:
+        count_positional(function, 2)
+    except TypeError as error:
+        raise ProjectionError(f"{takes}: {error}") from error
+    (query, *_), returned = annotations_of(function, f"query handler {name}", ProjectionError)
     if not (isinstance(query, type) and issubclass(query, Query) and hasattr(query, "__action__")):
-        raise ProjectionError(
-            f"query handler {name}: takes a query, by whose type it is annotated, and the rows"
-        )
+        raise ProjectionError(takes)
+    try:
+        decoder_of(query)
+    except DeciderError as error:
+        raise ProjectionError(f"query handler {name}: {error}") from error
     if returned != query.__answer__:
         raise ProjectionError(
             f"query handler {name}: returns {returned}, "

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from eventstore.concurrency.backoff import Backoff
 from eventstore.concurrency.supervisor import Supervisor
 from eventstore.errors import OwnedElsewhere
+from eventstore.messages.text import make_log_records_safe
 from eventstore.projections.database import checkpoint
 from eventstore.projections.database.backends import is_transient
 from eventstore.projections.database.database import Database
@@ -16,7 +17,6 @@ from eventstore.projections.projection import Projection
 from eventstore.projections.rebuild.rebuild import Rebuild, RebuildProgress
 from eventstore.store.store import EventStore
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
-from eventstore.text import make_log_records_safe
 
 _logger = make_log_records_safe(logging.getLogger(__name__))
 

@@ -20,7 +20,7 @@ class Declaration:
 
     `outgoing` are foreign keys to tables of others. A shadow has none of them: other tables are
     not in it, and their rows may be of another position of the log. `is_circular` is whether the
-    other foreign keys form a circle. `schemas` are those that tables are declared in, if any.
+    other foreign keys form a circle.
     """
 
     def __init__(self, projection: Projection) -> None:
@@ -30,7 +30,6 @@ class Declaration:
             for constraint in sorted(table.foreign_key_constraints, key=_columns)
             if not _is_to(constraint, projection.tables)
         ]
-        self.schemas = {table.schema for table in projection.tables if table.schema}
         self.copies = self._copies(projection.tables)
         tables = {table.key: table for table in projection.tables}
         *ordered, (_, rest) = sort_tables_and_constraints(  # type: ignore[no-untyped-call]
@@ -44,15 +43,27 @@ class Declaration:
         )
         self.is_circular = bool(rest) or to_itself
 
+    def schemas(self, dialect: Dialect) -> set[str]:
+        """Those that its tables, and the types of their columns, are declared in, if any."""
+        named = [table.schema for table in self.tables]
+        named += [getattr(each, "schema", None) for each in self._types(dialect)]
+        return {schema for schema in named if schema}
+
     def create_types(self, connection: Any) -> None:
         """Create the types that its columns name, even those that others create live."""
+        for type_ in self._types(connection.dialect):
+            type_.create(connection)
+
+    def _types(self, dialect: Dialect) -> Iterator[NamedType]:
         for table in self.copies.tables.values():
             for column in table.columns:
-                for type_ in _named(column.type, connection.dialect):
-                    type_.create(connection)
+                yield from _named(column.type, dialect)
 
     def _copies(self, tables: tuple[Table, ...]) -> MetaData:
-        """The same tables, without their foreign keys to those of others."""
+        """The same tables, without their foreign keys to those of others.
+
+        Nor have they partitions, or parents, which rows would be found in, too.
+        """
         metadata = MetaData()
         leaving = {id(constraint) for constraint in self.outgoing}
         for table in tables:
@@ -63,6 +74,8 @@ class Declaration:
             for constraint in copy.foreign_key_constraints:
                 if _columns(constraint) not in kept:
                     _remove(copy, constraint)
+            for option in ("partition_by", "inherits"):
+                copy.dialect_options["postgresql"][option] = None
             for column, original in zip(copy.columns, table.columns, strict=True):
                 if isinstance(column.type, Enum) and isinstance(original.type, Enum):
                     column.type.schema = original.type.schema  # and not that of the table

@@ -15,16 +15,19 @@ from sqlalchemy import (
     Connection,
     FromClause,
     Table,
+    UniqueConstraint,
     and_,
     delete,
     exists,
     insert,
     not_,
+    null,
     or_,
     select,
     true,
     update,
 )
+from sqlalchemy.exc import IntegrityError
 
 from eventstore.errors import CannotReplace
 from eventstore.projections.database.catalog import (
@@ -91,13 +94,35 @@ class KeptRows:
             if not each.primary_key
         }
         if changed:
-            connection.execute(update(rows).values(changed))
+            _update(connection, rows, changed, as_referred)
         missing = ~exists().where(same).correlate(new)
         inserted = select(*values).select_from(new).where(missing)
         connection.execute(insert(rows).from_select(columns, inserted))
 
     def _to(self, rows: Table) -> list[Reference]:
         return [each for each in self._references if each.to is rows]
+
+
+def _update(
+    connection: Connection, rows: Table, values: dict[Any, Any], referred: set[str]
+) -> None:
+    """Update all rows; a value of a key may pass from one to another, if it may be null."""
+    try:
+        with connection.begin_nested():
+            connection.execute(update(rows).values(values))
+    except IntegrityError:
+        free = [each for each in values if each.nullable and each.name not in referred]
+        freed = [each for each in free if _is_unique(rows, each)]
+        if not freed:
+            raise
+        connection.execute(update(rows).values(dict.fromkeys(freed, null())))
+        connection.execute(update(rows).values(values))
+
+
+def _is_unique(rows: Table, column: Column[Any]) -> bool:
+    keys = [each.columns for each in rows.constraints if isinstance(each, UniqueConstraint)]
+    keys += [each.columns for each in rows.indexes if each.unique]
+    return any(column in each.values() for each in keys)
 
 
 def _of_own(child: Table, tables: Sequence[Table]) -> list[Reference]:

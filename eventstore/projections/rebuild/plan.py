@@ -1,4 +1,4 @@
-"""The plan of a switch: what has to be created anew, and what makes it impossible.
+"""The plan of a switch: what has to be recreated, and what makes it impossible.
 
 It is made before anything is built, and once more in the switch itself, for the tables of others
 may have changed meanwhile.
@@ -6,7 +6,7 @@ may have changed meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -19,7 +19,9 @@ from eventstore.projections.database.catalog import (
     Reference,
     TableDefinition,
     catalog_of,
+    declared_indexes,
 )
+from eventstore.projections.database.declared import indexes_of
 from eventstore.projections.projection import Projection
 from eventstore.projections.rebuild.declaration import Declaration
 
@@ -66,6 +68,14 @@ def plan(
         if (reason := _unkeepable(each, recreated, declaration))
     ]
     reasons += _obstacles(catalog, there)
+    own = indexes_of(connection, projection)
+    changes = {
+        table: _changed_indexes(*found[table], own[table.fullname])
+        for table in there
+        if table not in recreated
+    }
+    altered = [*recreated, *(table for table, names in changes.items() if names)]
+    reasons += [f"{each} has to change, and is not this user's" for each in catalog.alien(altered)]
     if recreated:
         names = ", ".join(map(catalog.name, recreated))
         reasons += [
@@ -73,16 +83,18 @@ def plan(
             for each in catalog.dependents(recreated, [in_shadow(table) for table in recreated])
         ]
     _refuse(projection, reasons)
-    obsolete, indexes = [], []
-    for table in there:
-        if table not in recreated:
-            live, declared = found[table]
-            for name, index in _indexes(connection, table):
-                if live and declared and live.indexes.get(name) != declared.indexes.get(name):
-                    obsolete += [(table, name)] * (name in live.indexes)
-                    indexes.append(index)
-    missing = [table for table in tables if table not in there]
-    return Plan(tables, declaration.is_circular, recreated, missing, obsolete, indexes, references)
+    declared = {table: declared_indexes(connection, table) for table in changes}
+    return Plan(
+        tables,
+        declaration.is_circular,
+        recreated,
+        missing=[table for table in tables if table not in there],
+        obsolete=[(t, name) for t, names in changes.items() for name in names if names[name]],
+        indexes=[
+            declared[t][name] for t, names in changes.items() for name in names.keys() & declared[t]
+        ],
+        references=references,
+    )
 
 
 def check_rows(connection: Connection, projection: Projection) -> None:
@@ -93,11 +105,6 @@ def check_rows(connection: Connection, projection: Projection) -> None:
         for each in catalog.references(tables)
     ]
     _refuse(projection, reasons + _obstacles(catalog, tables))
-
-
-def index_names(connection: Connection, table: Table) -> list[str]:
-    """The names of the indexes that a table is declared with, as they are in the database."""
-    return [name for name, _ in _indexes(connection, table)]
 
 
 def _is_like(live: TableDefinition | None, declared: TableDefinition | None) -> bool:
@@ -120,10 +127,13 @@ def _targets(table: Table) -> set[Table]:
     return found
 
 
-def _indexes(connection: Connection, table: Table) -> Iterator[tuple[str, Index]]:
-    preparer = connection.dialect.identifier_preparer
-    for index in table.indexes:
-        yield preparer.unformat_identifiers(preparer.format_index(index))[0], index
+def _changed_indexes(
+    live: TableDefinition | None, declared: TableDefinition | None, own: Collection[str]
+) -> dict[str, bool]:
+    """The names of a table's own indexes that are not as declared, and whether each is there."""
+    found = {} if live is None else live.indexes
+    wanted = {} if declared is None else declared.indexes
+    return {name: name in found for name in sorted(own) if found.get(name) != wanted.get(name)}
 
 
 def _unkeepable(
@@ -143,7 +153,8 @@ def _unkeepable(
 
 
 def _obstacles(catalog: Catalog, tables: Sequence[Table]) -> list[str]:
-    return [f"{each} would run for every row" for each in catalog.reacting(tables)]
+    reasons = [f"{each} would run for every row" for each in catalog.reacting(tables)]
+    return reasons + [f"{each}, would lose its rows" for each in catalog.heirs(tables)]
 
 
 def _refuse(projection: Projection, reasons: Sequence[str]) -> None:

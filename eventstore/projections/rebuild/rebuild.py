@@ -12,7 +12,7 @@ from typing import Literal
 
 from msgspec import Struct
 from sqlalchemy import Connection, Table
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from eventstore.errors import CannotReplace, PoisonEvent, ProjectionError
 from eventstore.projections.database import checkpoint
@@ -204,7 +204,12 @@ class Rebuild:
         except IntegrityError as error:
             raise CannotReplace(
                 f"projection {self.projection.name}: the new rows do not fit into its tables: "
-                f"{cause_of(error)}. Nothing was changed"
+                f"{_in_words(error)}. Nothing was changed"
+            ) from error
+        except DBAPIError as error:
+            raise CannotReplace(
+                f"projection {self.projection.name}: the database refuses to replace its tables: "
+                f"{_in_words(error)}. Nothing was changed"
             ) from error
 
     def _committed(self, result: int | SwitchBehind) -> None:
@@ -214,6 +219,12 @@ class Rebuild:
 
     def _report(self, phase: Phase, position: int, pending: int) -> None:
         self._on_progress(RebuildProgress(phase, position, self.events, pending))
+
+
+def _in_words(error: DBAPIError) -> str:
+    """What the database says, in a line; without PostgreSQL's hint, which may be to drop more."""
+    lines = str(cause_of(error)).splitlines()
+    return "; ".join(line.rstrip(".") for line in lines if not line.startswith("HINT"))
 
 
 async def drop_shadow(database: Database, projection: Projection) -> bool:

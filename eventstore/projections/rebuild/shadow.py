@@ -21,6 +21,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable, DDLElement
 from eventstore.errors import PoisonEvent
 from eventstore.messages.envelope import utc_now
 from eventstore.messages.events import LogEvent
+from eventstore.messages.text import make_log_records_safe
 from eventstore.projections.database import checkpoint
 from eventstore.projections.database.catalog import create
 from eventstore.projections.database.checkpoint import ExpectedCheckpoint
@@ -29,7 +30,6 @@ from eventstore.projections.database.tables import checkpoints, parked_event
 from eventstore.projections.projection import Projection
 from eventstore.projections.rebuild.declaration import Declaration
 from eventstore.projections.worker.apply import apply, park
-from eventstore.text import make_log_records_safe
 
 RETRY_TIMEOUT = 30.0
 """For how many seconds a database that is full or unreachable is retried."""
@@ -118,7 +118,7 @@ async def opened_shadow(
 
 def shadow_of(live: Database, projection: Projection) -> Database:
     """The place of a projection's shadow, which need not exist."""
-    schemas = {table.schema for table in projection.tables if table.schema}
+    schemas = Declaration(projection).schemas(live.engine.dialect)
     return live.shadow(projection.name, schemas)
 
 

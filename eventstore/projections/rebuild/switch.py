@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import Connection, Table, and_, delete, null, select, update
+from sqlalchemy import (
+    ClauseElement,
+    Column,
+    Connection,
+    DefaultClause,
+    Table,
+    and_,
+    delete,
+    literal,
+    null,
+    select,
+    update,
+)
 from sqlalchemy.exc import DBAPIError
 
 from eventstore.messages.envelope import utc_now
-from eventstore.projections.database import checkpoint, parking
+from eventstore.messages.text import make_log_records_safe
+from eventstore.projections.database import checkpoint, declared, parking
 from eventstore.projections.database.backends import cause_of, is_transient
 from eventstore.projections.database.catalog import catalog_of, clause_of, create, target_of
 from eventstore.projections.database.checkpoint import ExpectedCheckpoint
@@ -21,12 +35,10 @@ from eventstore.projections.rebuild.kept_rows import KeptRows
 from eventstore.projections.rebuild.plan import (
     Plan,
     check_rows,
-    index_names,
     plan,
 )
 from eventstore.projections.worker.apply import apply
 from eventstore.store.reader import Page
-from eventstore.text import make_log_records_safe
 
 _logger = make_log_records_safe(logging.getLogger(__name__))
 
@@ -58,6 +70,7 @@ def switch(
     if live is not None and live.position > until and live.log in {None, log}:
         return SwitchBehind(live.position)
     _replace(connection, shadow_of, projection, plan(connection, shadow_of, projection))
+    declared.replace(connection, projection)
     parking.replace(connection, projection.name, shadow_of(parked_event))
     checkpoint.restart(connection, projection, position, utc_now(), log)
     if until > position:
@@ -87,15 +100,16 @@ def _replace(
     catalog = catalog_of(connection)
     kept = KeptRows(projection, to_do.tables, to_do.references)
     others = {*kept.tables, *to_do.recreated, *to_do.missing}
+    own = declared.indexes_of(connection, projection)
     belongings = [
         (table, statement)
         for table in to_do.recreated
-        for statement in catalog.belongings(table, index_names(connection, table))
+        for statement in catalog.belongings(table, own[table.fullname])
     ]
+    if to_do.recreated:  # before others are emptied, whose rows theirs may refer to
+        catalog.recreate(to_do.recreated, [shadow_of(table) for table in to_do.recreated])
     emptied = [table for table in to_do.tables if table not in others]
     catalog.empty(emptied, circular=to_do.is_circular)
-    if to_do.recreated:
-        catalog.recreate(to_do.recreated, [shadow_of(table) for table in to_do.recreated])
     for table, name in to_do.obsolete:
         catalog.drop_index(table, name)
     create(connection, to_do.missing)
@@ -120,9 +134,7 @@ def _restore(connection: Connection, table: Table, statement: str) -> None:
     except DBAPIError as error:
         if is_transient(error):
             raise
-        _logger.warning(
-            "table %s was created anew without %r: %s", table, statement, cause_of(error)
-        )
+        _logger.warning("table %s was recreated without %r: %s", table, statement, cause_of(error))
 
 
 def _settle(
@@ -131,7 +143,7 @@ def _settle(
     """Do to the shadow's rows what their foreign keys to tables of others would have done live."""
     for constraint in Declaration(projection).outgoing:
         action = (constraint.ondelete or "").upper()
-        if action not in {"CASCADE", "SET NULL"}:
+        if action not in {"CASCADE", "SET NULL", "SET DEFAULT"}:
             continue
         rows = shadow_of(constraint.table)
         columns = [rows.c[element.parent.key] for element in constraint.elements]
@@ -144,5 +156,17 @@ def _settle(
         if action == "CASCADE":
             connection.execute(delete(rows).where(lost))
         else:
-            nothing = {column.key: null() for column in columns}
-            connection.execute(update(rows).where(lost).values(nothing))
+            instead = {
+                column.key: _default(column) if action == "SET DEFAULT" else null()
+                for column in columns
+            }
+            connection.execute(update(rows).where(lost).values(instead))
+
+
+def _default(column: Column[Any]) -> ClauseElement:
+    """The value that the database gives a column by default."""
+    default = column.server_default
+    if not isinstance(default, DefaultClause):
+        return null()
+    value = default.arg
+    return literal(value, column.type) if isinstance(value, str) else value

@@ -11,13 +11,13 @@ from sqlalchemy import Connection
 from eventstore.errors import PoisonEvent
 from eventstore.messages.envelope import utc_now
 from eventstore.messages.events import LogEvent
+from eventstore.messages.text import storable
 from eventstore.projections.database import checkpoint, parking, prepared
 from eventstore.projections.database.backends import cause_of, is_transient
 from eventstore.projections.database.checkpoint import ExpectedCheckpoint
 from eventstore.projections.database.parking import AggregateKey
 from eventstore.projections.projection import BoundStatement, Change, Projection
 from eventstore.projections.worker.batches import arranged
-from eventstore.text import storable
 
 _MAX_EVENTS = 500
 """How many events are batched together at most; the event loop may have to wait for that."""

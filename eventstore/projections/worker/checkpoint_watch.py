@@ -10,11 +10,11 @@ from contextlib import suppress
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from eventstore.messages.text import make_log_records_safe
 from eventstore.projections.database import checkpoint
 from eventstore.projections.database.backends.base import run_to_end
 from eventstore.projections.database.checkpoint import Checkpoint
 from eventstore.projections.database.database import Database
-from eventstore.text import make_log_records_safe
 
 _logger = make_log_records_safe(logging.getLogger(__name__))
 

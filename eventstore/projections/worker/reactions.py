@@ -8,9 +8,9 @@ from contextlib import suppress
 
 from eventstore.concurrency.failures import only_own_cancellation
 from eventstore.messages.events import LogEvent, RecordedEvent
+from eventstore.messages.text import make_log_records_safe
 from eventstore.projections.projection import Projection, Reaction
 from eventstore.telemetry import Telemetry
-from eventstore.text import make_log_records_safe
 
 MAX_QUEUED = 10_000
 """How many events may be queued; further ones are dropped, so that commits never wait."""

@@ -24,7 +24,8 @@ from eventstore.errors import (
 )
 from eventstore.messages.envelope import utc_now
 from eventstore.messages.events import LogEvent
-from eventstore.projections.database import checkpoint
+from eventstore.messages.text import make_log_records_safe
+from eventstore.projections.database import checkpoint, declared
 from eventstore.projections.database.checkpoint import Checkpoint, ExpectedCheckpoint
 from eventstore.projections.database.database import Database
 from eventstore.projections.projection import Projection
@@ -33,7 +34,6 @@ from eventstore.projections.worker.progress import Progress
 from eventstore.projections.worker.reactions import Reactions
 from eventstore.store.store import EventStore
 from eventstore.telemetry import Telemetry
-from eventstore.text import make_log_records_safe
 
 T = TypeVar("T")
 
@@ -141,8 +141,13 @@ class ProjectionRunner:
         self._changed.set()
 
     def see_checkpoint(self, known: Checkpoint) -> None:
-        """Take note of the checkpoint as it is in the database."""
+        """Take note of the checkpoint as it is in the database.
+
+        Raises `OtherLog` if another worker builds the rows from another log than this one's.
+        """
         if not self.is_owner:
+            if self.log is not None and known.log not in {None, self.log}:
+                raise OtherLog(known, self.log)
             self.progress.position = known.position
             self._see_version(known)
         elif self._epoch not in (None, known.epoch):
@@ -214,7 +219,9 @@ class ProjectionRunner:
 
     def claim(self, connection: Connection) -> Checkpoint:
         """The checkpoint to continue from; raises what `checkpoint.claim` does."""
-        return checkpoint.claim(connection, self.projection, utc_now(), self.log)
+        claimed = checkpoint.claim(connection, self.projection, utc_now(), self.log)
+        declared.note(connection, self.projection)
+        return claimed
 
     async def run(self) -> None:
         """Take one step after the other, until cancelled.

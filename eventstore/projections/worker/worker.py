@@ -46,6 +46,7 @@ from eventstore.errors import (
     ProjectionError,
     VersionChanged,
 )
+from eventstore.messages.text import make_log_records_safe
 from eventstore.projections.database import parking
 from eventstore.projections.database.checkpoint import Checkpoint
 from eventstore.projections.database.database import Database
@@ -58,7 +59,6 @@ from eventstore.projections.worker.reactions import Reactions
 from eventstore.projections.worker.runner import ProjectionRunner, Rebuild, WorkerContext
 from eventstore.store.store import EventStore
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
-from eventstore.text import make_log_records_safe
 
 IfTaken = Literal["wait", "refuse"]
 """What a worker does if another one owns a projection: stand by, or refuse to start."""
@@ -178,10 +178,11 @@ class ProjectionWorker:
         several, a `ProjectionError` that lists them, their group chained as its cause.
 
         Raises immediately `OwnedElsewhere` if another worker owns a projection and `if_taken` is
-        "refuse", `OtherLog` if rows were built from another log, `VersionChanged` if they were made
-        by another version of a projection and cannot be rebuilt, `DatabaseUnavailable` after
-        `retry_timeout`, and what the store raises for a log that cannot be read. If cancelled, it
-        lets the current transaction end first.
+        "refuse", `OtherLog` if rows were built from another log, or a worker that owns them builds
+        them from another one, `VersionChanged` if they were made by another version of a projection
+        and cannot be rebuilt, `DatabaseUnavailable` after `retry_timeout`, and what the store
+        raises for a log that cannot be read. If cancelled, it lets the current transaction end
+        first.
         """
         if self._stopping.is_set():
             return

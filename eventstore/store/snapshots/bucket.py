@@ -39,18 +39,21 @@ class SnapshotBucket:
             return None
         return await self._verified(aggregate_id, stored)
 
-    async def put(self, aggregate_id: str, snapshot: Snapshot) -> bool:
-        """Store a snapshot; False if there is one as recent, or another writer was faster.
+    def encode(self, aggregate_id: str, snapshot: Snapshot) -> bytes:
+        """A snapshot as it is stored."""
+        return self._format.encode(aggregate_id, snapshot)
+
+    async def put(self, aggregate_id: str, version: int, data: bytes) -> bool:
+        """Store an encoded snapshot; False if there is one as recent, or another was faster.
 
         Also raises `EventTooLarge` for a snapshot larger than the server accepts.
         """
         key = self._key(aggregate_id)
-        data = self._format.encode(aggregate_id, snapshot)
         existing = await self._bucket.leader_get(key)
         if existing is not None:
             with suppress(UnusableSnapshot):
                 known = await self._verified(aggregate_id, existing)
-                if known.head.version >= snapshot.head.version:
+                if known.head.version >= version:
                     return False
         revision = 0 if existing is None else existing.sequence
         headers: dict[str, str] = {NatsHeader.EXPECTED_LAST_SUBJECT_SEQUENCE: str(revision)}

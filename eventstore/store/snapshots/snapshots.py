@@ -17,11 +17,11 @@ from eventstore.client.client import Client
 from eventstore.concurrency.resource import Resource
 from eventstore.decider.decider import Decider
 from eventstore.errors import ClientError, EventStoreError, TopologyError, UnusableSnapshot
+from eventstore.messages.text import make_log_records_safe
 from eventstore.store.snapshots.bucket import SnapshotBucket
 from eventstore.store.snapshots.format import Snapshot
 from eventstore.store.store import EventStore
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
-from eventstore.text import make_log_records_safe
 
 _MAX_WRITES = 16
 _PAUSE_SECONDS = 10.0
@@ -108,12 +108,17 @@ class Snapshots(Resource):
         """Begin to write a snapshot; False if it is not written now.
 
         That is while an earlier one of the same aggregate, or too many others, are being written.
-        That it is stored is not guaranteed.
+        That it is stored is not guaranteed. It is encoded now: a state that can be changed may be.
         """
         key = decider.aggregate, aggregate_id
         if key in self._writing or len(self._writing) >= _MAX_WRITES:
             return False
-        task = asyncio.create_task(self._save(decider, aggregate_id, snapshot))
+        try:
+            data = self._bucket(decider).encode(aggregate_id, snapshot)
+        except Exception as error:  # commands must not fail by a snapshot
+            self._dropped(decider, aggregate_id, error)
+            return True
+        task = asyncio.create_task(self._save(decider, aggregate_id, snapshot.head.version, data))
         self._writing[key] = task
         task.add_done_callback(lambda _: self._writing.pop(key))
         return True
@@ -135,14 +140,19 @@ class Snapshots(Resource):
             return None, "unavailable"
         return snapshot, "missing" if snapshot is None else "used"
 
-    async def _save(self, decider: Decider[Any], aggregate_id: str, snapshot: Snapshot) -> None:
+    async def _save(
+        self, decider: Decider[Any], aggregate_id: str, version: int, data: bytes
+    ) -> None:
         try:
-            is_written = await self._bucket(decider).put(aggregate_id, snapshot)
+            is_written = await self._bucket(decider).put(aggregate_id, version, data)
         except Exception as error:  # commands must not fail by a snapshot
-            self._report(decider, aggregate_id, "not written", error)
-            self._count(decider, "dropped")
+            self._dropped(decider, aggregate_id, error)
         else:
             self._count(decider, "written" if is_written else "outdated")
+
+    def _dropped(self, decider: Decider[Any], aggregate_id: str, error: Exception) -> None:
+        self._report(decider, aggregate_id, "not written", error)
+        self._count(decider, "dropped")
 
     def _bucket(self, decider: Decider[Any]) -> SnapshotBucket:
         known = self._buckets.get(decider.aggregate)

@@ -200,13 +200,13 @@ async def test_all_is_answered_by_request_and_reply(line: Line, tmp_path: Path) 
             await collector.wait(BOUND)
             queries = QueryClient(line.client, line.subjects)
 
-            story = await queries.ask(TraceCorrelation(id=taken.command_id), wait_for=1)
-            assert (story.position, [each.id for each in story.data.lines]) == (
+            traced = await queries.ask(TraceCorrelation(id=taken.command_id), wait_for=1)
+            assert (traced.position, [each.id for each in traced.data.lines]) == (
                 1,
                 [taken.command_id],
             )
-            assert story.data.lines[0].entry is not None
-            assert story.data.lines[0].entry.code == "too_little"
+            assert traced.data.lines[0].entry is not None
+            assert traced.data.lines[0].entry.code == "too_little"
             found = [each async for each in queries.all(SearchAudit(limit=1, order="oldest"))]
             assert [(each.kind, each.actor) for each in found] == [
                 ("command", "anna"),
@@ -227,8 +227,8 @@ async def test_all_is_answered_by_request_and_reply(line: Line, tmp_path: Path) 
             odd = queries.all(SearchAudit(type="Painted"), wait_for=position)
             (painted,) = [each async for each in odd]
             assert (painted.position, painted.version) == (position, 2)
-            story = await queries.ask(TraceCorrelation(id=painted.id))
-            assert painted in [each.entry for each in story.data.lines]
+            traced = await queries.ask(TraceCorrelation(id=painted.id))
+            assert painted in [each.entry for each in traced.data.lines]
             past = await queries.ask(GetHistory(aggregate="counter", id="c1"))
             assert past.data.stopped is not None
             assert (past.data.stopped.type, past.data.stopped.position) == ("Painted", position)

@@ -11,7 +11,7 @@ import pytest
 from eventstore.audit import VerifySummary
 from eventstore.client.client import Client, connect
 from eventstore.config import Settings, StreamSettings
-from eventstore.decider.decider import Domain
+from eventstore.decider.domain import Domain
 from eventstore.jetstream.publish import publish_acked
 from eventstore.jetstream.topology import declare, topology
 from eventstore.messages.codec import Codec
@@ -120,7 +120,7 @@ async def test_a_missing_key_without_a_tombstone_is_reported(
     assert await findings(client, codec) == [], "bytes and chains are as they were"
 
 
-# Indexes of the log, which is chained anew as far as the chain is about what was changed.
+# Indexes of the log, which is chained again as far as the chain is about what was changed.
 WAYS: dict[str, tuple[Tamper, list[tuple[str, int, int | None]], str]] = {
     "no JSON": (
         lambda log: rechained(changed(3, b"{")(log)),

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 import nats
 from nats.aio.client import Client as PlainClient
 
-from tests.integration.command_line import CommandLine, Ended
+from tests.integration.command_line import CommandLine, ProcessResult
 
 CREATE = ("send", "nix.cmd.flake.create", "--data", '{"path": "./x", "description": "x"}')
 
@@ -26,7 +26,7 @@ async def plain(service: CommandLine) -> AsyncIterator[PlainClient]:
         await connection.close()
 
 
-def good(ended: Ended) -> list[str]:
+def good(ended: ProcessResult) -> list[str]:
     assert (ended.status, ended.err) == (0, ""), ended
     return ended.lines
 

@@ -23,7 +23,7 @@ from eventstore.commands import CommandClient, Outcome
 from eventstore.config import load_settings
 from eventstore.messages.envelope import Identity
 from eventstore.nix import AddFlakeInput, CreateFlake, RemoveFlakeInput, samples
-from tests.integration.command_line import AWAY, BOUND, CommandLine, Ended, without_server
+from tests.integration.command_line import AWAY, BOUND, CommandLine, ProcessResult, without_server
 
 
 class Correlation(NamedTuple):
@@ -84,7 +84,7 @@ def until_indexed(cli: CommandLine, ids: list[str]) -> None:
         assert time.monotonic() < deadline, ended
 
 
-def object_of(ended: Ended) -> dict[str, Any]:
+def object_of(ended: ProcessResult) -> dict[str, Any]:
     assert ended.err == ""
     (line,) = ended.lines
     return dict(json.loads(line))
@@ -95,8 +95,8 @@ def test_every_id_of_a_correlation_prints_the_same_tree(correlation: Correlation
     for own in correlation.ids:
         ended = correlation.cli.call("audit", "trace", own[:8])
         assert (ended.status, ended.err) == (0, "")
-        (asked,) = [line for line in ended.lines if line.startswith(">")]
-        assert own[:8] in asked
+        (marked,) = [line for line in ended.lines if line.startswith(">")]
+        assert own[:8] in marked
         shown.add(ended.out.replace(">", " "))
 
     (out,) = shown

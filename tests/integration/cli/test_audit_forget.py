@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -95,22 +94,16 @@ def test_an_unknown_subject_cannot_be_forgotten(
 
 
 @pytest.mark.parametrize("answer", ["n\n", "\n", ""], ids=["no", "nothing", "no-terminal"])
-def test_without_confirmation_nothing_is_changed(
-    cli: CommandLine, read: Read, answer: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO(answer))
-    ended = cli.call("audit", "forget", "ann")
+def test_without_confirmation_nothing_is_changed(cli: CommandLine, read: Read, answer: str) -> None:
+    ended = cli.call("audit", "forget", "ann", stdin=answer)
 
     assert ended.status == 1
     assert ended.lines[0].startswith("All personal data of ann in ")
     assert read() == [CustomerRegistered(email="ann@example.org")]
 
 
-def test_a_confirmation_is_enough(
-    cli: CommandLine, read: Read, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
-    assert cli.call("audit", "forget", "ann").status == 0
+def test_a_confirmation_is_enough(cli: CommandLine, read: Read) -> None:
+    assert cli.call("audit", "forget", "ann", stdin="y\n").status == 0
     assert read() == [CustomerRegistered(email="[forgotten]")]
 
 

@@ -87,9 +87,9 @@ def test_unreadable_events_are_found_by_their_type(odd: Odd) -> None:
         ["ModuleUpdated", "module", "m", "v3"],
     ]
     painted = found.lines[2].split()[2]
-    told = odd.cli.call("audit", "trace", painted, "--no-verify")
-    assert told.status == 0
-    assert "ModulePainted module m v2" in told.out
+    result = odd.cli.call("audit", "trace", painted, "--no-verify")
+    assert result.status == 0
+    assert "ModulePainted module m v2" in result.out
 
 
 def test_a_history_ends_at_an_unreadable_event_with_the_reason(odd: Odd) -> None:

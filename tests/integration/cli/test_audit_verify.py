@@ -159,21 +159,21 @@ def test_no_more_than_the_limit_is_printed_and_all_are_counted(log: Log) -> None
 
 
 def test_an_outsider_sees_that_nothing_older_changed(log: Log) -> None:
-    kept = log.anchor()
+    anchor = log.anchor()
     log.work(lambda _, store: store.append("flake", "c", CREATED))
-    ended = log.cli.call("audit", "verify", "--anchor", kept)
+    ended = log.cli.call("audit", "verify", "--anchor", anchor)
 
     assert ended.status == 0
-    time = json.loads(kept.read_text())["time"]
+    time = json.loads(anchor.read_text())["time"]
     assert ended.lines[1] == f"the first 5 are those of the anchor of {time}"
 
 
 def test_an_outsider_sees_that_the_last_event_is_gone(log: Log) -> None:
-    kept = log.anchor()
+    anchor = log.anchor()
     log.tamper(ordered(0, 1, 2, 3))
 
     assert log.cli.call("audit", "verify").status == 0
-    ended = log.cli.call("audit", "verify", "--anchor", kept)
+    ended = log.cli.call("audit", "verify", "--anchor", anchor)
     assert ended.status == 1
     assert ended.lines[0] == "position 4: anchor"
     assert "is of 5 events, and the log has only 4" in ended.lines[1]
@@ -181,10 +181,10 @@ def test_an_outsider_sees_that_the_last_event_is_gone(log: Log) -> None:
 
 def test_a_signed_anchor_is_checked_with_a_known_key(log: Log) -> None:
     (log.folder / "seed").write_text(f"{SEED}\n")
-    kept = log.anchor("signed.json", "--sign", "seed")
-    alone = log.cli.call("audit", "verify", "--anchor", kept)
-    known = log.cli.call("audit", "verify", "--anchor", kept, "--key", KEY)
-    other = log.cli.call("audit", "verify", "--anchor", kept, "--key", "U" + KEY[1:-1] + "A")
+    anchor = log.anchor("signed.json", "--sign", "seed")
+    alone = log.cli.call("audit", "verify", "--anchor", anchor)
+    known = log.cli.call("audit", "verify", "--anchor", anchor, "--key", KEY)
+    other = log.cli.call("audit", "verify", "--anchor", anchor, "--key", "U" + KEY[1:-1] + "A")
 
     assert (alone.status, known.status, other.status) == (0, 0, 2)
     assert alone.lines[0] == (

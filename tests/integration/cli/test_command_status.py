@@ -21,7 +21,7 @@ def test_the_status_of_a_command_is_the_exit_status(service: CommandLine) -> Non
     broken = park(service, new_aggregate())
     unknown = str(uuid.uuid4())
 
-    for command, status, said in (
+    for command, status, text in (
         (own, 0, "success: FlakeCreated"),
         (again, 1, "rejected: "),
         (broken, 2, "error: "),
@@ -29,11 +29,11 @@ def test_the_status_of_a_command_is_the_exit_status(service: CommandLine) -> Non
     ):
         ended = service.call("command", "status", command)
         assert (ended.status, ended.err) == (status, "")
-        assert ended.lines[0].startswith(said)
+        assert ended.lines[0].startswith(text)
         ended = service.call("command", "status", command, "--json")
         assert ended.status == status
         found = json.loads(ended.out)
-        assert (found["command_id"], said.partition(":")[0]) == (command, found["status"])
+        assert (found["command_id"], text.partition(":")[0]) == (command, found["status"])
 
 
 def test_an_invalid_id_is_an_error(service: CommandLine) -> None:

@@ -92,7 +92,7 @@ def test_it_prints_each_step_and_can_be_repeated_on_the_same_data(
     assert max(map(len, first.lines)) <= 80
     assert cli.server_url is None
 
-    second = cli.run("demo")
+    second = cli.call("demo")
 
     assert (second.status, second.err) == (0, "")
     assert outcomes(second.out) == ["done before"] * SAMPLE_COMMANDS

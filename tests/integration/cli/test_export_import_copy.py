@@ -8,7 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -22,19 +22,10 @@ from eventstore.jetstream.topology import declare, topology
 from eventstore.nix import FlakeInputAdded, domain
 from eventstore.server.embedded import EmbeddedServer
 from eventstore.store.store import EventStore
-from tests.integration.command_line import BOUND, CommandLine, Ended
+from tests.integration.command_line import BOUND, CommandLine, ProcessResult
 from tests.integration.transferring import events, lines
 
 TABLES = ("flake", "flake_input", "package", "module", "overlay", "configuration")
-
-
-@pytest.fixture(scope="module")
-def other_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
-    """A second server, so that the same domain can exist twice."""
-    server = EmbeddedServer(tmp_path_factory.mktemp("other"))
-    asyncio.run(server.start())
-    yield server
-    asyncio.run(server.stop())
 
 
 class Side:
@@ -76,8 +67,10 @@ class Side:
 
         async def work(client: Client) -> int:
             async with asyncio.timeout(BOUND):
-                while (last := await self._last(client)) < position:
-                    pass
+                last = await self._last(client)
+                while last < position:  # the server tells only when asked
+                    await asyncio.sleep(0.005)
+                    last = await self._last(client)
             return last
 
         last: int = self.work(work)
@@ -151,7 +144,7 @@ def test_an_interrupted_export_can_be_continued(here: Side, file: Path) -> None:
     here.fill(8)
     part = file.with_name("log.gz.part")
 
-    def interrupted(number: int, larger_than: int, *words: str) -> Ended:
+    def interrupted(number: int, larger_than: int, *words: str) -> ProcessResult:
         with here.cli.start("export", file, *words) as running:
             _until(lambda: part.exists() and part.stat().st_size > larger_than)
             return running.stopped(number)

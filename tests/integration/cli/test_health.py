@@ -56,9 +56,10 @@ async def serving(settings: Settings, directory: Path) -> AsyncIterator[Metrics]
         await database.migrate()
         worker = ProjectionWorker(app.store, database, nix_projections())
         identity = shipped.identity(settings)
-        service = RunningApplication(shipped, settings, identity, app, database)
-        service.projections = worker
-        health = service_health(service, cache_ttl=0.0, telemetry=metrics)
+        service = RunningApplication(
+            shipped, settings, identity, app, database, projections=worker, telemetry=metrics
+        )
+        health = service_health(service, cache_ttl=0.0)
         endpoints = service_endpoints(service, health, metrics=metrics)
         async with running(worker, endpoints), asyncio.timeout(BOUND):
             await app.worker.ready.wait()

@@ -56,7 +56,7 @@ def test_it_migrates_the_schema_and_prints_the_revisions(
     assert application == f"tables of the application: {behind} {NEWEST_NIX}"
     assert not Path(new_read_model).exists()
 
-    migrated = cli.run("migrate")
+    migrated = cli.call("migrate")
     assert (migrated.status, migrated.err) == (0, "")
     assert f": migrated from revision none to {NEWEST}\n" in migrated.out
     assert revision(new_read_model) == NEWEST
@@ -68,13 +68,13 @@ def test_it_migrates_the_schema_and_prints_the_revisions(
 
 
 def test_json_is_one_object(cli: CommandLine, folder: Path) -> None:
-    said = [cli.call("migrate", *words, "--json") for words in (["--check"], [], [])]
+    reports = [cli.call("migrate", *words, "--json") for words in (["--check"], [], [])]
 
-    assert [each.status for each in said] == [1, 0, 0]
+    assert [each.status for each in reports] == [1, 0, 0]
     name = "var/read_model.sqlite"
     before = {"from": None, "to": NEWEST, "application": {"from": None, "to": NEWEST_NIX}}
     after = {"from": NEWEST, "to": NEWEST, "application": {"from": NEWEST_NIX, "to": NEWEST_NIX}}
-    assert [json.loads(each.out) for each in said] == [
+    assert [json.loads(each.out) for each in reports] == [
         {"database": name, **before, "migrated": False},
         {"database": name, **before, "migrated": True},
         {"database": name, **after, "migrated": False},

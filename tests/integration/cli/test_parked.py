@@ -55,8 +55,8 @@ def test_a_retry_puts_it_back_and_keeps_the_order(service: CommandLine) -> None:
     refused = service.call("parked", "retry", second_at)
     assert (refused.status, refused.out) == (2, "")
     assert f"{first_at}, of the same aggregate" in refused.err
-    (said,) = good(service.call("parked", "retry", second_at, "--out-of-order"))
-    assert said == f"put back: {second} on nix.cmd.flake.create"
+    (line,) = good(service.call("parked", "retry", second_at, "--out-of-order"))
+    assert line == f"put back: {second} on nix.cmd.flake.create"
 
 
 def test_all_can_be_retried(service: CommandLine) -> None:
@@ -82,9 +82,9 @@ def test_discarding_asks_first_and_deletes_the_message(service: CommandLine) -> 
     (found,) = listed(service, "flake", own)
     sequence = str(found["parked"])
 
-    asked = service.run("parked", "discard", sequence)
-    assert asked.status == 1
-    assert "discard it permanently?" in asked.out
+    prompt = service.call("parked", "discard", sequence)
+    assert prompt.status == 1
+    assert "discard it permanently?" in prompt.out
     assert listed(service, "flake", own) == [found]
     assert good(service.call("parked", "discard", sequence, "--yes")) == [f"discarded: {sequence}"]
     assert listed(service, "flake", own) == []

@@ -176,8 +176,8 @@ def test_an_interrupted_rebuild_keeps_the_old_rows_and_its_progress(service: Com
     assert not left.exists()
 
     left.write_bytes(content)  # as if it had been killed right after the switch
-    anew = json.loads(service.call("projection", "rebuild", "flakes", "--json").out)
-    assert (anew["after"], anew["events"]) == (0, end)
+    from_scratch = json.loads(service.call("projection", "rebuild", "flakes", "--json").out)
+    assert (from_scratch["after"], from_scratch["events"]) == (0, end)
     left.write_bytes(content)
     assert good(service.call("projection", "rebuild", "flakes", "--discard")) == [
         "discarded: flakes"
@@ -236,12 +236,12 @@ def test_a_failed_projection_is_reported_and_resumed(service: CommandLine) -> No
 
 def test_a_reset_projection_is_rebuilt_by_the_service(service: CommandLine) -> None:
     before = rows(service)
-    refused = service.run("projection", "reset", "flakes")
+    refused = service.call("projection", "reset", "flakes")
     assert (refused.status, rows(service)) == (1, before)
     assert refused.out.startswith(f"delete {len(before)} rows of flakes? [y/N]")
 
-    said = good(service.call("projection", "reset", "flakes", "--yes"))
-    assert said == [f"reset: flakes, {len(before)} rows deleted"]
+    output = good(service.call("projection", "reset", "flakes", "--yes"))
+    assert output == [f"reset: flakes, {len(before)} rows deleted"]
     until(lambda: listed(service)["state"] == "live")
     assert rows(service) == before
 
@@ -304,9 +304,9 @@ def test_without_a_server_the_status_comes_from_the_database(
     lines = good(cli.call("projection", "list"))
     assert lines[1].split()[:3] == ["flakes", "1", "stopped"]
     assert lines[1].split()[4] == "?"
-    told = dict(zip(NAMES, lines[1:], strict=False))
-    assert "version changed" in told["modules"]
-    assert "never used" in told["overlays"]
+    states = dict(zip(NAMES, lines[1:], strict=False))
+    assert "version changed" in states["modules"]
+    assert "never used" in states["overlays"]
     assert lines[-2] == "modules: rows of version 9"
     assert lines[-1].startswith(f"lag unknown: no server answered at {AWAY}")
     assert "lag unknown" in good(cli.call("projection", "show", "modules"))[-1]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from eventstore.nix import samples
-from tests.integration.command_line import CommandLine, Ended
+from tests.integration.command_line import CommandLine, ProcessResult
 
 HELLO = {"flake_ref": ".", "attribute": "hello", "output_path": "/nix/store/a-hello"}
 WEB = {"name": "web", "content": "{ ... }:\n{\n  \x1b[31mnginx = true;\n}"}
@@ -39,11 +39,11 @@ def cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
         yield cli
 
 
-def rows(ended: Ended) -> list[dict[str, object]]:
+def rows(ended: ProcessResult) -> list[dict[str, object]]:
     return [json.loads(line) for line in ended.lines]
 
 
-def rest(ended: Ended) -> dict[str, object]:
+def rest(ended: ProcessResult) -> dict[str, object]:
     """The JSON on standard error."""
     (line,) = ended.err.splitlines()
     found: dict[str, object] = json.loads(line)

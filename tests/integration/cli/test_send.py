@@ -19,14 +19,14 @@ from eventstore.commands import worker
 from eventstore.config import load_settings
 from eventstore.jetstream.topology import declare, declare_consumer, topology
 from eventstore.nix import domain
-from tests.integration.command_line import BOUND, CommandLine, Ended
+from tests.integration.command_line import BOUND, CommandLine, ProcessResult
 
 FIELDS = '{"path": "./x", "description": "x"}'
 CREATE = ("send", "nix.cmd.flake.create", "--data", FIELDS)
 ADD = ("send", "nix.cmd.flake.add_input", "--data", '{"name": "n", "url": "u"}')
 
 
-def outcome(ended: Ended) -> dict[str, Any]:
+def outcome(ended: ProcessResult) -> dict[str, Any]:
     assert ended.err == ""
     (line,) = ended.lines
     return dict(json.loads(line))
@@ -257,10 +257,10 @@ def test_without_a_running_service_it_times_out_and_the_command_stays(
 
 
 def test_a_silent_server_is_a_timeout(tmp_path: Path) -> None:
-    (tmp_path / "patient.toml").write_text("[nats.retry]\nconnect_timeout_ms = 3_600_000\n")
+    (tmp_path / "timeouts.toml").write_text("[nats.retry]\nconnect_timeout_ms = 3_600_000\n")
     with closing(socket.create_server(("127.0.0.1", 0))) as silent:
         url = f"nats://127.0.0.1:{silent.getsockname()[1]}"
-        cli = CommandLine(tmp_path, NATS_URL=url, EVENTSTORE_CONFIG="patient.toml")
+        cli = CommandLine(tmp_path, NATS_URL=url, EVENTSTORE_CONFIG="timeouts.toml")
         ended = cli.call(*CREATE, "--timeout", "0.3")
 
     assert ended.status == 2

@@ -22,9 +22,8 @@ from eventstore.client.client import Client
 from eventstore.config import redacted_url
 from eventstore.nix import samples
 from eventstore.server.embedded import EmbeddedServer
-from tests.conftest import free_ports
-from tests.integration.command_line import BOUND, CommandLine, Running
-from tests.postgresql_server import PostgresqlServer
+from tests.conftest import free_ports, started_server
+from tests.integration.command_line import BOUND, CommandLine, RunningProcess
 
 CREATE = ("send", "nix.cmd.flake.create", "--data", '{"path": "./x", "description": "x"}')
 
@@ -45,10 +44,9 @@ def external(cli: CommandLine, nats_server: EmbeddedServer, domain_name: str) ->
 @pytest.fixture(scope="module")
 def without_jetstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a server without JetStream."""
-    server = EmbeddedServer(tmp_path_factory.mktemp("plain"), extra_config="jetstream: disabled")
-    asyncio.run(server.start())
-    yield server.url
-    asyncio.run(server.stop())
+    directory = tmp_path_factory.mktemp("plain")
+    with started_server(directory, extra_config="jetstream: disabled") as server:
+        yield server.url
 
 
 def assert_ends(pid: int) -> None:
@@ -65,15 +63,15 @@ def assert_ends(pid: int) -> None:
 def test_it_prints_one_line_and_stops_with_its_server_after_a_signal(
     cli: CommandLine, number: signal.Signals
 ) -> None:
-    with cli.start("serve") as service:
+    with cli.start("serve", forked=False) as service:
         ready = service.line()
         url, pid = cli.server_url, cli.server_pid()
         ended = service.stopped(number)
 
     assert ready.startswith("ready: cim-domain-nix ")
     assert ready.endswith(f"on {redacted_url(str(url))}, read model var/read_model.sqlite")
-    said = "stopping: finishing the work in progress\nstopped\n"
-    assert ended == (0, "", said)
+    notice = "stopping: finishing the work in progress\nstopped\n"
+    assert ended == (0, "", notice)
     assert cli.server_url is None
     assert_ends(pid)
 
@@ -94,12 +92,12 @@ def test_a_second_ctrl_c_does_not_wait_for_work_in_progress(cli: CommandLine) ->
 
 
 def test_a_signal_while_it_starts_ends_it_too(cli: CommandLine) -> None:
-    patient = cli.folder / "patient.toml"
-    patient.write_text("[nats.retry]\nconnect_timeout_ms = 3_600_000\n")
+    timeouts = cli.folder / "timeouts.toml"
+    timeouts.write_text("[nats.retry]\nconnect_timeout_ms = 3_600_000\n")
     with closing(socket.create_server(("127.0.0.1", 0))) as silent:
         silent.settimeout(BOUND)
         url = f"nats://127.0.0.1:{silent.getsockname()[1]}"
-        with cli.start("serve", "--config", patient, "--nats-url", url) as service:
+        with cli.start("serve", "--config", timeouts, "--nats-url", url) as service:
             connection, _ = silent.accept()
             with connection:
                 ended = service.stopped(signal.SIGTERM)
@@ -211,13 +209,13 @@ def degraded(cli: CommandLine) -> dict[str, str]:
     return {name: each["problem"] for name, each in checks.items() if "problem" in each}
 
 
-def waiting(service: Running, url: str) -> None:
+def waiting(service: RunningProcess, url: str) -> None:
     """Return when a service logs that it waits for a server, with its URL and the reason."""
     assert service.process.stderr is not None
-    said = service.process.stderr.readline()
-    assert said.startswith("WARNING: waiting for a server, 60 s more at most: ")
-    assert url in said
-    assert "refused" in said or "Connect call failed" in said
+    notice = service.process.stderr.readline()
+    assert notice.startswith("WARNING: waiting for a server, 60 s more at most: ")
+    assert url in notice
+    assert "refused" in notice or "Connect call failed" in notice
 
 
 def test_it_waits_for_a_server_that_starts_later(cli: CommandLine, tmp_path: Path) -> None:
@@ -486,11 +484,8 @@ def test_a_failed_projection_is_reported_and_the_service_continues(cli: CommandL
     assert ended.status == 2  # it stops cleanly, and reports the failure
 
 
-def test_the_read_model_may_be_in_postgresql(
-    cli: CommandLine, postgresql_server: PostgresqlServer
-) -> None:
-    location = asyncio.run(postgresql_server.create())
-    cli.environ |= {"EVENTSTORE_DATABASE": location}
+def test_the_read_model_may_be_in_postgresql(cli: CommandLine, new_postgresql: str) -> None:
+    cli.environ |= {"EVENTSTORE_DATABASE": new_postgresql}
 
     with cli.serving() as service:
         assert cli.call("nix", "import", samples()[0]).status == 0
@@ -498,10 +493,10 @@ def test_the_read_model_may_be_in_postgresql(
         assert cli.call("health").status == 0
         assert service.stopped().status == 0
     with cli.start("serve") as service:
-        assert service.line().endswith(f", read model {location}")
+        assert service.line().endswith(f", read model {new_postgresql}")
         assert cli.call(*CREATE[:-1], '{"path": "./y", "description": "y"}').status == 0
         deadline = time.monotonic() + BOUND
-        while asyncio.run(count_flakes(location)) < 3:
+        while asyncio.run(count_flakes(new_postgresql)) < 3:
             assert time.monotonic() < deadline
         assert service.stopped().status == 0
 

@@ -56,17 +56,15 @@ async def cli(tmp_path: Path, server: EmbeddedServer) -> CommandLine:
 USER = {"NATS_USER": "ann", "NATS_PASSWORD": "s3cret"}
 
 
-async def test_a_domain_and_an_inbox_prefix_as_options(
-    cli: CommandLine, server: EmbeddedServer
-) -> None:
+def test_a_domain_and_an_inbox_prefix_as_options(cli: CommandLine, server: EmbeddedServer) -> None:
     cli.environ |= USER
     words = ("events", "--nats-url", server.url, "--inbox-prefix", "_INBOX_ann")
-    ended = cli.run(*words, "--js-domain", "hub")
+    ended = cli.call(*words, "--js-domain", "hub")
     assert (ended.status, ended.err) == (0, "")
     assert "FlakeCreated" in ended.out
-    ended = cli.run(*words, "--js-api-prefix", "$JS.hub.API")
+    ended = cli.call(*words, "--js-api-prefix", "$JS.hub.API")
     assert "FlakeCreated" in ended.out
-    ended = cli.run(*words, "--js-domain", "hub", "--js-api-prefix", "$JS.hub.API")
+    ended = cli.call(*words, "--js-domain", "hub", "--js-api-prefix", "$JS.hub.API")
     assert "JetStream's API is given in more than one way: --js-domain, --js-api-pre" in ended.err
 
 
@@ -78,19 +76,19 @@ async def test_requests_go_to_the_domain(server: EmbeddedServer) -> None:
             await client.api(Api.ACCOUNT_INFO, timeout=5)
 
 
-async def test_they_are_set_by_the_environment(cli: CommandLine, server: EmbeddedServer) -> None:
+def test_they_are_set_by_the_environment(cli: CommandLine, server: EmbeddedServer) -> None:
     cli.environ |= USER | {
         "NATS_URL": server.url,
         "EVENTSTORE_NATS_INBOX_PREFIX": "_INBOX_ann",
         "EVENTSTORE_NATS_JETSTREAM_DOMAIN": "hub",
     }
-    assert "FlakeCreated" in cli.run("events").out
+    assert "FlakeCreated" in cli.call("events").out
 
 
-async def test_a_context_has_all_that_is_needed(cli: CommandLine, server: EmbeddedServer) -> None:
+def test_a_context_has_all_that_is_needed(cli: CommandLine, server: EmbeddedServer) -> None:
     login = {"user": "ann", "password": "s3cret"}
     save_context(cli.folder, "hub", url=server.url, **login, **OWN)
-    ended = cli.run("events", "--context", "hub")
+    ended = cli.call("events", "--context", "hub")
     assert (ended.status, ended.err) == (0, "")
     assert "FlakeCreated" in ended.out
 

@@ -55,12 +55,12 @@ def test_subscribers_are_listed_shown_and_reset(service: CommandLine) -> None:
     assert lines[0] == f"{NAME}: running"
     assert "  nix.event.flake.input_added" in lines
 
-    asked = service.run("subscriber", "reset", NAME)
-    assert asked.status == 1
-    assert "from position 2 to 0, delivers 1 event, 1 of them again?" in asked.out
-    (said,) = good(service.call("subscriber", "reset", NAME, "--after", "1", "--yes"))
+    prompt = service.call("subscriber", "reset", NAME)
+    assert prompt.status == 1
+    assert "from position 2 to 0, delivers 1 event, 1 of them again?" in prompt.out
+    (line,) = good(service.call("subscriber", "reset", NAME, "--after", "1", "--yes"))
     planned = f"{NAME} from position 2 to 1, delivers 1 event, 1 of them again"
-    assert said == f"reset: {planned}"
+    assert line == f"reset: {planned}"
     asyncio.run(_until_handled(service))
     (line,) = good(service.call("subscriber", "reset", NAME, "--new", "--yes", "--json"))
     assert json.loads(line) == {"name": NAME, "was": 2, "after": 2, "events": 0, "again": 0}

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import nats.aio.client
 import pytest
@@ -46,13 +47,13 @@ async def own_client(server: EmbeddedServer) -> AsyncIterator[Client]:
 
 async def deaf(client: Client, subject: str) -> asyncio.Event:
     """Listen on a subject and never answer; the event is set when asked."""
-    asked = asyncio.Event()
+    request_arrived = asyncio.Event()
 
     async def note(_: Msg) -> None:
-        asked.set()
+        request_arrived.set()
 
     await client.subscribe(subject, note)
-    return asked
+    return request_arrived
 
 
 async def echo(client: Client, subject: str) -> None:
@@ -125,9 +126,9 @@ async def test_a_second_or_late_answer_is_dropped(client: Client, domain_name: s
 
 
 async def test_a_cancelled_request_leaves_nothing_behind(client: Client, domain_name: str) -> None:
-    asked = await deaf(client, f"{domain_name}.deaf")
+    request_arrived = await deaf(client, f"{domain_name}.deaf")
     request = asyncio.create_task(client.request(f"{domain_name}.deaf"))
-    await asked.wait()
+    await request_arrived.wait()
     request.cancel()
     with pytest.raises(asyncio.CancelledError):
         await request
@@ -221,7 +222,7 @@ async def test_unsubscribing_ends_it_and_may_be_repeated(
     settings: Settings, domain_name: str
 ) -> None:
     async with connect(settings) as client:
-        asked = await deaf(client, f"{domain_name}.a")
+        request_arrived = await deaf(client, f"{domain_name}.a")
         subscription = await client.subscribe(f"{domain_name}.b", asyncio.Queue[Msg]().put)
         other = await client.subscribe(f"{domain_name}.c", asyncio.Queue[Msg]().put)
         assert subscription.subject == f"{domain_name}.b"
@@ -229,7 +230,7 @@ async def test_unsubscribing_ends_it_and_may_be_repeated(
         await subscription.unsubscribe()
         with pytest.raises(NoResponders):
             await client.request(f"{domain_name}.b")
-        assert not asked.is_set()
+        assert not request_arrived.is_set()
     await other.unsubscribe()
 
 
@@ -322,9 +323,9 @@ async def test_flush_waits_for_published_messages(client: Client, domain_name: s
 async def test_a_pending_request_fails_when_the_connection_breaks(
     server: EmbeddedServer, own_client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
-    asked = await deaf(own_client, "deaf")
+    request_arrived = await deaf(own_client, "deaf")
     request = asyncio.create_task(own_client.request("deaf", timeout=3600))
-    await asked.wait()
+    await request_arrived.wait()
     server.kill()
     with pytest.raises(
         ConnectionLost, match="deaf: the connection was lost; whether the request was"
@@ -429,9 +430,9 @@ async def test_closes_after_the_maximum_of_reconnects(
 ) -> None:
     retry = RetrySettings(max_reconnects=reconnects, reconnect_delay_ms=1, reconnect_jitter_ms=0)
     async with connect(settings_for(server.url, retry=retry)) as client:
-        asked = await deaf(client, "deaf")
+        request_arrived = await deaf(client, "deaf")
         request = asyncio.create_task(client.request("deaf", timeout=3600))
-        await asked.wait()
+        await request_arrived.wait()
         server.kill()
         with pytest.raises(ConnectionLost):
             await request
@@ -452,7 +453,7 @@ async def test_connecting_without_a_server_fails_immediately() -> None:
     assert "Connect call failed" in str(caught.value)
 
 
-def patient(seconds: float) -> RetrySettings:
+def first_connect_within(seconds: float) -> RetrySettings:
     return RetrySettings(
         reconnect_delay_ms=10,
         max_reconnect_delay_ms=20,
@@ -466,7 +467,7 @@ async def test_a_first_connect_is_retried_until_a_server_runs(
 ) -> None:
     port = free_ports(1)[0]
     url = f"nats://ann:s3cret@127.0.0.1:{port}"
-    opening = asyncio.create_task(Client.open(settings_for(url, retry=patient(BOUND))))
+    opening = asyncio.create_task(Client.open(settings_for(url, retry=first_connect_within(BOUND))))
 
     async def waits() -> bool:
         return "waiting for a server" in caplog.text
@@ -491,7 +492,7 @@ async def test_an_interrupted_first_connect_is_retried(
     """Also where the server accepts, and goes away before the connection is of use."""
     async with TcpProxy(nats_server) as proxy:
         cut = proxy.cut_after(pattern, "to_client", forward=False)
-        async with connect(settings_for(proxy.url, retry=patient(BOUND))) as client:
+        async with connect(settings_for(proxy.url, retry=first_connect_within(BOUND))) as client:
             await client.flush()
         assert cut.is_set()
     assert "closed for good" not in caplog.text
@@ -500,7 +501,7 @@ async def test_an_interrupted_first_connect_is_retried(
 async def test_a_first_connect_times_out() -> None:
     began = time.monotonic()
     with pytest.raises(ConnectFailed, match="no server answered"):
-        await Client.open(settings_for(NOBODY, retry=patient(0.2)))
+        await Client.open(settings_for(NOBODY, retry=first_connect_within(0.2)))
     assert 0.2 <= time.monotonic() - began < 9  # by default: 10
 
 
@@ -510,10 +511,10 @@ async def test_a_first_connect_with_a_permanent_error_is_not_retried(
     server = await start_server(extra_config="authorization { user: ann, password: s3cret }")
     async with asyncio.timeout(BOUND / 2):
         with pytest.raises(AuthenticationFailed):
-            await Client.open(settings_for(server.url, retry=patient(60)))
+            await Client.open(settings_for(server.url, retry=first_connect_within(60)))
         url = server.url.replace("nats:", "tls:")
         with pytest.raises(ConnectFailed, match="secure connection not available"):
-            await Client.open(settings_for(url, retry=patient(60)))
+            await Client.open(settings_for(url, retry=first_connect_within(60)))
 
 
 async def test_a_first_connect_that_waits_can_be_cancelled(
@@ -521,7 +522,7 @@ async def test_a_first_connect_that_waits_can_be_cancelled(
 ) -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.1):
-            await Client.open(settings_for(NOBODY, retry=patient(60)))
+            await Client.open(settings_for(NOBODY, retry=first_connect_within(60)))
     assert "closed for good" not in caplog.text
 
 
@@ -531,6 +532,26 @@ async def test_connecting_tries_each_server_of_the_pool(nats_server: EmbeddedSer
             assert client.url == redacted_url(nats_server.url)
     with pytest.raises(ConnectFailed, match=f"{NOBODY}, nats://127.0.0.1:2: "):
         await Client.open(settings_for(f"{NOBODY},nats://127.0.0.1:2"))
+
+
+async def test_a_cancellation_that_comes_with_the_socket_is_not_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`asyncio.wait_for` of Python 3.11 returns the socket then, and forgets the cancellation."""
+    open_connection = asyncio.open_connection
+    connecting: list[asyncio.Task[Any]] = []
+
+    async def opened(*arguments: Any, **options: Any) -> Any:
+        found = await open_connection(*arguments, **options)
+        asyncio.get_running_loop().call_soon(connecting[0].cancel)
+        return found
+
+    async with BrokenPeer(info=None) as silent:
+        monkeypatch.setattr(asyncio, "open_connection", opened)
+        connecting.append(asyncio.create_task(Client.open(settings_for(silent.url))))
+        with pytest.raises(asyncio.CancelledError):
+            async with asyncio.timeout(1):
+                await connecting[0]
 
 
 async def test_connecting_to_a_silent_server_is_bounded() -> None:
@@ -571,11 +592,11 @@ async def test_denied_permissions(
     async with connect(settings_for(url)) as client:
         with pytest.raises(PermissionDenied, match=r"the server forbids Secret\.plan to this user"):
             await client.request("Secret.plan", timeout=3600)
-        asked = await deaf(client, "Other.plan")
+        request_arrived = await deaf(client, "Other.plan")
         await client.publish("Secret.plan")
         await client.flush()
         assert client.is_connected
-        assert not asked.is_set()
+        assert not request_arrived.is_set()
     assert 'permissions violation for subscription to "other.plan"' in caplog.text
     assert 'permissions violation for publish to "secret.plan"' in caplog.text
     assert "open-sesame" not in caplog.text
@@ -596,9 +617,9 @@ async def test_a_user_without_permission_for_its_inbox_cannot_connect(
 
 async def test_closing_fails_pending_requests(settings: Settings, domain_name: str) -> None:
     async with connect(settings) as client:
-        asked = await deaf(client, f"{domain_name}.deaf")
+        request_arrived = await deaf(client, f"{domain_name}.deaf")
         request = asyncio.create_task(client.request(f"{domain_name}.deaf", timeout=3600))
-        await asked.wait()
+        await request_arrived.wait()
     with pytest.raises(ConnectionLost, match="the connection was closed"):
         await request
 
@@ -626,7 +647,7 @@ async def test_closing_while_disconnected(server: EmbeddedServer) -> None:
 async def test_closing_does_not_wait_for_a_server_that_hangs(
     server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("eventstore.client.client._CLOSE_SECONDS", 0.05)
+    monkeypatch.setattr("eventstore.client.persistent_connection._CLOSE_SECONDS", 0.05)
     async with asyncio.timeout(BOUND):
         async with connect(settings_for(server.url)) as client:
             freeze(server.pid)

@@ -1,4 +1,4 @@
-"""What another client answers in the server's place is not believed, and ends in a named error."""
+"""What another client answers in the server's place is not accepted, and ends in a named error."""
 
 from __future__ import annotations
 
@@ -146,18 +146,18 @@ async def test_a_malformed_answer_is_an_invalid_answer(
 
     await forger.subscribe(f"{domain_name}.{PREFIX}.>", answer)
     await forger.flush()
-    believed = set()
+    accepted = set()
     for forged in FORGED:
         for name, read in reads(deceived, codec).items():
             try:
                 await read()
             except ClientError:
                 continue
-            believed.add((name, forged[0][:40], *forged[1]))
+            accepted.add((name, forged[0][:40], *forged[1]))
 
     # An object is what an answer may be where no field of it is read; and where a page is at its
     # end, and nothing more, is what the server says in just that way.
-    assert {name for name, *_ in believed} <= {"api"}
+    assert {name for name, *_ in accepted} <= {"api"}
 
 
 async def test_the_error_names_the_request(
@@ -312,8 +312,8 @@ async def test_statuses_without_a_valid_number_do_not_break_a_pull(
             await asyncio.sleep(0)
         (token,) = pull._open
         for owed in ("x", "-5", "\u0663", "9" * 5_000, "1000000"):
-            told = {"Status": "408", "Description": "Timeout", "Nats-Pending-Messages": owed}
-            await forger.publish(f"{pull._inbox}.{token}", headers=told)
+            status = {"Status": "408", "Description": "Timeout", "Nats-Pending-Messages": owed}
+            await forger.publish(f"{pull._inbox}.{token}", headers=status)
         await forger.flush()
         await line.client.flush()
         assert pull._requested >= 0
@@ -342,15 +342,15 @@ async def test_nobody_can_guess_a_reply_subject(client: Client, domain_name: str
 async def test_an_answer_without_a_pending_request_is_dropped(
     client: Client, forger: Client, domain_name: str
 ) -> None:
-    asked = asyncio.Event()
+    request_arrived = asyncio.Event()
 
     async def hear(_message: Msg) -> None:
-        asked.set()
+        request_arrived.set()
 
     await forger.subscribe(f"{domain_name}.ask", hear)
     await forger.flush()
     asking = asyncio.create_task(client.request(f"{domain_name}.ask", timeout=0.5))
-    await asked.wait()
+    await request_arrived.wait()
     for number in range(1, 200):  # as the tokens once were
         await forger.publish(f"{client.inbox_prefix}.{number}", b"forged")
     with pytest.raises(RequestTimeout):

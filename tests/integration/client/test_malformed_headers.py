@@ -28,7 +28,7 @@ from tests.conftest import url_of
 from tests.integration.commanding import Add, Added, Line, counting, opened
 from tests.integration.feeding import declare_feed, deposit
 from tests.integration.ledger import Deposited
-from tests.integration.subscribers.test_subscriber import FAST, Received
+from tests.integration.subscribers.test_subscriber import FAST, EventRecorder
 
 BOUND = 20.0
 STATUSES = [
@@ -130,8 +130,8 @@ async def test_inboxes_and_subscriptions_get_malformed_headers(
     through = [await queue.get() for _ in range(len(MALFORMED) + len(ODD) + 4)]
     assert through[-4].subject == f"{domain_name}.\\xff\\xfe"
     assert reconnects(client) == 0
-    told = [each for each in caplog.records if "malformed headers" in each.getMessage()]
-    assert len(told) == 1  # once a minute, and all are counted
+    reported = [each for each in caplog.records if "malformed headers" in each.getMessage()]
+    assert len(reported) == 1  # once a minute, and all are counted
     facts = (await ConnectionCheck(client)()).facts
     assert facts["malformed_messages"] == 3 * len(MALFORMED)
 
@@ -155,9 +155,9 @@ async def test_an_unreadable_command_is_parked_and_answered(
             await raw.publish(subject, block)
         outcome = await line.commands.execute(Add(), "c1", timeout=BOUND)
         await line.until_done()
-    told = json.loads((await answers.get()).data)
+    reported = json.loads((await answers.get()).data)
 
-    assert (told["status"], told["code"]) == ("error", "invalid_header")
+    assert (reported["status"], reported["code"]) == ("error", "invalid_header")
     assert outcome.status == "success"
     parked = await line.parked()
     assert len(parked) == len(MALFORMED) - len(STATUSES) + 1
@@ -209,8 +209,8 @@ async def test_an_unreadable_query_is_answered_with_an_error(
         await responder.ready.wait()
         for block in MALFORMED:
             await raw.publish(f"{domain_name}.ask".encode(), block, reply=inbox.encode())
-            told = json.loads((await answers.get()).data)
-            assert (told["status"], told["code"]) == ("error", "invalid_header")
+            reported = json.loads((await answers.get()).data)
+            assert (reported["status"], reported["code"]) == ("error", "invalid_header")
         assert (await client.request(f"{domain_name}.ask")).data == b'"good"'
     assert reconnects(client) == 0
 
@@ -220,23 +220,23 @@ async def test_health_and_micro_are_still_answered(
 ) -> None:
     named = ServiceIdentity(name=f"svc-{domain_name}", version="1.2.3")
     codec = nix.domain(domain_name).codec
-    face = ServiceEndpoints(client, codec, Health(named.name, "1.2.3", {}), named)
-    async with running(face):
-        await face.ready.wait()
+    endpoints = ServiceEndpoints(client, codec, Health(named.name, "1.2.3", {}), named)
+    async with running(endpoints):
+        await endpoints.ready.wait()
         for subject in (f"health.{domain_name}", f"$SRV.PING.{named.name}", "discovery.announce"):
             for block in MALFORMED:
                 await raw.publish(subject.encode(), block, reply=b"_INBOX.nobody")
         answer = await client.request(f"health.{domain_name}", timeout=BOUND)
         assert json.loads(answer.data)["status"] == "healthy"
         ping = await client.request(f"$SRV.PING.{named.name}", timeout=BOUND)
-        assert json.loads(ping.data)["id"] == face.instance_id
+        assert json.loads(ping.data)["id"] == endpoints.instance_id
     assert reconnects(client) == 0
 
 
 async def test_a_subscriber_continues_after_malformed_headers(
     client: Client, store: EventStore, raw: RawPublisher
 ) -> None:
-    received = Received()
+    received = EventRecorder()
     await declare_feed(client, store.codec)
     subscriber = EventSubscriber(client, store.codec, "heard", **FAST)
     subscriber.subscribe([Deposited], received)

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import os
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from eventstore.application import WriteSide
 from eventstore.client.client import Client, Msg, connect
 from eventstore.client.master_keys import MasterKeys, WrappedKey, new_master_key
 from eventstore.config import PersonalSettings, Secret, Settings
-from eventstore.decider.decider import Domain
+from eventstore.decider.domain import Domain
 from eventstore.errors import MasterKeyError
 from eventstore.jetstream.publish import publish_acked
 from eventstore.jetstream.topology import declare, topology
@@ -27,12 +27,19 @@ from eventstore.messages.types import Event
 from eventstore.server.embedded import EmbeddedServer
 from eventstore.store.key_bucket import KeyBucket, KeyEntry
 from eventstore.store.store import EventStore
-from tests.conftest import settings_for
-from tests.integration.command_line import CommandLine, Ended
+from tests.conftest import settings_for, started_server
+from tests.integration.command_line import CommandLine, ProcessResult
 from tests.integration.customers import CustomerRegistered, shop
 
 ANN = CustomerRegistered(email="ann@example.org")
 OLD, NEW = new_master_key("old"), new_master_key("new")
+
+
+@pytest.fixture(scope="module")
+def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+    """A server of these tests' own, which has few files to search."""
+    with started_server(tmp_path_factory.mktemp("nats")) as server:
+        yield server
 
 
 def with_keys(settings: Settings, *lines: str) -> Settings:
@@ -340,8 +347,8 @@ def test_a_master_key_is_printed(cli: CommandLine) -> None:
     assert repr(MasterKeys.parse(ended.out, "it")) == f"MasterKeys({ended.out.partition(':')[0]})"
 
 
-async def run(cli: CommandLine, *words: object) -> Ended:
-    return await asyncio.to_thread(cli.run, *words)
+async def run(cli: CommandLine, *words: object) -> ProcessResult:
+    return await asyncio.to_thread(cli.call, *words)
 
 
 async def test_all_keys_are_rewrapped_and_it_says_so(stores: Stores, cli: CommandLine) -> None:

@@ -150,10 +150,10 @@ async def test_users_of_another_account_are_answered_in_their_own_inboxes(
     async with asyncio.timeout(40), WriteSide(nix.domain(), service) as app:
         codec, named = app.domain.codec, ServiceIdentity(name="svc", version="1.2.3")
         queries = Responder(app.client, {"nix.query.flake.list": listed}, queue="svc")
-        face = ServiceEndpoints(app.client, codec, Health("svc", "1.2.3", {}), named)
-        async with running(queries, face), connect(ann) as client, connect(bob) as other:
+        endpoints = ServiceEndpoints(app.client, codec, Health("svc", "1.2.3", {}), named)
+        async with running(queries, endpoints), connect(ann) as client, connect(bob) as other:
             await queries.ready.wait()
-            await face.ready.wait()
+            await endpoints.ready.wait()
             async with CommandClient(client, codec) as commands:
                 created = nix.CreateFlake(path=".", description="")
                 assert (await commands.execute(created, "f1", timeout=20)).status == "success"

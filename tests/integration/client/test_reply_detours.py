@@ -67,12 +67,12 @@ async def service(server: EmbeddedServer) -> AsyncIterator[WriteSide]:
         answers = {"nix.query.flake.list": listed, **history_answers(app.client, app.domain)}
         queries = Responder(app.client, answers, queue="svc")
         metrics = Metrics(service=named.name, version=named.version)
-        face = ServiceEndpoints(app.client, app.domain.codec, health, named, metrics=metrics)
+        endpoints = ServiceEndpoints(app.client, app.domain.codec, health, named, metrics=metrics)
         created = nix.CreateFlake(path=".", description="")
         assert (await app.commands.execute(created, "f1")).status == "success"
-        async with asyncio.timeout(60), running(queries, face):
+        async with asyncio.timeout(60), running(queries, endpoints):
             await queries.ready.wait()
-            await face.ready.wait()
+            await endpoints.ready.wait()
             yield app
 
 
@@ -81,7 +81,7 @@ async def plain(server: EmbeddedServer, user: str) -> PlainClient:
     return await nats.connect(server.url, user=user, password=user)
 
 
-async def held(app: WriteSide) -> dict[str, Any]:
+async def contents(app: WriteSide) -> dict[str, Any]:
     """What the streams hold, and that they are still the same ones."""
     infos = {name: await app.client.api(f"STREAM.INFO.{name}") for name in STREAMS}
     return {
@@ -124,46 +124,48 @@ ASKED = [
 ]
 
 
-@pytest.mark.parametrize("asked", ASKED)
+@pytest.mark.parametrize("subject", ASKED)
 async def test_only_inboxes_are_answered(
     server: EmbeddedServer,
     service: WriteSide,
-    asked: str,
+    subject: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    before = await held(service)
+    before = await contents(service)
     reader = await plain(server, "reader")
     for detour in DETOURS:
         for payload in (b"", b"nonsense", b"{}"):
-            await reader.publish(asked, payload, reply=detour, headers=forged())
-            await reader.publish(asked, payload, reply=detour)
+            await reader.publish(subject, payload, reply=detour, headers=forged())
+            await reader.publish(subject, payload, reply=detour)
 
-    answer = await reader.request(asked, timeout=BOUND)  # after all of these were looked at
+    answer = await reader.request(subject, timeout=BOUND)  # after all of these were looked at
     await service.client.flush()
     await reader.close()
 
     assert answer.data
-    assert await held(service) == before
+    assert await contents(service) == before
     refusals = [each for each in caplog.records if "is no inbox" in each.getMessage()]
-    assert [each.getMessage().split(":")[0] for each in refusals] == [asked]
+    assert [each.getMessage().split(":")[0] for each in refusals] == [subject]
     facts = (await ConnectionCheck(service.client)()).facts
     assert facts["refused_answers"] == 6 * len(DETOURS)
 
 
-@pytest.mark.parametrize("asked", ASKED)
+@pytest.mark.parametrize("subject", ASKED)
 async def test_the_headers_of_a_request_are_not_returned(
-    server: EmbeddedServer, service: WriteSide, asked: str
+    server: EmbeddedServer, service: WriteSide, subject: str
 ) -> None:
     reader = await plain(server, "reader")
     sent = {**forged(), "X-Whatever": "x"}
-    answer = await reader.request(asked, headers=sent, timeout=BOUND)
+    answer = await reader.request(subject, headers=sent, timeout=BOUND)
     await reader.close()
 
-    told = answer.headers or {}
-    of_the_story = {"X-Correlation-ID", "X-Causation-ID"} if asked.startswith("nix.") else set()
-    given_back = {name for name, value in told.items() if value == sent.get(name)}
-    assert given_back - of_the_story <= {"Content-Type"}
-    assert not told.keys() & (
+    returned = answer.headers or {}
+    of_the_correlation = (
+        {"X-Correlation-ID", "X-Causation-ID"} if subject.startswith("nix.") else set()
+    )
+    echoed = {name for name, value in returned.items() if value == sent.get(name)}
+    assert echoed - of_the_correlation <= {"Content-Type"}
+    assert not returned.keys() & (
         {"X-Event-Type", "X-Chain", "X-Aggregate-ID", "X-Actor", "Nats-Msg-Id", "X-Whatever"}
     )
 
@@ -171,7 +173,7 @@ async def test_the_headers_of_a_request_are_not_returned(
 async def test_outcomes_are_sent_to_inboxes_only(
     server: EmbeddedServer, service: WriteSide
 ) -> None:
-    before = await held(service)
+    before = await contents(service)
     developer = await plain(server, "developer")
     inbox = developer.new_inbox()
     answers = await developer.subscribe(inbox)
@@ -187,15 +189,15 @@ async def test_outcomes_are_sent_to_inboxes_only(
     await developer.close()
 
     assert outcome["status"] == "rejected"  # for there is such a flake, so that nothing is added
-    after = await held(service)
+    after = await contents(service)
     assert {**after, "NIX_CMD": None} == {**before, "NIX_CMD": None}
     assert after["NIX_CMD"][2] == before["NIX_CMD"][2] + len(DETOURS) + 1
 
 
 async def test_a_refusal_is_never_empty(server: EmbeddedServer, service: WriteSide) -> None:
     reader = await plain(server, "reader")
-    for asked in ("health.nix", "metrics.nix", "nix.query.audit.history"):
-        answer = await reader.request(asked, b"nonsense", timeout=BOUND)
+    for subject in ("health.nix", "metrics.nix", "nix.query.audit.history"):
+        answer = await reader.request(subject, b"nonsense", timeout=BOUND)
         assert answer.headers is not None
         assert answer.headers["Nats-Service-Error"]
         assert json.loads(answer.data)["status"] == "error"

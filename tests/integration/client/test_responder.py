@@ -76,13 +76,13 @@ async def test_each_request_goes_to_one_instance(client: Client, domain_name: st
 async def test_concurrency_is_bounded_and_all_are_answered(
     client: Client, domain_name: str
 ) -> None:
-    under_way, most = 0, 0
+    under_way, peak = 0, 0
     gate, full = asyncio.Event(), asyncio.Event()
 
     async def slow(request: Request) -> Reply:
-        nonlocal under_way, most
+        nonlocal under_way, peak
         under_way += 1
-        most = max(most, under_way)
+        peak = max(peak, under_way)
         if under_way == 3:
             full.set()
         await gate.wait()
@@ -93,11 +93,11 @@ async def test_concurrency_is_bounded_and_all_are_answered(
     responder = Responder(client, {subject: slow}, queue=domain_name, max_concurrency=3)
     async with running(responder):
         await responder.ready.wait()
-        asked = [asyncio.create_task(client.request(subject, b"x")) for _ in range(10)]
+        requests = [asyncio.create_task(client.request(subject, b"x")) for _ in range(10)]
         await asyncio.wait_for(full.wait(), 20)
         gate.set()
-        assert [answer.data for answer in await asyncio.gather(*asked)] == [b"x"] * 10
-    assert most == 3
+        assert [answer.data for answer in await asyncio.gather(*requests)] == [b"x"] * 10
+    assert peak == 3
 
 
 async def test_an_error_is_answered_and_so_is_the_next_request(
@@ -222,7 +222,7 @@ async def test_a_plain_client_requests_the_status_by_the_ack(line: Line) -> None
         waiting = await status(stream=acks[0]["stream"], seq=acks[0]["seq"])
         async with line.working():
             await line.until_done()
-        told = [await status(stream=ack["stream"], seq=ack["seq"]) for ack in acks]
+        outcomes = [await status(stream=ack["stream"], seq=ack["seq"]) for ack in acks]
         by_message = await status(message_id="order-17")
         by_sequence = await status(sequence=acks[1]["seq"])
         refused = [
@@ -231,11 +231,11 @@ async def test_a_plain_client_requests_the_status_by_the_ack(line: Line) -> None
             await status(stream=acks[0]["stream"]),
         ]
     assert (waiting["status"], waiting["command_id"]) == ("unknown", None)
-    assert [each["code"] for each in told] == ["ok", "ok", "too_little", "invalid_payload"]
-    assert told[1] == by_message == by_sequence
+    assert [each["code"] for each in outcomes] == ["ok", "ok", "too_little", "invalid_payload"]
+    assert outcomes[1] == by_message == by_sequence
     assert [each["code"] for each in refused] == ["invalid_payload"] * 3
     bucket = await line.jetstream.key_value(line.subjects.outcome_bucket)
-    assert sorted(await bucket.keys()) == sorted(each["command_id"] for each in told)
+    assert sorted(await bucket.keys()) == sorted(each["command_id"] for each in outcomes)
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,7 @@ async def test_an_invalid_status_request_is_answered_with_an_error(
     assert (answer["status"], answer["code"]) == ("error", code)
 
 
-class Gated:
+class GatedAnswer:
     """An answer that waits to be let go on."""
 
     def __init__(self) -> None:
@@ -286,17 +286,17 @@ class Gated:
 async def test_received_requests_are_answered_before_it_stops(
     client: Client, settings: Settings, domain_name: str
 ) -> None:
-    subject, gate = f"{domain_name}.query.a.b", Gated()
+    subject, gate = f"{domain_name}.query.a.b", GatedAnswer()
     responder = Responder(client, {subject: gate}, queue=domain_name, max_concurrency=2)
     async with connect(settings) as asker:
         async with running(responder):
             await responder.ready.wait()
-            asked = [asyncio.create_task(asker.request(subject, b"x")) for _ in range(20)]
+            requests = [asyncio.create_task(asker.request(subject, b"x")) for _ in range(20)]
             await gate.until(2)
             await asker.flush()  # the server has passed on all of them
             responder.stop()
             gate.open.set()
-        assert [answer.data for answer in await asyncio.gather(*asked)] == [b"x"] * 20
+        assert [answer.data for answer in await asyncio.gather(*requests)] == [b"x"] * 20
         with pytest.raises(NoResponders):
             await asker.request(subject)
 
@@ -322,26 +322,26 @@ async def test_it_stops_also_without_a_connection(settings: Settings, domain_nam
 
 
 async def test_a_full_queue_is_answered_as_busy(client: Client, domain_name: str) -> None:
-    subject, gate = f"{domain_name}.query.a.b", Gated()
+    subject, gate = f"{domain_name}.query.a.b", GatedAnswer()
     responder = Responder(
         client, {subject: gate}, queue=domain_name, max_concurrency=1, max_pending=3
     )
     async with running(responder):
         await responder.ready.wait()
-        held = [asyncio.create_task(client.request(subject, b"x")) for _ in range(3)]
+        waiting = [asyncio.create_task(client.request(subject, b"x")) for _ in range(3)]
         await gate.until(1)
         answer = await client.request(subject, b"x")
         assert json.loads(answer.data)["message"].startswith("3 requests are under way or wait")
         assert headers_of(answer)["Nats-Service-Error-Code"] == "busy"
         gate.open.set()
-        assert [each.data for each in await asyncio.gather(*held)] == [b"x"] * 3
+        assert [each.data for each in await asyncio.gather(*waiting)] == [b"x"] * 3
         assert (await client.request(subject, b"x")).data == b"x"  # there is room again
 
 
 async def test_a_request_that_waited_too_long_is_not_answered(
     client: Client, domain_name: str
 ) -> None:
-    subject, gate = f"{domain_name}.query.a.b", Gated()
+    subject, gate = f"{domain_name}.query.a.b", GatedAnswer()
     responder = Responder(
         client, {subject: gate}, queue=domain_name, max_concurrency=1, max_wait=0.05
     )
@@ -393,7 +393,7 @@ async def test_one_requesters_load_does_not_delay_others(
 async def test_a_waiting_request_does_not_count_for_the_concurrency(
     client: Client, domain_name: str
 ) -> None:
-    subject, gate = f"{domain_name}.query.a.b", Gated()
+    subject, gate = f"{domain_name}.query.a.b", GatedAnswer()
 
     async def wait(request: Request) -> Reply:
         async with request.waiting():

@@ -44,25 +44,25 @@ async def send_all(line: Line) -> None:
 
 async def test_a_worker_never_holds_more_of_a_backlog_than_its_bound(line: Line) -> None:
     await send_all(line)
-    most = 0
+    peak = 0
     async with GatedStore(line.client, line.domain.codec) as store:
         gates = [store.close(f"c{number}") for number in range(AGGREGATES)]
         async with line.working(store=store, in_flight=IN_FLIGHT) as worker:
             await store.until_begun(IN_FLIGHT)
 
             async def is_full() -> bool:
-                nonlocal most  # once the gates are open, the worker may be faster than the server
-                most = max(most, await delivered(line))
-                return most >= 4 * IN_FLIGHT
+                nonlocal peak  # once the gates are open, the worker may be faster than the server
+                peak = max(peak, await delivered(line))
+                return peak >= 4 * IN_FLIGHT
 
             await until(is_full)
             for gate in gates:
                 gate.set()
             while await line.queued():
-                most = max(most, await delivered(line), len(worker._acks._in_flight))
+                peak = max(peak, await delivered(line), len(worker._acks._in_flight))
         assert store.max_concurrency == IN_FLIGHT
         assert len(store.begun) == COMMANDS
-    assert 4 * IN_FLIGHT <= most <= BOUND
+    assert 4 * IN_FLIGHT <= peak <= BOUND
     assert await line.log_size() == COMMANDS
 
 

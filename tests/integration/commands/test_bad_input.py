@@ -91,14 +91,14 @@ BAD: dict[str, tuple[str, dict[str, str], bytes, str, str]] = {
         "invalid_header",
         "Nats-Msg-Id",
     ),
-    "a cause without its story": (
+    "a cause without its correlation": (
         "module.create",
         {**MODULE, "X-Event-ID": ID, "X-Correlation-ID": ID, "X-Causation-ID": OTHER},
         NAMED,
         "invalid_header",
         "X-Causation-ID",
     ),
-    "a story that is none": (
+    "a correlation that is none": (
         "module.create",
         {**MODULE, "X-Correlation-ID": "saga"},
         NAMED,

@@ -165,12 +165,12 @@ async def test_two_bare_commands_are_two_commands(line: Line, plain: PlainClient
 async def test_a_correlation_can_be_given_by_either_of_its_ids(
     line: Line, plain: PlainClient
 ) -> None:
-    story = new_id()
+    correlation = new_id()
     async with line.working():
-        await execute(plain, line, "add", {}, X_Aggregate_ID="c1", X_Correlation_ID=story)
-        await execute(plain, line, "add", {}, X_Aggregate_ID="c1", X_Causation_ID=story)
+        await execute(plain, line, "add", {}, X_Aggregate_ID="c1", X_Correlation_ID=correlation)
+        await execute(plain, line, "add", {}, X_Aggregate_ID="c1", X_Causation_ID=correlation)
     for event in await line.read("c1"):
-        assert event.correlation_id == story
+        assert event.correlation_id == correlation
 
 
 async def test_actor_and_trace_of_a_command_are_carried_into_its_events(

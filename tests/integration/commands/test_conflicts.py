@@ -16,7 +16,7 @@ from eventstore import nix
 from eventstore.client.client import Client, connect
 from eventstore.commands import Outcome
 from eventstore.config import Settings
-from eventstore.decider.decider import Domain
+from eventstore.decider.domain import Domain
 from eventstore.errors import DuplicateId, Rejected
 from eventstore.messages.envelope import new_id
 from eventstore.messages.events import RecordedEvent
@@ -77,7 +77,7 @@ class Meddler(EventStore):
         return await super().append_prepared(*writes)
 
 
-class Claimed(EventStore):
+class StoreOfAClaimedId(EventStore):
     """A store that records the first append and says that its ids are another event's.
 
     So the server does whose answer to the first try was lost while another worker's events, which
@@ -133,7 +133,10 @@ async def test_nothing_to_change_on_a_stale_cached_state_is_not_trusted(line: Li
 async def test_a_command_whose_ids_are_taken_is_a_success_if_its_events_are_recorded(
     line: Line,
 ) -> None:
-    async with Claimed(line.client, line.domain.codec) as store, line.working(store=store):
+    async with (
+        StoreOfAClaimedId(line.client, line.domain.codec) as store,
+        line.working(store=store),
+    ):
         outcome = await line.commands.execute(AddEach(amounts=[1, 2]), "c1")
         await line.commands.execute(Add(amount=3), "c1")
     events = await line.read("c1")

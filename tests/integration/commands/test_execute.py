@@ -285,15 +285,15 @@ async def is_queued(line: Line) -> bool:
 async def test_events_name_the_command_as_their_cause_and_have_its_correlation_and_actor(
     line: Line,
 ) -> None:
-    story = Identity.caused_by(Identity.root())
+    cause_identity = Identity.caused_by(Identity.root())
     command_id = new_id()
     async with line.working():
         await line.commands.execute(
-            AddEach(amounts=[1, 2]), "c1", command_id=command_id, cause=story, actor="ann"
+            AddEach(amounts=[1, 2]), "c1", command_id=command_id, cause=cause_identity, actor="ann"
         )
     for number, event in enumerate(await line.read("c1")):
         assert event.causation_id == command_id
-        assert event.correlation_id == story.correlation_id
+        assert event.correlation_id == cause_identity.correlation_id
         assert event.id == derive_id(command_id, f"counter.c1.{number}")
         assert uuid.UUID(event.id).version == 5
         assert event.envelope.actor == "ann"

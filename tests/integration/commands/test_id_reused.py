@@ -350,10 +350,10 @@ async def test_a_refused_command_is_known_by_its_place(
         ack = await plain.jetstream().publish(subject, b'{"amount":2}', headers=headers)
         await line.until_done()
         question = json.dumps({"stream": ack.stream, "seq": ack.seq}).encode()
-        asked = line.subjects.query("command", "get_status")
-        told = json.loads((await plain.request(asked, question, timeout=10)).data)
-    assert (told["status"], told["code"]) == ("error", "command_id_reused")
-    assert (told["command_id"], told["aggregate_id"]) == (own, "c1")
+        status_subject = line.subjects.query("command", "get_status")
+        outcome_of_id = json.loads((await plain.request(status_subject, question, timeout=10)).data)
+    assert (outcome_of_id["status"], outcome_of_id["code"]) == ("error", "command_id_reused")
+    assert (outcome_of_id["command_id"], outcome_of_id["aggregate_id"]) == (own, "c1")
 
 
 async def test_without_the_bucket_a_command_at_a_sequence_is_a_missing_stream(line: Line) -> None:

@@ -75,13 +75,13 @@ async def test_many_aggregates_are_worked_on_concurrently_and_never_more_than_in
 async def test_what_is_pending_long_is_not_redelivered(line: Line, store: GatedStore) -> None:
     gate = store.close("slow")
     stream = line.subjects.command_stream
-    told = 0
+    extensions = 0
     often = asyncio.Event()
 
     async def hear(message: Msg) -> None:
-        nonlocal told
-        told += message.data == b"+WPI"
-        if told >= 3 * 5:  # five times for each of the three, over longer than the wait
+        nonlocal extensions
+        extensions += message.data == b"+WPI"
+        if extensions >= 3 * 5:  # five times for each of the three, over longer than the wait
             often.set()
 
     await line.client.subscribe(f"$JS.ACK.{stream}.worker.>", hear)

@@ -14,7 +14,7 @@ from eventstore.client.client import Client, Msg
 from eventstore.commands import Outcome
 from eventstore.commands import client as sending
 from eventstore.commands.worker import _REDELIVERY, worker_consumer
-from eventstore.decider.decider import Domain
+from eventstore.decider.domain import Domain
 from eventstore.errors import AppendUnknown, Conflict, DuplicateId, EventStoreError, RequestTimeout
 from eventstore.jetstream.consumer import PullConsumer
 from eventstore.jetstream.topology import declare_consumer
@@ -226,7 +226,7 @@ async def test_what_is_redelivered_while_in_flight_is_carried_out_once(line: Lin
         first = asyncio.create_task(line.commands.execute(Add(), "c1"))
         await store.until_begun(1)
         await line.client.api(f"CONSUMER.DELETE.{line.subjects.command_stream}.worker")
-        # The consumer that the worker then makes begins anew, with the one that is under way.
+        # The consumer that the worker then makes starts over, with the one that is under way.
         await line.commands.execute(Add(), "c2", timeout=20)
         gate.set()
         outcome = await first

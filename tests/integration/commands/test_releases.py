@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
 from eventstore.application import WriteSide
 from eventstore.client.client import Client
+from eventstore.commands import worker as commands_worker
+from eventstore.commands.handler import CommandHandler
 from eventstore.commands.worker import worker_consumer
+from eventstore.concurrency.backoff import Backoff
 from eventstore.config import Settings
-from eventstore.decider.decider import Decider, Domain
-from eventstore.errors import ForeignStream
+from eventstore.decider.decider import Decider
+from eventstore.decider.domain import Domain
+from eventstore.errors import ConnectionLost, ForeignStream
 from eventstore.messages.types import Command, Event
 from eventstore.service.checks import CommandsCheck
 from tests.integration.commanding import Add, Counter, Line, counter, opened, until
@@ -90,6 +95,83 @@ async def test_a_command_waits_for_the_release_that_knows_its_aggregate(
     assert await newer.parked() == []
 
 
+async def test_what_an_older_release_has_left_is_not_parked_for_that(
+    older: Line, newer: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failure that passes is tried again, however often the command was left before."""
+    async with newer.working():
+        pass
+    async with older.working() as worker:
+        await newer.commands.send(Ship(), "p-1")
+
+        async def is_left() -> bool:
+            return worker.left.get("parcel", 0) >= 3
+
+        await until(is_left)
+
+    fails = [True, False]
+    load = CommandHandler.handle
+
+    async def failing_once(self: CommandHandler, command: Any, **options: Any) -> Any:
+        if fails.pop(0):
+            raise ConnectionLost("for a moment")
+        return await load(self, command, **options)
+
+    monkeypatch.setattr(CommandHandler, "handle", failing_once)
+    async with newer.working(max_deliveries=2, max_failures=2):
+        await newer.until_done()
+
+    assert len(await newer.read("p-1", "parcel")) == 1
+    assert await newer.parked() == []
+
+
+async def test_a_command_that_was_left_and_fails_is_parked(
+    older: Line, newer: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with newer.working():
+        pass
+    async with older.working() as worker:
+        await newer.commands.send(Ship(), "p-1")
+
+        async def is_left() -> bool:
+            return worker.left.get("parcel", 0) >= 1
+
+        await until(is_left)
+
+    async def failing(_self: CommandHandler, _command: Any, **_options: Any) -> Any:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(CommandHandler, "handle", failing)
+    async with newer.working(max_failures=2):
+        await newer.until_done()
+
+    [record] = await newer.parked()
+    assert record["delivered"] > 2
+
+
+async def test_so_many_left_that_no_others_are_delivered(
+    older: Line, newer: Line, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("eventstore.commands.worker._MAX_ACK_PENDING", 2)
+    monkeypatch.setattr("eventstore.commands.releases._CHECK_SECONDS", 0.0)
+    consumer = worker_consumer(older.domain.codec)
+    async with newer.working():
+        pass
+    async with older.working() as worker:
+        for number in range(3):
+            await newer.commands.send(Ship(), f"p-{number}")
+
+        async def is_logged() -> bool:
+            return "the server delivers no more commands, as 2 are not done" in caplog.text
+
+        await until(is_logged)
+        found = await CommandsCheck(older.client, consumer, left=worker.left)()
+    assert found.status == "degraded"
+    assert "those of parcel among them are left to another release" in (found.problem or "")
+    async with newer.working():
+        await newer.until_done()
+
+
 async def test_redeliveries_slow_down(older: Line, newer: Line) -> None:
     async with newer.working():
         pass
@@ -147,7 +229,10 @@ async def test_a_worker_refuses_the_queue_of_another_application(
         await asyncio.wait_for(line.worker().run(), BOUND)
 
 
-async def test_a_service_runs_beside_a_newer_one(settings: Settings) -> None:
+async def test_a_service_runs_beside_a_newer_one(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands_worker, "_REDELIVERY", Backoff(0.01, 1.0, jitter=0))
     async with (
         asyncio.timeout(BOUND),
         WriteSide(OLDER, settings) as old,

@@ -209,11 +209,11 @@ async def test_events_that_an_earlier_try_recorded_count_and_not_those_decided_a
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "told"),
+    ("before", "after", "expected"),
     [(60, 10, ("rejected", 1)), (60, 50, ("success", 2)), (1, 50, ("success", 2))],
 )
 async def test_a_state_of_a_log_that_was_replaced_is_not_trusted(
-    line: Line, before: int, after: int, told: tuple[str, int]
+    line: Line, before: int, after: int, expected: tuple[str, int]
 ) -> None:
     async with line.working():
         await line.commands.execute(Add(amount=before), "c1")
@@ -222,5 +222,5 @@ async def test_a_state_of_a_log_that_was_replaced_is_not_trusted(
         async with EventStore(line.client, line.domain.codec) as other:
             await other.append("counter", "c1", Added(amount=after))
         outcome = await line.commands.execute(Take(amount=20), "c1")
-    assert (outcome.status, outcome.version) == told
+    assert (outcome.status, outcome.version) == expected
     assert len(await line.read("c1")) == outcome.version

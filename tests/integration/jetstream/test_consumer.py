@@ -55,14 +55,14 @@ async def fill(client: Client, stream: str, count: int, payload: bytes = b"x") -
     await client.flush()
 
 
-async def take(pull: PullConsumer, count: int, most: int = 1_000) -> list[int]:
+async def take(pull: PullConsumer, count: int, limit: int = 1_000) -> list[int]:
     taken: list[int] = []
     while len(taken) < count:
-        taken.extend(Delivery.of(message).sequence for message in await pull.take(most))
+        taken.extend(Delivery.of(message).sequence for message in await pull.take(limit))
     return taken
 
 
-def held(pull: PullConsumer) -> int:
+def buffered(pull: PullConsumer) -> int:
     """Messages requested, or delivered and not taken: what may be in memory."""
     return pull._requested + len(pull._messages)
 
@@ -92,20 +92,20 @@ async def test_messages_are_taken_in_order_and_up_to_the_maximum(
         first = await pull.take(7)
         assert 1 <= len(first) <= 7
         taken = [Delivery.of(message).sequence for message in first]
-        taken += await take(pull, 1_000 - len(first), most=33)
+        taken += await take(pull, 1_000 - len(first), limit=33)
     assert taken == list(range(1, 1_001))
 
 
 async def test_the_buffer_is_bounded(client: Client, stream: str) -> None:
     await fill(client, stream, 2_000)
-    most = 0
+    limit = 0
     async with PullConsumer(client, stream, await consume(client, stream), buffer=100) as pull:
         taken = 0
         while taken < 2_000:
             taken += len(await pull.take(3))
             await client.flush()  # all that was asked for is there
-            most = max(most, held(pull))
-    assert 50 < most <= 100
+            limit = max(limit, buffered(pull))
+    assert 50 < limit <= 100
 
 
 async def test_expired_requests_are_repeated_and_no_longer_counted(
@@ -117,10 +117,10 @@ async def test_expired_requests_are_repeated_and_no_longer_counted(
         for _ in range(3):
             waiting = asyncio.ensure_future(take(pull, 3))
             await asyncio.sleep(0.9)  # more than two expiries
-            assert held(pull) <= 100
+            assert buffered(pull) <= 100
             await fill(client, stream, 3)
             taken += await waiting
-            assert 50 <= held(pull) <= 100
+            assert 50 <= buffered(pull) <= 100
     assert taken == list(range(1, 10))
 
 
@@ -134,11 +134,11 @@ async def test_an_expired_request_frees_only_its_own_share_of_the_buffer(
         await until_delivered(client, pull, 59)
         pull._expires, lasting = 0.5, pull._expires
         taken += await pull.take(59)  # and requests 60, beside the 40 of the first request
-        assert (len(taken), held(pull)) == (60, 100)
+        assert (len(taken), buffered(pull)) == (60, 100)
         async with asyncio.timeout(SOON):
-            while held(pull) == 100:
+            while buffered(pull) == 100:
                 await client.flush()
-        assert held(pull) == 40
+        assert buffered(pull) == 40
         pull._expires = lasting
         waiting = asyncio.ensure_future(pull.take(1))
         await fill(client, stream, 300)
@@ -259,12 +259,12 @@ async def test_a_late_status_of_an_ended_request_is_ignored(
         await server.until_asked(2)
         await server.say(1, status, text, owed)
         await client.flush()
-        assert held(pull) == 10
+        assert buffered(pull) == 10
         assert [wanted for _, wanted in server.asked] == [10, 10]
         assert not waiting.done()
         await server.say(2, "408", "Request Timeout", 10)
         await server.until_asked(3)
-        assert held(pull) == 10
+        assert buffered(pull) == 10
         waiting.cancel()
 
 
@@ -328,7 +328,7 @@ async def test_an_acknowledging_pull_goes_on_after_reconnects_within_its_buffer(
                 for message in await waiting:
                     taken.add(Delivery.of(message).sequence)
                     await own.publish(message.reply, b"+ACK")
-                assert held(pull) <= 50
+                assert buffered(pull) <= 50
                 waiting = asyncio.ensure_future(pull.take(10))
                 if len(taken) == total:
                     waiting.cancel()

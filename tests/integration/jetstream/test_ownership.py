@@ -11,7 +11,8 @@ import pytest
 from eventstore.application import WriteSide
 from eventstore.client.client import Client, connect
 from eventstore.config import AuthSettings, Secret, Settings, StreamSettings
-from eventstore.decider.decider import Decider, Domain
+from eventstore.decider.decider import Decider
+from eventstore.decider.domain import Domain
 from eventstore.errors import ForeignStream
 from eventstore.jetstream.ownership import known_aggregates
 from eventstore.jetstream.topology import StreamSpec, check, declare, limit_messages, topology
@@ -131,13 +132,17 @@ async def test_nothing_is_created_if_only_the_last_stream_is_anothers(
     assert not names
 
 
-async def test_serve_refuses_the_log_of_another_application(
-    client: Client, settings: Settings, subjects: Subjects, tmp_path: Path
+def test_serve_refuses_the_log_of_another_application(
+    settings: Settings, subjects: Subjects, tmp_path: Path
 ) -> None:
-    await declare(client, specs_of(subjects, "shop"))
+    async def prepare() -> None:
+        async with connect(settings) as client:
+            await declare(client, specs_of(subjects, "shop"))
+
+    asyncio.run(prepare())
     (tmp_path / "own.toml").write_text(f'[nats]\nsubject_prefix = "{subjects.domain}"\n')
     cli = CommandLine(tmp_path, EVENTSTORE_CONFIG="own.toml")
-    ended = await asyncio.to_thread(cli.run, "serve", "--nats-url", settings.nats.url[0])
+    ended = cli.call("serve", "--nats-url", settings.nats.url[0])
     assert ended.status == 2, ended
     assert "belongs to the application shop, not to nix" in ended.err
 

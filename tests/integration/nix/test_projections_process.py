@@ -45,8 +45,8 @@ async def test_it_keeps_the_read_models_up_to_date_until_a_signal(
             await CheckpointPositions(rows).wait(outcome.position, BOUND, projection=name)
         process.send_signal(number)
         async with asyncio.timeout(BOUND):
-            _, said = await process.communicate()
-    assert process.returncode == 0, said
+            _, output = await process.communicate()
+    assert process.returncode == 0, output
 
 
 async def test_an_error_is_one_line(tmp_path: Path) -> None:
@@ -57,5 +57,5 @@ async def test_an_error_is_one_line(tmp_path: Path) -> None:
         EVENTSTORE_NATS_RETRY_FIRST_CONNECT_MS="0",
     )
     async with asyncio.timeout(BOUND):
-        _, said = await process.communicate()
-    assert (process.returncode, said.decode().splitlines()[-1][:7]) == (1, "error: ")
+        _, output = await process.communicate()
+    assert (process.returncode, output.decode().splitlines()[-1][:7]) == (1, "error: ")

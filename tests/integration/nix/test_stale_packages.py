@@ -182,7 +182,7 @@ async def builds_of(flake_id: str, _position: int) -> dict[str, int]:
     return {"p1": 1, "p2": 1} if flake_id == "f1" else {}
 
 
-class Failing(CommandClient):
+class FailingClient(CommandClient):
     """Fails, or hangs, after it has sent its second command."""
 
     def __init__(self, *arguments: Any, waits: bool, **options: Any) -> None:
@@ -208,9 +208,9 @@ async def test_a_redelivered_event_sends_no_second_command(
     async with opened(msgspec.structs.replace(settings, streams=forgetful)) as app:
         await prepared(app)
         codec = app.domain.codec
-        async with Failing(app.client, codec, waits=way == "dies") as failing:
+        async with FailingClient(app.client, codec, waits=way == "dies") as failing:
             process = stale_packages(app.client, codec, failing, builds_of)
-            process._ack_wait = 0.3
+            process.declared.ack_wait = 0.3
             task = asyncio.create_task(process.run())
             add = nix.AddFlakeInput(name="nixpkgs", url="github:NixOS/nixpkgs")
             outcome = await app.commands.execute(add, "f1")
@@ -219,7 +219,7 @@ async def test_a_redelivered_event_sends_no_second_command(
                 task.cancel()
                 await asyncio.wait([task])
                 process = stale_packages(app.client, codec, failing, builds_of)
-                process._ack_wait = 0.3
+                process.declared.ack_wait = 0.3
                 task = asyncio.create_task(process.run())
 
             async def is_handled() -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from eventstore.application import WriteSide, running
 from eventstore.client.client import Client, connect
 from eventstore.commands import CommandClient, Outcome, Outcomes
 from eventstore.config import Settings
-from eventstore.decider.decider import Domain
+from eventstore.decider.domain import Domain
 from eventstore.jetstream.publish import publish_acked
 from eventstore.jetstream.topology import declare, topology
 from eventstore.messages.encryption import PERSONAL
@@ -32,13 +32,21 @@ from eventstore.projections.audit.models import audit_command
 from eventstore.projections.database.database import Database
 from eventstore.server.embedded import EmbeddedServer
 from eventstore.store.keyring import Keyring
-from tests.integration.command_line import CommandLine, Ended
+from tests.conftest import started_server
+from tests.integration.command_line import CommandLine, ProcessResult
 from tests.integration.customers import CustomerRegistered, Register, shop
 
 EMAIL = "ann@example.org"
 
 
-class Held:
+@pytest.fixture(scope="module")
+def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+    """A server of these tests' own, which has few files to search."""
+    with started_server(tmp_path_factory.mktemp("nats")) as server:
+        yield server
+
+
+class DomainWithParked:
     """A domain in which something is parked, and outcomes are kept."""
 
     def __init__(self, client: Client, domain: Domain) -> None:
@@ -79,7 +87,7 @@ class Held:
         await self.outcomes.put(outcome, about={"X-Actor": "somebody"})
         return own["command_id"]
 
-    async def told(self, command_id: str) -> str:
+    async def outcome_text(self, command_id: str) -> str:
         outcome = await self.outcomes.get(command_id)
         assert outcome is not None
         return f"{outcome.status} {outcome.code} {outcome.message}"
@@ -102,8 +110,8 @@ async def client(settings: Settings, domain_name: str) -> AsyncIterator[Client]:
 
 
 @pytest.fixture
-async def held(client: Client, domain_name: str) -> Held:
-    return Held(client, shop.renamed(domain_name))
+async def parked_domain(client: Client, domain_name: str) -> DomainWithParked:
+    return DomainWithParked(client, shop.renamed(domain_name))
 
 
 def in_files(server: EmbeddedServer, secret: str) -> list[Path]:
@@ -133,48 +141,50 @@ NAMED = {
 
 
 @pytest.mark.parametrize("named", NAMED)
-async def test_parked_messages_that_name_the_subject_are_erased(held: Held, named: str) -> None:
-    own = await held.park(**NAMED[named])  # type: ignore[arg-type]
-    other = await held.park({"customer_id": "anna", "note": "ann and ben"})
-    erased = await held.forget()
+async def test_parked_messages_that_name_the_subject_are_erased(
+    parked_domain: DomainWithParked, named: str
+) -> None:
+    own = await parked_domain.park(**NAMED[named])  # type: ignore[arg-type]
+    other = await parked_domain.park({"customer_id": "anna", "note": "ann and ben"})
+    erased = await parked_domain.forget()
     assert erased == ErasureReport(parked=(own,))
-    assert await held.left() == [other]
-    assert await held.forget() == ErasureReport()
+    assert await parked_domain.left() == [other]
+    assert await parked_domain.forget() == ErasureReport()
 
 
 async def test_its_bytes_are_gone_from_the_servers_files(
-    held: Held, nats_server: EmbeddedServer
+    parked_domain: DomainWithParked, nats_server: EmbeddedServer
 ) -> None:
     secret = new_id()
-    sequence = await held.park({"customer_id": "ann", "address": secret})
-    command_id = await held.keep(f"nobody lives at {secret}", aggregate_id="ann")
+    sequence = await parked_domain.park({"customer_id": "ann", "address": secret})
+    command_id = await parked_domain.keep(f"nobody lives at {secret}", aggregate_id="ann")
     assert len(in_files(nats_server, secret)) == 2
-    erased = await held.forget()
+    erased = await parked_domain.forget()
     assert (erased.parked, erased.outcomes) == ((sequence,), (command_id,))
     assert in_files(nats_server, secret) == []
 
 
 async def test_a_record_of_several_parts_is_erased_with_all_of_them(
-    held: Held, nats_server: EmbeddedServer
+    parked_domain: DomainWithParked, nats_server: EmbeddedServer
 ) -> None:
     secret = new_id()
     text = secret + base64.b64encode(os.urandom(1_500_000)).decode()
-    sequence = await held.park({"customer_id": "ann", "address": text})
-    await held.park({"customer_id": "ben"})
+    sequence = await parked_domain.park({"customer_id": "ann", "address": text})
+    await parked_domain.park({"customer_id": "ben"})
     assert in_files(nats_server, secret)
-    assert (await held.forget()).parked == (sequence,)
+    assert (await parked_domain.forget()).parked == (sequence,)
     assert in_files(nats_server, secret) == []
-    assert len(await held.left()) == 1
+    assert len(await parked_domain.left()) == 1
 
 
-async def test_unreadable_messages_are_reported_and_remain(held: Held) -> None:
-    subject = f"{held.subjects.domain}.parked.cmd.order.place"
-    garbled = (await publish_acked(held.client, subject, b"{", {"X-Part": "1/1"})).seq
-    orphan = (await publish_acked(held.client, subject, b"{", {"X-Part": "1/2"})).seq
-    payload = await held.park(b"\xffann")
-    deep = await held.park(b"[" * 100_000)
-    erased = await held.forget()
-    stream = held.subjects.parked_stream
+async def test_unreadable_messages_are_reported_and_remain(parked_domain: DomainWithParked) -> None:
+    subject = f"{parked_domain.subjects.domain}.parked.cmd.order.place"
+    garbled = (await publish_acked(parked_domain.client, subject, b"{", {"X-Part": "1/1"})).seq
+    orphan = (await publish_acked(parked_domain.client, subject, b"{", {"X-Part": "1/2"})).seq
+    payload = await parked_domain.park(b"\xffann")
+    deep = await parked_domain.park(b"[" * 100_000)
+    erased = await parked_domain.forget()
+    stream = parked_domain.subjects.parked_stream
     assert erased.parked == ()
     assert [each.partition(":")[0] for each in erased.unread] == [
         f"{stream} {sequence}" for sequence in (garbled, payload, deep, orphan)
@@ -182,46 +192,48 @@ async def test_unreadable_messages_are_reported_and_remain(held: Held) -> None:
 
 
 async def test_without_anybody_to_report_to_it_is_logged(
-    held: Held, caplog: pytest.LogCaptureFixture
+    parked_domain: DomainWithParked, caplog: pytest.LogCaptureFixture
 ) -> None:
-    sequence = await held.park(b"\xff")
-    await Keyring(held.client, held.subjects).forget("ann")
+    sequence = await parked_domain.park(b"\xff")
+    await Keyring(parked_domain.client, parked_domain.subjects).forget("ann")
     assert (
-        f"may remain in an unreadable message: {held.subjects.parked_stream} {sequence}: "
+        f"may remain in an unreadable message: {parked_domain.subjects.parked_stream} {sequence}: "
         in caplog.text
     )
 
 
-async def test_an_outcome_loses_its_text_and_nothing_else(held: Held) -> None:
-    own = await held.keep(f"{EMAIL} is taken", aggregate_id="ann")
-    names = await held.keep("no place for ann, sorry")
-    of_parked = await held.keep(f"{EMAIL} is odd", status="error")
-    await held.park({"customer_id": "ann"}, command_id=of_parked)
+async def test_an_outcome_loses_its_text_and_nothing_else(parked_domain: DomainWithParked) -> None:
+    own = await parked_domain.keep(f"{EMAIL} is taken", aggregate_id="ann")
+    names = await parked_domain.keep("no place for ann, sorry")
+    of_parked = await parked_domain.keep(f"{EMAIL} is odd", status="error")
+    await parked_domain.park({"customer_id": "ann"}, command_id=of_parked)
     others = [
-        await held.keep("no place for anna"),
-        await held.keep("CustomerRegistered", status="success", aggregate_id="ann"),
+        await parked_domain.keep("no place for anna"),
+        await parked_domain.keep("CustomerRegistered", status="success", aggregate_id="ann"),
     ]
-    before = [await held.told(each) for each in others]
-    erased = await held.forget()
+    before = [await parked_domain.outcome_text(each) for each in others]
+    erased = await parked_domain.forget()
     assert erased.outcomes == (own, names, of_parked)
     assert erased.undeleted == ()
-    assert [await held.told(each) for each in (own, names, of_parked)] == [
+    assert [await parked_domain.outcome_text(each) for each in (own, names, of_parked)] == [
         "rejected no [forgotten]",
         "rejected no [forgotten]",
         "error no [forgotten]",
     ]
-    assert [await held.told(each) for each in others] == before
-    assert (await held.forget()).outcomes == ()
+    assert [await parked_domain.outcome_text(each) for each in others] == before
+    assert (await parked_domain.forget()).outcomes == ()
 
 
-async def test_the_audit_index_loses_the_text_too(held: Held, sqlite_read_model: Path) -> None:
-    await held.keep(f"{EMAIL} is taken", aggregate_id="ann")
+async def test_the_audit_index_loses_the_text_too(
+    parked_domain: DomainWithParked, sqlite_read_model: Path
+) -> None:
+    await parked_domain.keep(f"{EMAIL} is taken", aggregate_id="ann")
     async with Database(sqlite_read_model) as database:
-        collector = CommandCollector(held.client, held.subjects, database)
+        collector = CommandCollector(parked_domain.client, parked_domain.subjects, database)
         async with running(collector), asyncio.timeout(20):
             await collector.wait()
             assert await texts_in(database) == [f"{EMAIL} is taken"]
-            await held.forget()
+            await parked_domain.forget()
             await collector.wait()
             assert await texts_in(database) == ["[forgotten]"]
 
@@ -240,11 +252,11 @@ async def test_a_bucket_that_allows_no_deletion_is_named(
     (spec,) = (each for each in specs if each.name == f"KV_{subjects.outcome_bucket}")
     await client.api(f"STREAM.CREATE.{spec.name}", {**spec.request, "deny_delete": True})
     await declare(client, specs)  # what an earlier release has made is no drift
-    held = Held(client, domain)
-    own = await held.keep(f"{EMAIL} is taken", aggregate_id="ann")
-    erased = await held.forget()
+    parked_domain = DomainWithParked(client, domain)
+    own = await parked_domain.keep(f"{EMAIL} is taken", aggregate_id="ann")
+    erased = await parked_domain.forget()
     assert (erased.outcomes, erased.undeleted) == ((own,), (own,))
-    assert await held.told(own) == "rejected no [forgotten]"
+    assert await parked_domain.outcome_text(own) == "rejected no [forgotten]"
 
 
 async def test_a_resent_rejected_command_has_its_first_outcome(
@@ -264,12 +276,12 @@ async def test_a_resent_rejected_command_has_its_first_outcome(
 
 
 async def test_discarded_or_retried_nothing_stays_in_the_servers_files(
-    held: Held, nats_server: EmbeddedServer
+    parked_domain: DomainWithParked, nats_server: EmbeddedServer
 ) -> None:
     secret = new_id()
-    sequence = await held.park({"address": secret})
+    sequence = await parked_domain.park({"address": secret})
     assert in_files(nats_server, secret)
-    await held.parked.discard(sequence)
+    await parked_domain.parked.discard(sequence)
     assert in_files(nats_server, secret) == []
 
 
@@ -277,14 +289,18 @@ async def test_discarded_or_retried_nothing_stays_in_the_servers_files(
 
 
 async def test_it_lists_what_was_erased_and_what_needs_inspection(
-    held: Held, settings: Settings, tmp_path: Path, domain_name: str, nats_server: EmbeddedServer
+    parked_domain: DomainWithParked,
+    settings: Settings,
+    tmp_path: Path,
+    domain_name: str,
+    nats_server: EmbeddedServer,
 ) -> None:
     (tmp_path / "own.toml").write_text(f'[nats]\nsubject_prefix = "{domain_name}"\n')
     cli = CommandLine(tmp_path, EVENTSTORE_CONFIG="own.toml", NATS_URL=nats_server.url)
-    sequence = await held.park({"customer_id": "ann"})
-    unread = await held.park(b"\xff")
-    await held.keep("ann lives elsewhere")
-    async with CommandClient(held.client, shop.renamed(domain_name).codec) as commands:
+    sequence = await parked_domain.park({"customer_id": "ann"})
+    unread = await parked_domain.park(b"\xff")
+    await parked_domain.keep("ann lives elsewhere")
+    async with CommandClient(parked_domain.client, shop.renamed(domain_name).codec) as commands:
         await commands.send(Register(email=EMAIL), "ben")
 
     first = await forget(cli)
@@ -292,14 +308,16 @@ async def test_it_lists_what_was_erased_and_what_needs_inspection(
     assert first.lines[:3] == [
         f"erased: the parked messages {sequence}",
         "erased: the texts of 1 outcome",
-        "These cannot be read, and may name ann: see `python -m eventstore parked show`.",
+        "These cannot be read, and may name ann: see `eventstore parked show`.",
     ]
-    assert first.lines[3].startswith(f"  {held.subjects.parked_stream} {unread}: ")
-    assert first.lines[4].startswith(f"pending in {held.subjects.command_stream}: 1 command")
+    assert first.lines[3].startswith(f"  {parked_domain.subjects.parked_stream} {unread}: ")
+    assert first.lines[4].startswith(
+        f"pending in {parked_domain.subjects.command_stream}: 1 command"
+    )
     again = await forget(cli)
     assert again.status == 1
     assert again.lines[0] == f"nothing was changed: {domain_name} has no personal data of ann"
 
 
-async def forget(cli: CommandLine) -> Ended:
-    return await asyncio.to_thread(cli.run, "audit", "forget", "ann", "--yes")
+async def forget(cli: CommandLine) -> ProcessResult:
+    return await asyncio.to_thread(cli.call, "audit", "forget", "ann", "--yes")

@@ -356,10 +356,10 @@ async def test_the_command_line_shows_the_result(
     domain = store.codec.domain
     (tmp_path / "own.toml").write_text(f'[nats]\nsubject_prefix = "{domain}"\n')
     cli = CommandLine(tmp_path, EVENTSTORE_CONFIG="own.toml", NATS_URL=nats_server.url)
-    refused = await asyncio.to_thread(cli.run, "parked", "retry", "1")
+    refused = await asyncio.to_thread(cli.call, "parked", "retry", "1")
     async with running(subscriber := mailer(client, store.codec, Mailbox())):
         await subscriber.ready.wait()
-        handled = await asyncio.to_thread(cli.run, "parked", "retry", "1")
+        handled = await asyncio.to_thread(cli.call, "parked", "retry", "1")
     assert (refused.status, refused.out) == (2, "")
     assert "subscriber mailer does not run" in refused.err
     assert (handled.status, handled.err) == (0, "")

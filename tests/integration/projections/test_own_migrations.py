@@ -86,10 +86,10 @@ def test_the_command_line_migrates_them(tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(APP)
     cli = CommandLine(tmp_path, EVENTSTORE_APP="shop:app")
 
-    checked = cli.run("migrate", "--check", "--database", "rows.sqlite")
+    checked = cli.call("migrate", "--check", "--database", "rows.sqlite")
     assert checked.status == 1
     assert "tables of the application: is at revision none, this code needs first" in checked.out
-    migrated = cli.run("migrate", "--database", "rows.sqlite")
+    migrated = cli.call("migrate", "--database", "rows.sqlite")
     assert migrated.status == 0, migrated
     assert "tables of the application: migrated from revision none to first" in migrated.out
     assert tables(tmp_path / "rows.sqlite") == {"movement", "alembic_version"}

@@ -45,7 +45,7 @@ OUTPUT = "/nix/store/a-hello"
 CACHE = "https://cache.example.org"
 
 
-class Asked:
+class QueriedService:
     """A running service, and a client that queries it."""
 
     def __init__(self, app: WriteSide, database: Database, worker: ProjectionWorker) -> None:
@@ -79,7 +79,7 @@ class Asked:
 @asynccontextmanager
 async def asking(
     settings: Settings, folder: Path, *, max_concurrency: int = 64
-) -> AsyncIterator[Asked]:
+) -> AsyncIterator[QueriedService]:
     async with (
         Database(folder / "read_model.sqlite", migrations=nix_migrations()) as database,
         WriteSide(nix.domain(), settings) as app,
@@ -95,31 +95,31 @@ async def asking(
         async with running(worker, responder):
             await responder.ready.wait()
             await app.worker.ready.wait()
-            yield Asked(app, database, worker)
+            yield QueriedService(app, database, worker)
 
 
 @pytest.fixture
-async def asked(settings: Settings, tmp_path: Path) -> AsyncIterator[Asked]:
-    async with asking(settings, tmp_path) as asked:
-        yield asked
+async def queried(settings: Settings, tmp_path: Path) -> AsyncIterator[QueriedService]:
+    async with asking(settings, tmp_path) as queried:
+        yield queried
 
 
-async def filled(asked: Asked) -> int:
+async def filled(queried: QueriedService) -> int:
     """Some of everything; the position of the last event."""
-    await asked.done(
+    await queried.done(
         "mine",
         nix.CreateFlake(path="./mine", description="my flake"),
         nix.AddFlakeInput(name="nixpkgs", url="github:NixOS/nixpkgs"),
         nix.AddFlakeInput(name="crane", url="github:ipetkov/crane"),
     )
-    await asked.done("other", nix.CreateFlake(path="./other", description="", template="rust"))
+    await queried.done("other", nix.CreateFlake(path="./other", description="", template="rust"))
     hello = nix.BuildPackage(flake_ref=".", attribute="hello", output_path=OUTPUT)
-    await asked.done("hello", hello, nix.CachePackage(cache_url=CACHE))
-    await asked.done("bye", nix.BuildPackage(flake_ref=".", attribute="bye"))
-    await asked.done("ssh", nix.CreateModule(name="ssh", content="{ }"))
-    await asked.done("old", nix.CreateModule(name="old", content="{ }"), nix.DeleteModule())
-    await asked.done("patches", nix.CreateOverlay(name="patches", content="final: prev: { }"))
-    await asked.done(
+    await queried.done("hello", hello, nix.CachePackage(cache_url=CACHE))
+    await queried.done("bye", nix.BuildPackage(flake_ref=".", attribute="bye"))
+    await queried.done("ssh", nix.CreateModule(name="ssh", content="{ }"))
+    await queried.done("old", nix.CreateModule(name="old", content="{ }"), nix.DeleteModule())
+    await queried.done("patches", nix.CreateOverlay(name="patches", content="final: prev: { }"))
+    await queried.done(
         "host",
         nix.CreateConfiguration(name="host", modules=["ssh"], overlays=["patches"]),
         nix.ActivateConfiguration(activation="switch"),
@@ -127,15 +127,15 @@ async def filled(asked: Asked) -> int:
         nix.ActivateConfiguration(activation="boot"),
         nix.RollbackConfiguration(),
     )
-    return await asked.done("spare", nix.CreateConfiguration(name="spare", modules=[]))
+    return await queried.done("spare", nix.CreateConfiguration(name="spare", modules=[]))
 
 
-async def test_each_of_them_is_answered(asked: Asked) -> None:
-    end = await filled(asked)
+async def test_each_of_them_is_answered(queried: QueriedService) -> None:
+    end = await filled(queried)
     found: dict[type[Query[Any]], Any] = {}
 
     async def answer(query: Query[Any]) -> Any:
-        answered = await asked.queries.ask(query, wait_for=end, timeout=BOUND)
+        answered = await queried.queries.ask(query, wait_for=end, timeout=BOUND)
         assert answered.position == end
         found[type(query)] = answered.data
         return answered.data
@@ -202,9 +202,9 @@ async def test_each_of_them_is_answered(asked: Asked) -> None:
     assert set(found) == set(nix.QUERIES)
 
 
-async def test_filters(asked: Asked) -> None:
-    end = await filled(asked)
-    await asked.worker.wait(end, BOUND)
+async def test_filters(queried: QueriedService) -> None:
+    end = await filled(queried)
+    await queried.worker.wait(end, BOUND)
     deleted = nix.ListModules(deleted=True)
 
     for query, ids in (
@@ -231,14 +231,14 @@ async def test_filters(asked: Asked) -> None:
         (nix.ListConfigurations(activated=False), ["spare"]),
         (nix.ListConfigurations(activated=True, name_prefix="h"), ["host"]),
     ):
-        assert await asked.found(query) == ids, query
-    (item,) = (await asked.queries.ask(deleted)).data.items
+        assert await queried.found(query) == ids, query
+    (item,) = (await queried.queries.ask(deleted)).data.items
     assert isinstance(item, SourceItem)
     assert item.deleted is True
 
 
-async def test_what_is_not_there_is_not_found(asked: Asked) -> None:
-    position = await asked.done("spare", nix.CreateConfiguration(name="spare", modules=[]))
+async def test_what_is_not_there_is_not_found(queried: QueriedService) -> None:
+    position = await queried.done("spare", nix.CreateConfiguration(name="spare", modules=[]))
     missing: list[tuple[Query[Any], str]] = [
         (nix.GetFlake(id="none"), "flake none"),
         (nix.GetFlakeInputs(id="none"), "flake none"),
@@ -253,59 +253,59 @@ async def test_what_is_not_there_is_not_found(asked: Asked) -> None:
     ]
     for query, what in missing:
         with pytest.raises(QueryNotFound, match=f"^there is no {what}"):
-            await asked.queries.ask(query, wait_for=position, timeout=BOUND)
+            await queried.queries.ask(query, wait_for=position, timeout=BOUND)
 
 
-async def test_json_goes_in_and_comes_out(asked: Asked) -> None:
-    end = await asked.done("mine", nix.CreateFlake(path="./mine", description=""))
+async def test_json_goes_in_and_comes_out(queried: QueriedService) -> None:
+    end = await queried.done("mine", nix.CreateFlake(path="./mine", description=""))
     wait = {"X-Wait-Position": str(end)}
 
-    data, headers = await asked.raw("flake.get", b'{"id": "mine"}', wait)
+    data, headers = await queried.raw("flake.get", b'{"id": "mine"}', wait)
     assert list(data) == [
         *("id", "path", "description", "template"),
         *("version", "position", "created_at", "updated_at"),
     ]
     assert data["created_at"].endswith("Z")
     assert headers == {"Content-Type": "application/json", "X-Position": str(end)}
-    listed, _ = await asked.raw("flake.list")
+    listed, _ = await queried.raw("flake.list")
     assert listed == {"items": [data], "next": None}
 
 
-async def test_a_reply_belongs_to_the_trace_of_its_query(asked: Asked) -> None:
-    own, story = new_id(), new_id()
-    ids = {"X-Event-ID": own, "X-Correlation-ID": story}
+async def test_a_reply_belongs_to_the_trace_of_its_query(queried: QueriedService) -> None:
+    own, correlation = new_id(), new_id()
+    ids = {"X-Event-ID": own, "X-Correlation-ID": correlation}
     for payload in (b"", b"{"):
-        _, headers = await asked.raw("flake.list", payload, ids)
-        assert headers["X-Correlation-ID"] == story
+        _, headers = await queried.raw("flake.list", payload, ids)
+        assert headers["X-Correlation-ID"] == correlation
         assert headers["X-Causation-ID"] == own
         assert headers["X-Event-ID"] == derive_id(own, "answer")
-    _, headers = await asked.raw("flake.list", b"", {"X-Event-ID": own})
+    _, headers = await queried.raw("flake.list", b"", {"X-Event-ID": own})
     assert headers["X-Correlation-ID"] == headers["X-Causation-ID"] == own
-    refused, headers = await asked.raw("flake.list", b"", {"X-Correlation-ID": "mine"})
+    refused, headers = await queried.raw("flake.list", b"", {"X-Correlation-ID": "mine"})
     assert refused["code"] == "invalid_header"
     assert "header X-Correlation-ID is 'mine', not a UUID" in refused["message"]
     assert "X-Correlation-ID" not in headers
 
 
-async def test_a_client_reads_its_own_writes(asked: Asked) -> None:
+async def test_a_client_reads_its_own_writes(queried: QueriedService) -> None:
     async def write_and_read(number: int) -> None:
         name = f"f{number}"
-        position = await asked.done(name, nix.CreateFlake(path=name, description=""))
-        answer = await asked.queries.ask(nix.GetFlake(id=name), wait_for=position, timeout=BOUND)
+        position = await queried.done(name, nix.CreateFlake(path=name, description=""))
+        answer = await queried.queries.ask(nix.GetFlake(id=name), wait_for=position, timeout=BOUND)
         assert answer.data.path == name
         assert answer.position >= position
 
     await asyncio.gather(*(write_and_read(number) for number in range(20)))
 
 
-async def test_a_position_that_is_not_reached_is_a_timeout(asked: Asked) -> None:
+async def test_a_position_that_is_not_reached_is_a_timeout(queried: QueriedService) -> None:
     with pytest.raises(QueryTimeout, match="at position 0, not at 99, after"):
-        await asked.queries.ask(ListFlakes(), wait_for=99, timeout=2.5)
-    refused, _ = await asked.raw(
+        await queried.queries.ask(ListFlakes(), wait_for=99, timeout=2.5)
+    refused, _ = await queried.raw(
         "flake.list", b"", {"X-Wait-Position": "99", "X-Wait-Timeout": "20"}
     )
     assert (refused["status"], refused["code"]) == ("error", "timeout")
-    refused, _ = await asked.raw("flake.list", b"", {"X-Wait-Position": "soon"})
+    refused, _ = await queried.raw("flake.list", b"", {"X-Wait-Position": "soon"})
     assert refused["code"] == "invalid_header"
 
 
@@ -318,7 +318,7 @@ def fold(events: Sequence[RecordedEvent], position: int) -> dict[str, tuple[int,
     }
 
 
-async def test_every_answer_is_the_fold_of_the_log_at_its_position(asked: Asked) -> None:
+async def test_every_answer_is_the_fold_of_the_log_at_its_position(queried: QueriedService) -> None:
     """While events are appended as fast as possible, several to one flake."""
     answers = []
     appending = True
@@ -326,54 +326,54 @@ async def test_every_answer_is_the_fold_of_the_log_at_its_position(asked: Asked)
     async def append(number: int) -> None:
         name = f"f{number}"
         created = nix.FlakeCreated(path=name, description="")
-        await asked.store.append("flake", name, created, expected=NO_STREAM)
+        await queried.store.append("flake", name, created, expected=NO_STREAM)
         for version in range(2, 30):
             added = nix.FlakeInputAdded(name=f"i{version}", url="u")
-            await asked.store.append("flake", name, added, expected=version - 1)
+            await queried.store.append("flake", name, added, expected=version - 1)
 
     async def read() -> None:
         while appending:
-            answers.append(await asked.queries.ask(ListFlakes(limit=100), timeout=BOUND))
+            answers.append(await queried.queries.ask(ListFlakes(limit=100), timeout=BOUND))
 
     readers = [asyncio.create_task(read()) for _ in range(3)]
     await asyncio.gather(*(append(number) for number in range(6)))
     appending = False
     await asyncio.gather(*readers)
 
-    events = [event async for event in asked.store.read_all()]
-    final = await asked.queries.ask(ListFlakes(), wait_for=events[-1].position, timeout=BOUND)
+    events = [event async for event in queried.store.read_all()]
+    final = await queried.queries.ask(ListFlakes(), wait_for=events[-1].position, timeout=BOUND)
     for answer in (*answers, final):
         rows = {item.id: (item.version, item.position) for item in answer.data.items}
         assert rows == fold(events, answer.position)
     assert len({answer.position for answer in answers}) > 1
 
 
-async def test_the_client_goes_through_all_parts(asked: Asked) -> None:
+async def test_the_client_goes_through_all_parts(queried: QueriedService) -> None:
     for number in range(7):
-        end = await asked.done(f"m{number}", nix.CreateModule(name="same", content="x"))
+        end = await queried.done(f"m{number}", nix.CreateModule(name="same", content="x"))
     ids = [f"m{number}" for number in range(7)]
     for limit in (1, 3, 7, 50):
         query = ListModules(limit=limit)
-        found = [item.id async for item in asked.queries.all(query, wait_for=end, timeout=BOUND)]
+        found = [item.id async for item in queried.queries.all(query, wait_for=end, timeout=BOUND)]
         assert found == ids
-    sizes = [len(part.data.items) async for part in asked.queries.parts(ListModules(limit=3))]
+    sizes = [len(part.data.items) async for part in queried.queries.parts(ListModules(limit=3))]
     assert sizes == [3, 3, 1]
 
 
 async def test_a_reply_that_is_too_large_is_refused_and_requested_in_smaller_pages(
-    asked: Asked,
+    queried: QueriedService,
 ) -> None:
     long = "x" * 300_000  # of which three fit into one message
     for number in range(5):
-        end = await asked.done(f"f{number}", nix.CreateFlake(path="p", description=long))
+        end = await queried.done(f"f{number}", nix.CreateFlake(path="p", description=long))
 
     with pytest.raises(AnswerTooLarge, match=r"maximum payload is 1,048,576, .* smaller limit"):
-        await asked.queries.ask(ListFlakes(), wait_for=end, timeout=BOUND)
-    assert await asked.found(ListFlakes()) == [f"f{number}" for number in range(5)]
-    assert len((await asked.queries.ask(ListFlakes(limit=2))).data.items) == 2
+        await queried.queries.ask(ListFlakes(), wait_for=end, timeout=BOUND)
+    assert await queried.found(ListFlakes()) == [f"f{number}" for number in range(5)]
+    assert len((await queried.queries.ask(ListFlakes(limit=2))).data.items) == 2
 
 
-async def test_bad_input_is_refused_by_name(asked: Asked) -> None:
+async def test_bad_input_is_refused_by_name(queried: QueriedService) -> None:
     for payload, named in (
         (b'{"lmit": 5}', "lmit"),
         (b'{"limit": 0}', "$.limit"),
@@ -385,23 +385,23 @@ async def test_bad_input_is_refused_by_name(asked: Asked) -> None:
         (b'{"' + b"x" * 900_000 + b'": 1}', "xxx"),
         (b"\xff\x00garbage", "ListFlakes"),
     ):
-        refused, headers = await asked.raw("flake.list", payload)
+        refused, headers = await queried.raw("flake.list", payload)
         assert (refused["status"], refused["code"]) == ("error", "invalid_payload")
         assert named in refused["message"]
         assert headers["Nats-Service-Error-Code"] == "invalid_payload"
         assert "X-Position" not in headers
-    assert (await asked.raw("flake.list"))[0] == {"items": [], "next": None}
+    assert (await queried.raw("flake.list"))[0] == {"items": [], "next": None}
 
 
 async def test_one_that_waits_for_a_position_takes_no_others_turn(
     settings: Settings, tmp_path: Path
 ) -> None:
-    async with asking(settings, tmp_path, max_concurrency=1) as asked:
+    async with asking(settings, tmp_path, max_concurrency=1) as queried:
         waiting = asyncio.create_task(
-            asked.queries.ask(ListFlakes(), wait_for=1_000_000, timeout=2)
+            queried.queries.ask(ListFlakes(), wait_for=1_000_000, timeout=2)
         )
         await asyncio.sleep(0)  # it has been sent first
-        assert (await asked.queries.ask(ListFlakes(), timeout=BOUND)).data.items == []
+        assert (await queried.queries.ask(ListFlakes(), timeout=BOUND)).data.items == []
         assert not waiting.done()
         with pytest.raises(QueryTimeout):
             await waiting
@@ -419,18 +419,18 @@ async def test_a_busy_service_replies_so(client: Client, domain_name: str) -> No
             await QueryClient(client, subjects).ask(ListFlakes())
 
 
-async def test_a_cursor_of_another_list_is_refused(asked: Asked) -> None:
+async def test_a_cursor_of_another_list_is_refused(queried: QueriedService) -> None:
     for name in ("a", "b"):
-        end = await asked.done(name, nix.CreateModule(name=name, content=""))
-        await asked.done(name, nix.CreateOverlay(name=name, content=""))
-    part = await asked.queries.ask(ListModules(limit=1), wait_for=end, timeout=BOUND)
+        end = await queried.done(name, nix.CreateModule(name=name, content=""))
+        await queried.done(name, nix.CreateOverlay(name=name, content=""))
+    part = await queried.queries.ask(ListModules(limit=1), wait_for=end, timeout=BOUND)
     for other in (
         nix.ListOverlays(after=part.data.next),
         ListModules(after=part.data.next, name_prefix="a"),
         ListModules(after=part.data.next, deleted=None),
     ):
         with pytest.raises(QueryRefused, match="not a cursor of this list") as caught:
-            await asked.queries.ask(other)
+            await queried.queries.ask(other)
         assert caught.value.code == "invalid_payload"
 
 

@@ -57,7 +57,7 @@ def input_added(event: FlakeInputAdded, recorded: RecordedEvent) -> list[BoundSt
     ]
 
 
-class Seen(NamedTuple):
+class TableView(NamedTuple):
     """What one read transaction finds in three tables, by four selects."""
 
     version: int
@@ -83,7 +83,7 @@ async def add_flake(store: EventStore, own: str, inputs: int = INPUTS) -> int:
     return (await store.append("flake", own, [created, *events])).position
 
 
-def see(connection: Connection) -> Seen:
+def see(connection: Connection) -> TableView:
     """Raises if the rows are not of one version, or not those of their checkpoint."""
     known = checkpoint.read(connection, "flakes")
     assert known is not None
@@ -95,14 +95,14 @@ def see(connection: Connection) -> Seen:
     assert {row.description.isupper() for row in descriptions} <= {known.version == 2}
     assert {row.url.isupper() for row in urls} <= {known.version == 2}
     assert len(urls) + len(descriptions) == known.position
-    return Seen(known.version, known.position, len(descriptions), len(urls))
+    return TableView(known.version, known.position, len(descriptions), len(urls))
 
 
 class Reader:
     """Reads repeatedly, until it is stopped."""
 
     def __init__(self, database: Database) -> None:
-        self.seen: list[Seen] = []
+        self.seen: list[TableView] = []
         self._database = database
         self._stopping = False
         self._awaited: dict[int, asyncio.Event] = {1: asyncio.Event(), 2: asyncio.Event()}
@@ -140,18 +140,18 @@ async def test_readers_see_the_old_rows_whole_and_then_the_new_ones(
     readers = [Reader(database) for _ in range(3)]
     phases: dict[str, int] = {}
 
-    def told(progress: RebuildProgress) -> None:
+    def report(progress: RebuildProgress) -> None:
         phases.setdefault(progress.phase, sum(len(each.seen) for each in readers))
 
     async with running(*readers):
         for each in readers:
             await each.has_seen(version=1)
-        rebuild = Rebuild(store, database, shouting, batch=20, on_progress=told)
+        rebuild = Rebuild(store, database, shouting, batch=20, on_progress=report)
         assert await rebuild.run() == end
         for each in readers:
             await each.has_seen(version=2)
 
-    old = Seen(1, end, FLAKES, FLAKES * INPUTS)
+    old = TableView(1, end, FLAKES, FLAKES * INPUTS)
     new = old._replace(version=2)
     for each in readers:
         switched = each.seen.index(new)
@@ -173,10 +173,11 @@ async def test_it_ends_while_events_keep_arriving(store: EventStore, database: D
         async def run(self) -> None:
             nonlocal count
             while not self._stopping:
-                await add_flake(store, f"{self._name}-{count}")
+                position = await add_flake(store, f"{self._name}-{count}")
                 count += 1
                 if count > 30:
                     enough.set()
+                await worker.wait(position, BOUND)  # no faster than events can be applied
                 await asyncio.sleep(EVENTS / LOAD)
 
         def stop(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,7 +31,7 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, CITEXT, ENUM
+from sqlalchemy.dialects.postgresql import ARRAY, CITEXT, DOMAIN, ENUM
 
 from eventstore.errors import CannotReplace
 from eventstore.messages.codec import Codec
@@ -388,17 +389,35 @@ async def test_indexes_change_without_the_table(placed: EventStore, database: Da
     after = with_total(Index("one", "total", "id"), Index("three", "total"))
     await database.create_tables([before])
     await follow(placed, database, projection_of(before, 1))
-    await execute(database, "CREATE VIEW totals AS SELECT id, total FROM shop_order")
+    await execute(
+        database,
+        "CREATE VIEW totals AS SELECT id, total FROM shop_order",
+        "CREATE INDEX mine ON shop_order (total, id)",
+    )
 
     await follow(placed, database, projection_of(after, 2))
 
     found = dict((await definition(database, after))[-1])
-    assert found == {
-        "one": ["total", "id"],
-        "two": ["id", "total"],  # as it might be somebody else's
-        "three": ["total"],
-    }
+    assert found == {"one": ["total", "id"], "three": ["total"], "mine": ["total", "id"]}
     assert await rows_of(database, "SELECT * FROM totals") == [("o1", 10), ("o2", 20), ("o3", 30)]
+
+
+async def test_a_key_that_is_no_longer_declared_forbids_nothing(
+    placed: EventStore, database: Database
+) -> None:
+    """Also if the table is created anew, and if the declaration changed before the version."""
+    before = with_total(Index("only", "total", unique=True), Index("mine", "id"))
+    await database.create_tables([before])
+    await follow(placed, database, projection_of(before, 1))
+    await follow(placed, database, projection_of(with_total(), 1))
+
+    await follow(placed, database, orders(with_total(), 2, total=lambda _: 1))
+    assert (await definition(database, before))[-1] == []
+
+    await execute(database, "CREATE INDEX mine ON shop_order (total, id)")
+    after = with_total(Column("customer", String(9)))
+    await follow(placed, database, orders(after, 3, total=lambda _: 1))
+    assert (await definition(database, after))[-1] == [("mine", ["total", "id"])]
 
 
 async def test_a_view_of_what_is_not_there_any_more_is_named(
@@ -651,7 +670,7 @@ async def test_what_rows_that_stay_refer_to_stays(placed: EventStore, database: 
 
 
 async def test_the_tables_of_the_migrations_are_as_they_are_declared(database: Database) -> None:
-    """So no rebuild of what ships creates them anew."""
+    """So no rebuild of what ships recreates them."""
     for each in nix_projections():
         async with opened_shadow(database, each, log="log", epoch=0, from_scratch=True) as shadow:
             to_do = await database.compare(shadow.database, partial(plan, projection=each))
@@ -787,3 +806,226 @@ async def test_a_table_in_a_schema_changes_beside_one_of_the_same_name(
     ]
     indexes = "SELECT schemaname, indexname FROM pg_indexes WHERE indexname = 'mine'"
     assert await rows_of(postgresql, indexes) == [("sales", "mine")]
+
+
+async def test_what_was_deleted_is_set_to_its_default(
+    placed: EventStore, database: Database
+) -> None:
+    metadata = MetaData()
+    Table("person", metadata, Column("id", String(9), primary_key=True))
+    to_person = ForeignKey("person.id", ondelete="SET DEFAULT")
+    rows = with_total(Column("customer", to_person, server_default="bob"), metadata=metadata)
+    await database.create_tables([*metadata.sorted_tables])
+    await execute(database, "INSERT INTO person VALUES ('ann'), ('bob')")
+    await follow(placed, database, projection_of(rows, 1))
+    await execute(
+        database, "UPDATE shop_order SET customer = 'bob'", "DELETE FROM person WHERE id = 'ann'"
+    )
+
+    await rebuild(placed, database, projection_of(rows, 1))
+
+    assert await rows_of(database, rows) == [
+        (f"o{number}", 10 * number, "bob") for number in (1, 2, 3)
+    ]
+
+
+async def test_a_foreign_key_changes_without_the_table_that_it_refers_to(
+    placed: EventStore, database: Database
+) -> None:
+    def both(version: int, **options: Any) -> Projection:
+        metadata = MetaData()
+        order = with_total(metadata=metadata)
+        to_order = ForeignKey("shop_order.id", **options)
+        line = table_of(Column("order_id", to_order), name="line", metadata=metadata)
+
+        def placed(_event: Placed, recorded: RecordedEvent) -> Sequence[Statement]:
+            row = insert(line).values(id=recorded.aggregate_id, order_id=recorded.aggregate_id)
+            statements = [insert(order).values(id=recorded.aggregate_id), row]
+            return statements[::-1] if options else statements
+
+        return projecting(placed, order, line, version=version)
+
+    first, second = both(1), both(2, deferrable=True, initially="DEFERRED")
+    await database.create_tables(first.tables)
+    await follow(placed, database, first)
+
+    await follow(placed, database, second)
+    await placed.append("order", "o4", Placed(total=40))
+    await follow(placed, database, second)
+
+    assert await rows_of(database, second.tables[1]) == [(f"o{n}", f"o{n}") for n in (1, 2, 3, 4)]
+
+
+SQLITE_CHANGES: dict[str, tuple[Callable[[], Table], Callable[[], Table]]] = {
+    "a collation": (
+        lambda: with_total(Column("customer", String(9))),
+        lambda: with_total(Column("customer", String(9, collation="NOCASE"))),
+    ),
+    "no row ids": (with_total, lambda: with_total(sqlite_with_rowid=False)),
+    "what to do on a conflict": (
+        lambda: with_total(UniqueConstraint("total")),
+        lambda: with_total(UniqueConstraint("total", sqlite_on_conflict="IGNORE")),
+    ),
+}
+
+
+@pytest.mark.parametrize("change", SQLITE_CHANGES)
+async def test_changes_that_only_the_text_of_a_table_shows(
+    placed: EventStore, sqlite_read_model: Path, change: str
+) -> None:
+    before, after = (make() for make in SQLITE_CHANGES[change])
+    async with Database(sqlite_read_model) as database:
+        await database.create_tables([before])
+        await follow(placed, database, projection_of(before, 1))
+
+        await follow(placed, database, projection_of(after, 2))
+
+        text_of = "SELECT sql FROM sqlite_master WHERE name = 'shop_order'"
+        changed = await rows_of(database, text_of)
+        await execute(database, "DROP TABLE shop_order")
+        await database.create_tables([after])
+        assert changed == await rows_of(database, text_of)
+
+
+async def test_types_change_wherever_they_are(placed: EventStore, postgresql: Database) -> None:
+    await execute(postgresql, 'CREATE SCHEMA "Types"')
+
+    def rows(least: int, *names: str) -> Table:
+        amount = DOMAIN("amount", Integer, check=f"VALUE >= {least}")
+        who = Enum(*names, name="who", schema="Types")
+        return table_of(Column("total", amount), Column("customer", who))
+
+    before, after = rows(10, "ann"), rows(0, "bob")
+    await postgresql.create_tables([before])
+    await follow(placed, postgresql, projection_of(before, 1))
+
+    less = orders(after, 2, total=lambda event: event.total - 10, customer=lambda _: "bob")
+    await rebuild(placed, postgresql, less)
+
+    assert await rows_of(postgresql, after) == [
+        (f"o{number + 1}", 10 * number, "bob") for number in (0, 1, 2)
+    ]
+
+
+async def test_a_partitioned_table(placed: EventStore, postgresql: Database) -> None:
+    def rows(*more: Column[Any]) -> Table:
+        total = Column("total", Integer, primary_key=True)
+        return table_of(total, *more, postgresql_partition_by="RANGE (total)")
+
+    await postgresql.create_tables([rows()])
+    await execute(
+        postgresql,
+        "CREATE TABLE low PARTITION OF shop_order FOR VALUES FROM (0) TO (25)",
+        "CREATE TABLE high PARTITION OF shop_order FOR VALUES FROM (25) TO (99)",
+    )
+    await follow(placed, postgresql, projection_of(rows(), 1))
+    more = orders(rows(), 2, total=lambda event: event.total + 10)
+
+    await rebuild(placed, postgresql, more)
+
+    assert await rows_of(postgresql, "SELECT * FROM low") == [("o1", 20)]
+    assert await rows_of(postgresql, "SELECT * FROM high") == [("o2", 30), ("o3", 40)]
+    with pytest.raises(CannotReplace, match="partition low depends"):
+        await rebuild(placed, postgresql, projection_of(rows(Column("new", Integer)), 3))
+    await execute(
+        postgresql,
+        "CREATE TABLE note (id TEXT, total INTEGER, FOREIGN KEY (id, total) "
+        "REFERENCES low (id, total) ON DELETE CASCADE)",
+        "INSERT INTO note VALUES ('o1', 20)",
+    )
+    await rebuild(placed, postgresql, more)
+    assert await rows_of(postgresql, "SELECT * FROM note") == [("o1", 20)]
+
+
+async def test_rows_of_tables_that_inherit_stay(placed: EventStore, postgresql: Database) -> None:
+    rows = with_total()
+    await postgresql.create_tables([rows])
+    await execute(
+        postgresql,
+        "CREATE TABLE special () INHERITS (shop_order)",
+        "INSERT INTO special VALUES ('s')",
+    )
+
+    with pytest.raises(CannotReplace, match="table special, which inherits from shop_order, would"):
+        await rebuild(placed, postgresql, projection_of(rows, 1))
+
+    assert await rows_of(postgresql, "SELECT id FROM special") == [("s",)]
+
+
+async def test_how_others_have_set_a_table_stays(placed: EventStore, postgresql: Database) -> None:
+    before, after = with_total(), with_total(Column("customer", String(9)))
+    await postgresql.create_tables([before])
+    await follow(placed, postgresql, projection_of(before, 1))
+    await execute(
+        postgresql,
+        "CREATE ROLE owning",
+        "GRANT owning TO tests",
+        "ALTER TABLE shop_order SET (fillfactor = 70)",
+        "ALTER TABLE shop_order REPLICA IDENTITY FULL",
+        "ALTER TABLE shop_order ENABLE ROW LEVEL SECURITY",
+        "ALTER TABLE shop_order FORCE ROW LEVEL SECURITY",
+        "CREATE STATISTICS related ON id, total FROM shop_order",
+        "COMMENT ON TABLE shop_order IS 'of the shop''s'",
+        "COMMENT ON COLUMN shop_order.total IS 'in cents'",
+        "ALTER TABLE shop_order OWNER TO owning",
+    )
+    settings = (
+        "SELECT reloptions::text, relreplident::text, relrowsecurity, relforcerowsecurity, "
+        "(SELECT stxname::text FROM pg_statistic_ext WHERE stxrelid = c.oid), "
+        "obj_description(oid, 'pg_class'), col_description(oid, 2), relowner::regrole::text "
+        "FROM pg_class c WHERE relname = 'shop_order'"
+    )
+    set_before = await rows_of(postgresql, settings)
+
+    await rebuild(placed, postgresql, projection_of(after, 2))
+
+    assert await rows_of(postgresql, settings) == set_before
+    assert set_before[0][-2:] == ("in cents", "owning")
+    await execute(postgresql, "DROP TABLE shop_order", "DROP ROLE owning")
+
+
+async def test_a_table_of_another_owner_is_named(placed: EventStore, postgresql: Database) -> None:
+    before, after = with_total(), with_total(Column("customer", String(9)))
+    await postgresql.create_tables([before])
+    await follow(placed, postgresql, projection_of(before, 1))
+    await execute(
+        postgresql,
+        "CREATE ROLE serving LOGIN",
+        "GRANT ALL ON ALL TABLES IN SCHEMA public TO serving",
+        f"GRANT CREATE ON DATABASE {postgresql.url.database} TO serving",
+    )
+
+    async with Database(postgresql.url.set(username="serving").render_as_string()) as serving:
+        with pytest.raises(CannotReplace, match="table shop_order has to change, and is not this"):
+            await rebuild(placed, serving, projection_of(after, 2))
+        await rebuild(placed, serving, projection_of(before, 2))
+
+    await execute(postgresql, "DROP OWNED BY serving", "DROP ROLE serving")
+
+
+async def test_what_the_database_refuses_is_told_in_words(
+    placed: EventStore, postgresql: Database
+) -> None:
+    before = with_total(Index("one", "total", unique=True))
+    await postgresql.create_tables([before])
+    await follow(placed, postgresql, projection_of(before, 1))
+    await execute(postgresql, "CREATE TABLE note (total INTEGER REFERENCES shop_order (total))")
+
+    with pytest.raises(
+        CannotReplace, match=r"drop index one because .* table note depends on index one. Nothing"
+    ):
+        await rebuild(placed, postgresql, projection_of(with_total(), 2))
+
+
+async def test_unique_values_pass_from_one_row_that_stays_to_another(
+    placed: EventStore, database: Database
+) -> None:
+    rows = with_total(UniqueConstraint("total"))
+    await with_note(placed, database, orders(rows, total=total))
+    await execute(database, "INSERT INTO note VALUES (2, 'o2'), (3, 'o3')")
+    following = {10: 20, 20: 30, 30: 10}
+
+    await rebuild(placed, database, orders(rows, 2, total=lambda e: following[e.total]))
+
+    assert await rows_of(database, rows) == [("o1", 20), ("o2", 30), ("o3", 10)]
+    assert len(await rows_of(database, "SELECT * FROM note")) == 3

@@ -54,7 +54,7 @@ def idler() -> subprocess.Popen[str]:
     return subprocess.Popen(["/bin/sh", "-c", "read line"], stdin=subprocess.PIPE, text=True)
 
 
-def said(process: subprocess.Popen[str]) -> tuple[int, int]:
+def pid_and_port(process: subprocess.Popen[str]) -> tuple[int, int]:
     assert process.stdout is not None
     pid, port = json.loads(process.stdout.readline())
     return pid, port
@@ -251,7 +251,7 @@ async def test_starts_after_it_was_killed_from_outside(server: EmbeddedServer) -
 async def test_one_that_does_not_stop_is_killed(
     server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("eventstore.server.embedded._STOP_SECONDS", 0.05)
+    monkeypatch.setattr("eventstore.server.embedded.STOP_SECONDS", 0.05)
     pid = server.pid
     assert pid is not None
     freeze(pid)
@@ -356,7 +356,7 @@ async def test_two_on_one_directory_are_refused(server: EmbeddedServer) -> None:
 
 async def test_two_processes_on_one_directory_are_refused(tmp_path: Path) -> None:
     process = owner(tmp_path)
-    pid, _ = said(process)
+    pid, _ = pid_and_port(process)
     with pytest.raises(ServerStartFailed, match=f"is in use by process {process.pid};"):
         await EmbeddedServer(tmp_path).start()
     assert is_running(pid)
@@ -380,7 +380,7 @@ async def test_stale_files_in_the_directory_are_ignored(tmp_path: Path) -> None:
 async def test_another_program_with_the_lock_is_no_orphan(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("eventstore.server.embedded._STOP_SECONDS", 0.02)
+    monkeypatch.setattr("eventstore.server.directory_lock.STOP_SECONDS", 0.02)
     bystander = idler()
     with (tmp_path / "server.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -395,7 +395,7 @@ async def test_another_program_with_the_lock_is_no_orphan(
 async def test_a_running_server_can_be_found(tmp_path: Path) -> None:
     assert running_server(tmp_path) is None
     process = owner(tmp_path)
-    pid, port = said(process)
+    pid, port = pid_and_port(process)
     token = (tmp_path / "token").read_text()
     assert running_server(tmp_path) == f"nats://{token}@127.0.0.1:{port}"
     finish(process)
@@ -416,7 +416,7 @@ async def test_a_server_is_not_found_before_it_reports_its_ports(
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's end")
 async def test_the_server_ends_with_a_process_that_is_killed(tmp_path: Path) -> None:
     process = owner(tmp_path)
-    pid, _ = said(process)
+    pid, _ = pid_and_port(process)
     process.kill()
     finish(process)
     await asyncio.to_thread(until_ended, pid)
@@ -436,13 +436,13 @@ async def test_an_orphan_is_stopped_by_the_next_start(
     stubborn: bool,
 ) -> None:
     process = owner(tmp_path, death_signal=False)
-    pid, _ = said(process)
+    pid, _ = pid_and_port(process)
     process.kill()
     finish(process)
     assert is_running(pid)
     if stubborn:
         freeze(pid)
-        monkeypatch.setattr("eventstore.server.embedded._STOP_SECONDS", 0.5)
+        monkeypatch.setattr("eventstore.server.directory_lock.STOP_SECONDS", 0.5)
     async with EmbeddedServer(tmp_path) as server:
         assert server.pid != pid
         assert not is_running(pid)
@@ -453,10 +453,10 @@ async def test_an_orphan_that_cannot_be_stopped_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process = owner(tmp_path, death_signal=False)
-    pid, _ = said(process)
+    pid, _ = pid_and_port(process)
     process.kill()
     finish(process)
-    monkeypatch.setattr("eventstore.server.embedded._STOP_SECONDS", 0.02)
+    monkeypatch.setattr("eventstore.server.directory_lock.STOP_SECONDS", 0.02)
     with monkeypatch.context() as powerless:
         powerless.setattr(os, "kill", lambda *_: None)
         with pytest.raises(ServerStartFailed, match=f"is in use by process {pid}"):
@@ -471,7 +471,7 @@ async def test_a_start_cancelled_while_an_orphan_is_stopped_releases_the_directo
     tmp_path: Path,
 ) -> None:
     process = owner(tmp_path, death_signal=False)
-    pid, _ = said(process)
+    pid, _ = pid_and_port(process)
     process.kill()
     finish(process)
     freeze(pid)

@@ -51,7 +51,7 @@ async def plain(nats_server: EmbeddedServer) -> AsyncIterator[PlainClient]:
     await client.close()
 
 
-class Patient:
+class AdjustableCheck:
     """A check whose finding can be changed."""
 
     def __init__(self) -> None:
@@ -62,35 +62,37 @@ class Patient:
 
 
 @pytest.fixture
-def patient() -> Patient:
-    return Patient()
+def adjustable() -> AdjustableCheck:
+    return AdjustableCheck()
 
 
 @pytest.fixture
-def health(named: ServiceIdentity, patient: Patient) -> Health:
-    return Health(named.name, named.version, {"patient": patient}, cache_ttl=0.0)
+def health(named: ServiceIdentity, adjustable: AdjustableCheck) -> Health:
+    return Health(named.name, named.version, {"adjustable": adjustable}, cache_ttl=0.0)
 
 
 @asynccontextmanager
-async def running(face: ServiceEndpoints) -> AsyncIterator[ServiceEndpoints]:
+async def running(service_endpoints: ServiceEndpoints) -> AsyncIterator[ServiceEndpoints]:
     async with asyncio.timeout(BOUND), asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(face.run())
-        ready = asyncio.create_task(face.ready.wait())
+        task = tasks.create_task(service_endpoints.run())
+        ready = asyncio.create_task(service_endpoints.ready.wait())
         await asyncio.wait([task, ready], return_when=asyncio.FIRST_COMPLETED)
         ready.cancel()
-        yield face
-        face.stop()
+        yield service_endpoints
+        service_endpoints.stop()
 
 
 @pytest.fixture
-async def face(
+async def service_endpoints(
     client: Client, codec: Codec, health: Health, named: ServiceIdentity
 ) -> AsyncIterator[ServiceEndpoints]:
     queries = [codec.subjects.query("flake", "get"), codec.subjects.query("flake", "list")]
     metrics = Metrics(service=named.name, version=named.version)
-    face = ServiceEndpoints(client, codec, health, named, queries=queries, metrics=metrics)
-    async with running(face):
-        yield face
+    service_endpoints = ServiceEndpoints(
+        client, codec, health, named, queries=queries, metrics=metrics
+    )
+    async with running(service_endpoints):
+        yield service_endpoints
 
 
 async def ask(plain: PlainClient, subject: str, payload: bytes = b"") -> Msg:
@@ -120,7 +122,10 @@ async def announcements(plain: PlainClient, service: str) -> AsyncIterator[Annou
 
 
 async def test_health_is_answered_by_service_and_by_domain(
-    plain: PlainClient, face: ServiceEndpoints, named: ServiceIdentity, domain_name: str
+    plain: PlainClient,
+    service_endpoints: ServiceEndpoints,
+    named: ServiceIdentity,
+    domain_name: str,
 ) -> None:
     for subject in (f"health.{named.name}", f"health.{domain_name}"):
         answer = await ask(plain, subject)
@@ -128,44 +133,54 @@ async def test_health_is_answered_by_service_and_by_domain(
         assert set(report) == {"status", "service", "version", "timestamp", "details"}
         assert (report["status"], report["service"]) == ("healthy", named.name)
         assert report["version"] == "1.2.3"
-        assert report["details"]["patient"] == {"status": "healthy"}
+        assert report["details"]["adjustable"] == {"status": "healthy"}
         assert answer.headers is not None
-        assert answer.headers[INSTANCE_ID] == face.instance_id
+        assert answer.headers[INSTANCE_ID] == service_endpoints.instance_id
         assert answer.headers["Content-Type"] == "application/json"
 
 
 async def test_ill_health_is_a_report_and_no_error(
-    plain: PlainClient, face: ServiceEndpoints, named: ServiceIdentity, patient: Patient
+    plain: PlainClient,
+    service_endpoints: ServiceEndpoints,
+    named: ServiceIdentity,
+    adjustable: AdjustableCheck,
 ) -> None:
-    patient.finding = CheckResult(status="unhealthy", problem="it hurts")
+    adjustable.finding = CheckResult(status="unhealthy", problem="it hurts")
 
     answer = await ask(plain, f"health.{named.name}", b"{}")
 
     report = HealthReport.from_json(answer.data)
-    assert (report.status, report.problems) == ("unhealthy", {"patient": "it hurts"})
+    assert (report.status, report.problems) == ("unhealthy", {"adjustable": "it hurts"})
     assert "Nats-Service-Error" not in (answer.headers or {})
 
 
 async def test_discovery_lists_commands_queries_and_endpoints(
-    plain: PlainClient, face: ServiceEndpoints, named: ServiceIdentity, codec: Codec
+    plain: PlainClient, service_endpoints: ServiceEndpoints, named: ServiceIdentity, codec: Codec
 ) -> None:
     answer = await ask(plain, f"discovery.{named.name}")
 
-    told = msgspec.json.decode(answer.data, type=Announcement)
-    assert (told.service, told.version, told.description) == (named.name, "1.2.3", "for a test")
-    assert (told.instance_id, told.domain) == (face.instance_id, codec.domain)
-    assert (told.status, told.interval_seconds) == ("online", 30.0)
+    announced = msgspec.json.decode(answer.data, type=Announcement)
+    assert (announced.service, announced.version, announced.description) == (
+        named.name,
+        "1.2.3",
+        "for a test",
+    )
+    assert (announced.instance_id, announced.domain) == (
+        service_endpoints.instance_id,
+        codec.domain,
+    )
+    assert (announced.status, announced.interval_seconds) == ("online", 30.0)
     types = [cls.__name__ for cls in codec.command_types]
-    assert told.capabilities == (*types, "flake.get", "flake.list")
+    assert announced.capabilities == (*types, "flake.get", "flake.list")
     create = Endpoint(
         subject=f"{codec.domain}.cmd.flake.create", kind="command", type="CreateFlake"
     )
-    assert told.endpoints[0] == create
-    assert [each.subject for each in told.endpoints if each.kind == "query"] == [
+    assert announced.endpoints[0] == create
+    assert [each.subject for each in announced.endpoints if each.kind == "query"] == [
         f"{codec.domain}.query.flake.get",
         f"{codec.domain}.query.flake.list",
     ]
-    assert [each.subject for each in told.endpoints if each.kind == "service"] == [
+    assert [each.subject for each in announced.endpoints if each.kind == "service"] == [
         f"health.{named.name}",
         f"health.{codec.domain}",
         f"discovery.{named.name}",
@@ -175,17 +190,20 @@ async def test_discovery_lists_commands_queries_and_endpoints(
 
 
 async def test_discovery_by_domain_is_the_same_with_the_seeds_names(
-    plain: PlainClient, face: ServiceEndpoints, named: ServiceIdentity, codec: Codec
+    plain: PlainClient, service_endpoints: ServiceEndpoints, named: ServiceIdentity, codec: Codec
 ) -> None:
-    told = json.loads((await ask(plain, f"discovery.{codec.domain}")).data)
+    announced = json.loads((await ask(plain, f"discovery.{codec.domain}")).data)
 
-    assert told["name"] == told["service"] == named.name
+    assert announced["name"] == announced["service"] == named.name
     seed = {"name", "version", "instance_id", "description", "capabilities", "endpoints"}
-    assert told.keys() > {*seed, "timestamp"}
+    assert announced.keys() > {*seed, "timestamp"}
 
 
 async def test_metrics_are_answered_in_prometheus_text(
-    plain: PlainClient, face: ServiceEndpoints, named: ServiceIdentity, domain_name: str
+    plain: PlainClient,
+    service_endpoints: ServiceEndpoints,
+    named: ServiceIdentity,
+    domain_name: str,
 ) -> None:
     answer = await ask(plain, f"metrics.{domain_name}")
 
@@ -211,7 +229,7 @@ async def test_without_metrics_the_reply_is_an_error(
     "payload", [b"nonsense", b"[]", b'"x"', b"\xff\xfe", b"{", b"[" * 100_000, DEEP]
 )
 async def test_a_bad_request_is_answered_with_an_error_and_counted(
-    plain: PlainClient, face: ServiceEndpoints, named: ServiceIdentity, payload: bytes
+    plain: PlainClient, service_endpoints: ServiceEndpoints, named: ServiceIdentity, payload: bytes
 ) -> None:
     for subject in (f"health.{named.name}", f"discovery.{named.name}"):
         answer = await ask(plain, subject, payload)
@@ -230,11 +248,11 @@ async def test_an_error_with_several_lines_fits_in_its_header(
     codec: Codec,
     named: ServiceIdentity,
 ) -> None:
-    class Broken(Health):
+    class BrokenHealth(Health):
         async def report(self) -> HealthReport:
             raise EventStoreError("one\r\ntwo\n three")
 
-    async with running(ServiceEndpoints(client, codec, Broken("s", "1.0.0", {}), named)):
+    async with running(ServiceEndpoints(client, codec, BrokenHealth("s", "1.0.0", {}), named)):
         answer = await ask(plain, f"health.{named.name}")
 
     assert answer.headers is not None
@@ -244,7 +262,7 @@ async def test_an_error_with_several_lines_fits_in_its_header(
 
 async def test_a_request_without_reply_subject_is_harmless(
     plain: PlainClient,
-    face: ServiceEndpoints,
+    service_endpoints: ServiceEndpoints,
     named: ServiceIdentity,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -255,11 +273,15 @@ async def test_a_request_without_reply_subject_is_harmless(
 
 
 async def test_the_service_speaks_nats_micro(
-    plain: PlainClient, face: ServiceEndpoints, named: ServiceIdentity, codec: Codec
+    plain: PlainClient, service_endpoints: ServiceEndpoints, named: ServiceIdentity, codec: Codec
 ) -> None:
-    for name in (named.name, f"{named.name}.{face.instance_id}"):
+    for name in (named.name, f"{named.name}.{service_endpoints.instance_id}"):
         ping = ServicePing.from_dict(json.loads((await ask(plain, f"$SRV.PING.{name}")).data))
-        assert (ping.name, ping.id, ping.version) == (named.name, face.instance_id, "1.2.3")
+        assert (ping.name, ping.id, ping.version) == (
+            named.name,
+            service_endpoints.instance_id,
+            "1.2.3",
+        )
 
     info = ServiceInfo.from_dict(json.loads((await ask(plain, f"$SRV.INFO.{named.name}")).data))
     assert info.description == "for a test"
@@ -286,29 +308,32 @@ async def test_every_instance_answers_for_itself(
     codec: Codec,
     health: Health,
     named: ServiceIdentity,
-    face: ServiceEndpoints,
+    service_endpoints: ServiceEndpoints,
 ) -> None:
     async with running(ServiceEndpoints(client, codec, health, named)) as second:
-        told = await answers(plain, f"discovery.{named.name}", 2)
+        announced = await answers(plain, f"discovery.{named.name}", 2)
         assert len(await answers(plain, f"health.{named.name}", 2)) == 2
 
-    assert {each["instance_id"] for each in told} == {face.instance_id, second.instance_id}
+    assert {each["instance_id"] for each in announced} == {
+        service_endpoints.instance_id,
+        second.instance_id,
+    }
 
 
 async def test_it_announces_itself_at_start_at_an_interval_and_says_goodbye(
     plain: PlainClient, client: Client, codec: Codec, health: Health, named: ServiceIdentity
 ) -> None:
     heard = await announcements(plain, named.name)
-    face = ServiceEndpoints(client, codec, health, named, announce_interval=0.01)
+    service_endpoints = ServiceEndpoints(client, codec, health, named, announce_interval=0.01)
 
-    async with running(face):
-        told = [await anext(heard) for _ in range(3)]
+    async with running(service_endpoints):
+        announced = [await anext(heard) for _ in range(3)]
     while (last := await anext(heard)).status == "online":
-        told.append(last)
+        announced.append(last)
 
-    assert {each.instance_id for each in (*told, last)} == {face.instance_id}
-    assert {each.interval_seconds for each in told} == {0.01}
-    assert [each.timestamp for each in told] == sorted(each.timestamp for each in told)
+    assert {each.instance_id for each in (*announced, last)} == {service_endpoints.instance_id}
+    assert {each.interval_seconds for each in announced} == {0.01}
+    assert [each.timestamp for each in announced] == sorted(each.timestamp for each in announced)
     assert last.status == "offline"
     with pytest.raises(NoRespondersError):
         await ask(plain, f"health.{named.name}")
@@ -342,7 +367,7 @@ async def test_health_is_checked_without_requests_too(
         await asyncio.wait_for(looked.wait(), BOUND)
 
 
-class Warned(logging.Handler):
+class LogWatch(logging.Handler):
     """Hears when something is logged that begins with a text."""
 
     def __init__(self, start: str) -> None:
@@ -358,11 +383,11 @@ class Warned(logging.Handler):
 async def test_it_continues_after_a_reconnect(
     server: EmbeddedServer, codec: Codec, health: Health, named: ServiceIdentity
 ) -> None:
-    warned = Warned(f"service {named.name}: ")
+    warned = LogWatch(f"service {named.name}: ")
     logging.getLogger("eventstore").addHandler(warned)
     async with connect(settings_for(server.url)) as client:
-        face = ServiceEndpoints(client, codec, health, named, announce_interval=0.01)
-        async with running(face):
+        service_endpoints = ServiceEndpoints(client, codec, health, named, announce_interval=0.01)
+        async with running(service_endpoints):
             await server.stop()
             await warned.event.wait()
             await server.start()
@@ -370,16 +395,16 @@ async def test_it_continues_after_a_reconnect(
             async with connect(settings_for(server.url)) as other:
                 (found,) = await discover(other, BOUND, count=1)
     logging.getLogger("eventstore").removeHandler(warned)
-    assert found.instance_id == face.instance_id
+    assert found.instance_id == service_endpoints.instance_id
 
 
 async def test_it_ends_with_the_connection(
     server: EmbeddedServer, codec: Codec, health: Health, named: ServiceIdentity
 ) -> None:
     async with connect(settings_for(server.url)) as client:
-        face = ServiceEndpoints(client, codec, health, named, announce_interval=0.01)
-        task = asyncio.create_task(face.run())
-        await asyncio.wait_for(face.ready.wait(), BOUND)
+        service_endpoints = ServiceEndpoints(client, codec, health, named, announce_interval=0.01)
+        task = asyncio.create_task(service_endpoints.run())
+        await asyncio.wait_for(service_endpoints.ready.wait(), BOUND)
     with pytest.raises(ConnectionLost):
         await asyncio.wait_for(task, BOUND)
 
@@ -393,12 +418,16 @@ async def test_a_version_that_nats_micro_does_not_take_is_named(
 
 
 async def test_services_are_found_by_request_and_by_announcement(
-    plain: PlainClient, client: Client, codec: Codec, face: ServiceEndpoints, named: ServiceIdentity
+    plain: PlainClient,
+    client: Client,
+    codec: Codec,
+    service_endpoints: ServiceEndpoints,
+    named: ServiceIdentity,
 ) -> None:
     async def stranger(message: Msg) -> None:
         await message.respond(b'{"name": "stranger", "id": "1", "version": "0.1.0"}')
 
-    own = face.announcement()
+    own = service_endpoints.announcement()
     other = msgspec.structs.replace(own, service="z-other", instance_id="2")
     third = msgspec.structs.replace(other, instance_id="3")
     last = msgspec.structs.replace(other, instance_id="4")
@@ -407,8 +436,8 @@ async def test_services_are_found_by_request_and_by_announcement(
         await message.respond(b"nonsense")
         await plain.publish(ANNOUNCEMENTS, b"nonsense")
         gone = msgspec.structs.replace(third, status="offline")
-        for told in (own, third, gone, other, last):
-            await plain.publish(ANNOUNCEMENTS, msgspec.json.encode(told))
+        for announced in (own, third, gone, other, last):
+            await plain.publish(ANNOUNCEMENTS, msgspec.json.encode(announced))
 
     await plain.subscribe("$SRV.INFO", cb=stranger)
     await plain.subscribe("$SRV.INFO", cb=chatter)
@@ -418,7 +447,7 @@ async def test_services_are_found_by_request_and_by_announcement(
 
     assert [(each.service, each.instance_id) for each in every] == [
         ("stranger", "1"),
-        (named.name, face.instance_id),
+        (named.name, service_endpoints.instance_id),
         ("z-other", "2"),
         ("z-other", "4"),
     ]
@@ -427,7 +456,7 @@ async def test_services_are_found_by_request_and_by_announcement(
 
 
 async def test_the_subjects_of_commands_and_queries_are_in_the_info(
-    client: Client, face: ServiceEndpoints, named: ServiceIdentity, codec: Codec
+    client: Client, service_endpoints: ServiceEndpoints, named: ServiceIdentity, codec: Codec
 ) -> None:
     found = await discover(client, BOUND, count=1)
 

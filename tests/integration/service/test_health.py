@@ -60,11 +60,10 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
 
 @pytest.fixture
 async def health(app: WriteSide, settings: Settings, database: Database) -> AsyncIterator[Health]:
-    """The health of a service at work, looked at anew each time it is asked."""
+    """The health of a service at work, checked again at each request."""
     worker = ProjectionWorker(app.store, database, nix_projections())
     identity = shipped.identity(settings)
-    service = RunningApplication(shipped, settings, identity, app, database)
-    service.projections = worker
+    service = RunningApplication(shipped, settings, identity, app, database, projections=worker)
     health = service_health(service, cache_ttl=0.0)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(worker.run())
@@ -280,7 +279,7 @@ async def test_projections_that_lag_or_stall_degrade_it(app: WriteSide, database
 
     behind = ProjectionsCheck(worker, log_end, max_lag=4, telemetry=metrics)
     stalled = ProjectionsCheck(worker, log_end, max_stall=0.0)
-    patient = ProjectionsCheck(worker, log_end)
+    lenient = ProjectionsCheck(worker, log_end)
 
     finding = await behind()
     assert finding.status == "degraded"
@@ -290,7 +289,7 @@ async def test_projections_that_lag_or_stall_degrade_it(app: WriteSide, database
     finding = await stalled()
     assert finding.status == "degraded"
     assert "has not moved for" in str(finding.problem)
-    assert (await patient()).status == "healthy"
+    assert (await lenient()).status == "healthy"
 
     end = 0
     assert (await behind()).status == (await stalled()).status == "healthy"

@@ -25,26 +25,26 @@ from eventstore.parking.record import ParkedRecord, store_record
 from tests.attack.attacks import ROLES, attacks
 from tests.attack.running import Result, attacked_service, run_attacks, until_led
 from tests.integration.commanding import until
-from tests.shipped import Shipped, open_accounts
+from tests.shipped import ShippedServers, open_accounts
 
 BOUND = 45.0
 FLAKE = '{"path": "./x", "description": ""}'
 
 
 @pytest.fixture(scope="module")
-def shipped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shipped]:
+def shipped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ShippedServers]:
     with attacked_service(tmp_path_factory.mktemp("shipped")) as shipped:
         yield shipped
 
 
 @pytest.fixture
-async def subscriber(shipped: Shipped) -> AsyncIterator[Client]:
+async def subscriber(shipped: ShippedServers) -> AsyncIterator[Client]:
     async with shipped.client("subscriber") as client:
         yield client
 
 
 @pytest.mark.parametrize("role", ROLES)
-async def test_no_attack_gets_through(shipped: Shipped, role: str) -> None:
+async def test_no_attack_gets_through(shipped: ShippedServers, role: str) -> None:
     results = [result async for result in run_attacks(shipped, role)]
 
     assert len(results) == len(list(attacks()))
@@ -59,7 +59,7 @@ def test_an_attack_that_gets_through_is_noticed(tmp_path: Path) -> None:
         "forge answers to others, and announce a service",
     }
 
-    async def tried(shipped: Shipped) -> list[Result]:
+    async def tried(shipped: ShippedServers) -> list[Result]:
         return [result async for result in run_attacks(shipped, "reader", aims)]
 
     with attacked_service(tmp_path, accounts=open_accounts()) as shipped:
@@ -69,7 +69,7 @@ def test_an_attack_that_gets_through_is_noticed(tmp_path: Path) -> None:
 
 
 def test_three_servers_are_as_good(tmp_path: Path) -> None:
-    async def tried(shipped: Shipped) -> list[Result]:
+    async def tried(shipped: ShippedServers) -> list[Result]:
         return [result async for result in run_attacks(shipped, "reader")]
 
     with attacked_service(tmp_path, servers=3) as shipped:
@@ -83,7 +83,7 @@ def test_three_servers_are_as_good(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("role", ["admin", "developer"])
 def test_admins_and_developers_send_commands_and_learn_of_outcomes(
-    shipped: Shipped, role: str
+    shipped: ShippedServers, role: str
 ) -> None:
     cli = shipped.command_line(role)
 
@@ -97,7 +97,7 @@ def test_admins_and_developers_send_commands_and_learn_of_outcomes(
     assert (found.status, json.loads(found.out)["path"]) == (0, "./x")
 
 
-def test_only_admins_activate_configurations(shipped: Shipped) -> None:
+def test_only_admins_activate_configurations(shipped: ShippedServers) -> None:
     created = ("send", "nix.cmd.config.create", "--id", "host")
     activated = ("send", "nix.cmd.config.activate", "--id", "host")
     activation = ("--data", '{"activation": "switch"}')
@@ -110,7 +110,7 @@ def test_only_admins_activate_configurations(shipped: Shipped) -> None:
 
 
 @pytest.mark.parametrize("role", ["admin", "developer", "reader", "subscriber"])
-def test_all_but_auditors_query_and_look_at_the_service(shipped: Shipped, role: str) -> None:
+def test_all_but_auditors_query_and_look_at_the_service(shipped: ShippedServers, role: str) -> None:
     cli = shipped.command_line(role)
 
     assert '"id":"one"' in cli.call("query", "flake", "list", "--json").out
@@ -120,7 +120,7 @@ def test_all_but_auditors_query_and_look_at_the_service(shipped: Shipped, role: 
 
 
 @pytest.mark.parametrize("role", ["admin", "developer", "reader", "subscriber"])
-async def test_all_but_auditors_receive_events(shipped: Shipped, role: str) -> None:
+async def test_all_but_auditors_receive_events(shipped: ShippedServers, role: str) -> None:
     heard: asyncio.Queue[Msg] = asyncio.Queue()
     async with shipped.client(role) as client, shipped.client("developer") as developer:
         await client.subscribe("nix.event.flake.*", heard.put)
@@ -131,7 +131,7 @@ async def test_all_but_auditors_receive_events(shipped: Shipped, role: str) -> N
     assert (message.headers or {})["X-Aggregate-ID"] == f"for-{role}"
 
 
-async def park_commands(shipped: Shipped, *aggregate_ids: str) -> None:
+async def park_commands(shipped: ShippedServers, *aggregate_ids: str) -> None:
     """Have commands parked that nobody understands."""
     async with shipped.client("admin") as client:
         parked = ParkedMessages(client, nix.domain().codec.subjects)
@@ -147,7 +147,9 @@ async def park_commands(shipped: Shipped, *aggregate_ids: str) -> None:
 
 
 @pytest.mark.parametrize("subject", ["nix.cmd.flake.update", "nix.query.flake.get"])
-async def test_the_sender_is_authenticated_by_the_server(shipped: Shipped, subject: str) -> None:
+async def test_the_sender_is_authenticated_by_the_server(
+    shipped: ShippedServers, subject: str
+) -> None:
     heard: asyncio.Queue[Msg] = asyncio.Queue()
     forged = {
         "Nats-Request-Info": '{"acc": "NIX_ADMIN", "user": "admin"}',
@@ -162,7 +164,7 @@ async def test_the_sender_is_authenticated_by_the_server(shipped: Shipped, subje
     assert (info["acc"], info["user"]) == ("NIX_DEVELOPER", "developer")
 
 
-def test_admins_retry_and_discard_parked_messages(shipped: Shipped) -> None:
+def test_admins_retry_and_discard_parked_messages(shipped: ShippedServers) -> None:
     asyncio.run(park_commands(shipped, "p1", "p2"))
     cli = shipped.command_line("admin")
 
@@ -177,7 +179,7 @@ def test_admins_retry_and_discard_parked_messages(shipped: Shipped) -> None:
     assert sequences["p2"] not in left
 
 
-def test_admins_configure(shipped: Shipped) -> None:
+def test_admins_configure(shipped: ShippedServers) -> None:
     cli = shipped.command_line("admin")
 
     assert cli.call("config", "set", "log_level", "warning").status == 0
@@ -198,7 +200,7 @@ def test_admins_configure(shipped: Shipped) -> None:
     ],
 )
 async def test_admins_configure_nothing_that_is_not_configuration(
-    shipped: Shipped, payload: bytes, headers: dict[str, str]
+    shipped: ShippedServers, payload: bytes, headers: dict[str, str]
 ) -> None:
     async with shipped.client("admin") as client:
         with pytest.raises(JetStreamError) as refused:
@@ -208,13 +210,13 @@ async def test_admins_configure_nothing_that_is_not_configuration(
 
 @pytest.mark.parametrize("role", ["developer", "reader", "subscriber"])
 @pytest.mark.parametrize("words", [("parked", "list"), ("config", "get"), ("audit", "verify")])
-def test_others_do_none_of_that(shipped: Shipped, role: str, words: tuple[str, ...]) -> None:
+def test_others_do_none_of_that(shipped: ShippedServers, role: str, words: tuple[str, ...]) -> None:
     ended = shipped.command_line(role).call(*words)
 
     assert (ended.status, "forbids" in ended.err) == (2, True)
 
 
-def test_auditors_verify_and_explain(shipped: Shipped, tmp_path: Path) -> None:
+def test_auditors_verify_and_explain(shipped: ShippedServers, tmp_path: Path) -> None:
     cli = shipped.command_line("auditor")
 
     assert "nothing was changed" in cli.call("audit", "verify").out
@@ -226,7 +228,7 @@ def test_auditors_verify_and_explain(shipped: Shipped, tmp_path: Path) -> None:
     assert (compared.status, "are those of the anchor" in compared.out) == (0, True)
 
 
-def test_auditors_query_the_index_of_the_service(shipped: Shipped, tmp_path: Path) -> None:
+def test_auditors_query_the_index_of_the_service(shipped: ShippedServers, tmp_path: Path) -> None:
     cli = shipped.command_line("auditor", tmp_path)
 
     found = json.loads(cli.call("audit", "search", "--id", "one", "--json").out)["items"]
@@ -239,7 +241,7 @@ def test_auditors_query_the_index_of_the_service(shipped: Shipped, tmp_path: Pat
 
 @pytest.mark.parametrize("role", ["admin", "developer", "reader", "subscriber"])
 def test_all_others_query_the_history_from_the_service(
-    shipped: Shipped, tmp_path: Path, role: str
+    shipped: ShippedServers, tmp_path: Path, role: str
 ) -> None:
     cli = shipped.command_line(role, tmp_path)
 
@@ -248,10 +250,30 @@ def test_all_others_query_the_history_from_the_service(
     assert "FlakeCreated" in cli.call("audit", "search", "--id", "one").out
 
 
-def test_admins_see_how_far_subscribers_are(shipped: Shipped) -> None:
+def test_admins_see_how_far_subscribers_are(shipped: ShippedServers) -> None:
     ended = shipped.command_line("admin").call("subscriber", "show", "stale-packages", "--json")
 
     assert (ended.status, '"state":"running"' in ended.out) == (0, True), ended
+
+
+def test_admins_reset_subscribers(shipped: ShippedServers) -> None:
+    cli = shipped.command_line("admin")
+    reset = ("subscriber", "reset", "stale-packages", "--yes", "--json")
+
+    ended = cli.call(*reset)
+    assert (ended.status, json.loads(ended.out)["after"]) == (0, 0), ended
+    ended = cli.call(*reset, "--new")
+    assert (ended.status, json.loads(ended.out)["events"]) == (0, 0), ended
+    assert cli.call(*reset, "--after", 10**9).status == 2
+    shown = cli.call("subscriber", "show", "stale-packages", "--json")
+    assert (shown.status, json.loads(shown.out)["lag"]) == (0, 0), shown
+
+
+@pytest.mark.parametrize("role", ["developer", "reader", "auditor", "subscriber"])
+def test_others_do_not_reset_subscribers(shipped: ShippedServers, role: str) -> None:
+    ended = shipped.command_line(role).call("subscriber", "reset", "stale-packages", "--yes")
+
+    assert (ended.status, "forbids" in ended.err) == (2, True), ended
 
 
 @pytest.mark.parametrize(
@@ -264,13 +286,13 @@ def test_admins_see_how_far_subscribers_are(shipped: Shipped) -> None:
         ("config", "get"),
     ],
 )
-def test_auditors_do_nothing_else(shipped: Shipped, words: tuple[str, ...]) -> None:
+def test_auditors_do_nothing_else(shipped: ShippedServers, words: tuple[str, ...]) -> None:
     ended = shipped.command_line("auditor").call(*words)
 
     assert (ended.status, "forbids" in ended.out + ended.err) == (2, True)
 
 
-class Subscribed:
+class FlakeSubscriber:
     """A subscriber to new flakes, which may be told to fail; `handled` are their ids."""
 
     def __init__(self) -> None:
@@ -293,7 +315,7 @@ class Subscribed:
 
 
 async def test_subscribers_have_a_durable_consumer_on_the_event_stream(subscriber: Client) -> None:
-    subscribed = Subscribed()
+    subscribed = FlakeSubscriber()
     async with CommandClient(subscriber, nix.domain().codec) as commands:
         await commands.execute(nix.CreateFlake(path=".", description=""), "s1")
         async with running(subscribed.on(subscriber)):
@@ -304,7 +326,7 @@ async def test_subscribers_have_a_durable_consumer_on_the_event_stream(subscribe
 
 
 async def test_subscribers_may_change_what_they_subscribe_to(subscriber: Client) -> None:
-    subscribed, codec = Subscribed(), nix.domain().codec
+    subscribed, codec = FlakeSubscriber(), nix.domain().codec
     async with CommandClient(subscriber, codec) as commands:
         changed = subscribed.on(subscriber).subscribe([nix.FlakeUpdated], subscribed._handle)
         async with running(changed):
@@ -325,9 +347,9 @@ async def test_subscribers_may_change_what_they_subscribe_to(subscriber: Client)
 
 
 async def test_a_subscribers_event_is_parked_and_retried_by_an_admin(
-    shipped: Shipped, subscriber: Client
+    shipped: ShippedServers, subscriber: Client
 ) -> None:
-    subscribed = Subscribed()
+    subscribed = FlakeSubscriber()
     subscribed.fails = True
     async with (
         CommandClient(subscriber, nix.domain().codec) as commands,
@@ -403,7 +425,7 @@ async def _record_of_an_event(subscriber: Client) -> ParkedRecord:
 
 
 async def test_a_subscriber_sees_nothing_that_others_have_parked(
-    shipped: Shipped, subscriber: Client
+    shipped: ShippedServers, subscriber: Client
 ) -> None:
     await park_commands(shipped, "another-ones")
     async with shipped.client("admin") as admin:
@@ -416,31 +438,33 @@ async def test_a_subscriber_sees_nothing_that_others_have_parked(
 
 
 async def test_auditors_can_create_only_plain_readers_of_the_log(
-    shipped: Shipped,
+    shipped: ShippedServers,
 ) -> None:
-    def asked(name: str, **config: object) -> dict[str, object]:
+    def consumer_request(name: str, **config: object) -> dict[str, object]:
         return {"stream_name": "NIX_LOG", "config": {"name": name, **config}, "action": "create"}
 
     brief = {"inactive_threshold": 1_000_000_000, "metadata": {"start-after": "7"}}
     async with shipped.client("auditor") as client:
-        made = await client.api("CONSUMER.CREATE.NIX_LOG.x", asked("x", **brief))
+        made = await client.api("CONSUMER.CREATE.NIX_LOG.x", consumer_request("x", **brief))
         for request in (
-            asked("x"),
-            asked("x", **brief, deliver_subject="nix.event.flake.created"),
-            asked("x", **brief, durable_name="x"),
-            asked("y", **brief),
+            consumer_request("x"),
+            consumer_request("x", **brief, deliver_subject="nix.event.flake.created"),
+            consumer_request("x", **brief, durable_name="x"),
+            consumer_request("y", **brief),
         ):
             with pytest.raises(JetStreamError) as refused:
                 await client.api("CONSUMER.CREATE.NIX_LOG.x", request)
             assert refused.value.status == 403
         with pytest.raises(JetStreamError, match="already exists"):
-            await client.api("CONSUMER.CREATE.NIX_LOG.x", asked("x", **brief, max_deliver=7))
+            await client.api(
+                "CONSUMER.CREATE.NIX_LOG.x", consumer_request("x", **brief, max_deliver=7)
+            )
         with pytest.raises(PermissionDenied):
             await client.api("CONSUMER.DELETE.NIX_LOG.x")
     assert made["config"]["metadata"]["start-after"] == "7"
 
 
-def test_the_service_cannot_delete_or_purge_a_stream(shipped: Shipped) -> None:
+def test_the_service_cannot_delete_or_purge_a_stream(shipped: ShippedServers) -> None:
     async def tried() -> None:
         async with shipped.client("service") as client:
             for verb in ("DELETE", "PURGE"):
@@ -451,7 +475,7 @@ def test_the_service_cannot_delete_or_purge_a_stream(shipped: Shipped) -> None:
     asyncio.run(tried())
 
 
-def test_settings_of_a_user_are_few_and_complete(shipped: Shipped) -> None:
+def test_settings_of_a_user_are_few_and_complete(shipped: ShippedServers) -> None:
     environ = {"NATS_PASSWORD": "secret"}
     settings = load_settings(shipped.directory / "reader.toml", environ)
 

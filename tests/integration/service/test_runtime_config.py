@@ -47,22 +47,22 @@ def level() -> Iterator[logging.Logger]:
     assert logger.level == before
 
 
-class Paused:
+class PauseRecorder:
     """Remembers what was to be paused."""
 
     def __init__(self) -> None:
         self.names: list[list[str]] = []
-        self.told = asyncio.Event()
+        self.changed = asyncio.Event()
 
     def pause(self, names: Collection[str]) -> list[str]:
         self.names.append(sorted(names))
-        self.told.set()
+        self.changed.set()
         return [name for name in names if name.startswith("no")]
 
     async def next(self) -> list[str]:
         async with asyncio.timeout(20):
-            await self.told.wait()
-        self.told.clear()
+            await self.changed.wait()
+        self.changed.clear()
         return self.names[-1]
 
 
@@ -160,7 +160,7 @@ async def test_existing_values_apply_from_the_start(
     await configuration.set("log_level", "error")
     await configuration.set("commands.queue_limit", "7")
     await configuration.set("projections.paused", "b,a")
-    paused = Paused()
+    paused = PauseRecorder()
     async with running(part := control(line, pausable=paused)):
         await part.ready.wait()
         assert level.level == logging.ERROR
@@ -171,7 +171,7 @@ async def test_existing_values_apply_from_the_start(
 async def test_changes_and_deletions_take_effect_immediately(
     line: Line, configuration: RuntimeConfig, level: logging.Logger
 ) -> None:
-    paused = Paused()
+    paused = PauseRecorder()
     part = control(line, pausable=paused, queue_limit=50)
     async with running(part):
         await part.ready.wait()
@@ -205,7 +205,7 @@ async def test_changes_and_deletions_take_effect_immediately(
 async def test_an_illegal_value_changes_nothing_and_the_others_are_taken_up(
     line: Line, configuration: RuntimeConfig, caplog: pytest.LogCaptureFixture
 ) -> None:
-    paused = Paused()
+    paused = PauseRecorder()
     part = control(line, pausable=paused)
     async with running(part):
         await part.ready.wait()
@@ -220,11 +220,11 @@ async def test_an_illegal_value_changes_nothing_and_the_others_are_taken_up(
 async def test_an_illegal_value_is_logged_once_and_truncated(
     line: Line, configuration: RuntimeConfig, caplog: pytest.LogCaptureFixture
 ) -> None:
-    paused = Paused()
+    paused = PauseRecorder()
     bucket = await line.jetstream.key_value(line.subjects.config_bucket)
     await bucket.put("log_level", b"\x1b[31m" + b"x" * 900_000)
 
-    def said() -> list[str]:
+    def log_lines() -> list[str]:
         return [each for each in caplog.messages if "log_level cannot be" in each]
 
     async with running(part := control(line, pausable=paused)):
@@ -233,19 +233,19 @@ async def test_an_illegal_value_is_logged_once_and_truncated(
         for name in ("a", "b", "c"):  # each time all keys are looked at
             await configuration.set("projections.paused", name)
             assert await paused.next() == [name]
-        assert len(said()) == 1
-        assert "x1b[31mxxx" in said()[0]
-        assert len(said()[0]) < 400
+        assert len(log_lines()) == 1
+        assert "x1b[31mxxx" in log_lines()[0]
+        assert len(log_lines()[0]) < 400
         await bucket.put("log_level", b"loud")
         await configuration.set("projections.paused", "d")
         await paused.next()
-        assert len(said()) == 2
+        assert len(log_lines()) == 2
 
 
 async def test_a_change_while_disconnected_applies_after_the_reconnect(
     line: Line, configuration: RuntimeConfig
 ) -> None:
-    paused = Paused()
+    paused = PauseRecorder()
     async with TcpProxy(line.client) as proxy, connect(settings_for(proxy.url)) as far:
         part = control(line, far, pausable=paused)
         async with running(part):
@@ -260,7 +260,7 @@ async def test_a_change_while_disconnected_applies_after_the_reconnect(
 async def test_a_missed_change_applies_after_the_interval(
     line: Line, configuration: RuntimeConfig
 ) -> None:
-    paused = Paused()
+    paused = PauseRecorder()
     part = control(line, pausable=paused, interval=0.05)
     part._on_change = lambda *_: None  # type: ignore[method-assign]
     async with running(part):
@@ -337,7 +337,7 @@ async def test_names_that_a_service_does_not_know_are_logged(
     line: Line, configuration: RuntimeConfig, caplog: pytest.LogCaptureFixture
 ) -> None:
     await configuration.set("projections.paused", "flakes,nope")
-    async with running(part := control(line, pausable=Paused())):
+    async with running(part := control(line, pausable=PauseRecorder())):
         async with asyncio.timeout(20):
             await part.ready.wait()
     (record,) = caplog.records

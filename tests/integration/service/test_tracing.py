@@ -50,11 +50,11 @@ async def test_a_command_is_one_trace_from_its_sender_to_the_rows(
     spans = exporter.get_finished_spans()
     (user,) = [span for span in spans if span.name == "user"]
     assert user.context is not None
-    story = [
+    spans_of_trace = [
         span for span in spans if span.context and span.context.trace_id == user.context.trace_id
     ]
-    by_id = {span.context.span_id: span.name for span in story if span.context}
-    parents = {span.name: by_id[span.parent.span_id] for span in story if span.parent}
+    by_id = {span.context.span_id: span.name for span in spans_of_trace if span.context}
+    parents = {span.name: by_id[span.parent.span_id] for span in spans_of_trace if span.parent}
     assert parents == {
         "send": "user",
         "command": "send",

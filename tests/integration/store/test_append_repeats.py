@@ -249,17 +249,17 @@ async def test_another_aggregates_id_is_known_only_inside_the_window(
 @asynccontextmanager
 async def counting_reads(client: Client, codec: Codec) -> AsyncIterator[list[str]]:
     """The reads of the log that are asked for inside the block."""
-    asked: list[str] = []
+    requests: list[str] = []
 
     async def note(message: object) -> None:
-        asked.append(message.subject)  # type: ignore[attr-defined]
+        requests.append(message.subject)  # type: ignore[attr-defined]
 
     stream = codec.subjects.log_stream
     subjects = (f"$JS.API.DIRECT.GET.{stream}", f"$JS.API.STREAM.MSG.GET.{stream}")
     subscriptions = [await client.subscribe(subject, note) for subject in subjects]
     await client.flush()
     try:
-        yield asked
+        yield requests
     finally:
         await client.flush()
         for each in subscriptions:
@@ -269,9 +269,9 @@ async def counting_reads(client: Client, codec: Codec) -> AsyncIterator[list[str
 
 async def reads_of(settings: Settings, codec: Codec, appending: Awaitable[AppendResult]) -> int:
     async with connect(settings) as watcher:
-        async with counting_reads(watcher, codec) as asked:
+        async with counting_reads(watcher, codec) as requests:
             assert not (await appending).duplicate
-        return len(asked)
+        return len(requests)
 
 
 async def test_only_ids_that_may_have_been_sent_before_cost_a_look(
@@ -282,9 +282,9 @@ async def test_only_ids_that_may_have_been_sent_before_cost_a_look(
     async def cost(event: NewEvent | Deposited, expected: Expected, **options: object) -> int:
         nonlocal head
         appending = _append(store, event, expected, **options)
-        asked = await reads_of(settings, codec, appending)
+        requests = await reads_of(settings, codec, appending)
         head = await store.head("account", "a1")
-        return asked
+        return requests
 
     assert await cost(Deposited(), head) == 0  # made by the store
     assert await cost(Deposited(), head, cause=Identity.root(), known_new=True) == 0
@@ -377,8 +377,8 @@ async def test_large_batches_of_new_ids_do_not_have_the_aggregate_read_again(
 
     head = (await store.append("account", "a1", events(1000), expected=NO_STREAM)).head
     head = (await store.append("account", "a1", events(1), expected=head)).head
-    async with connect(settings) as watcher, counting_reads(watcher, codec) as asked:
+    async with connect(settings) as watcher, counting_reads(watcher, codec) as requests:
         for _ in range(5):
             head = (await store.append("account", "a1", events(1000), expected=head)).head
     assert head.version == 6001
-    assert asked == []
+    assert requests == []

@@ -20,7 +20,8 @@ from eventstore.commands.deduplication import CommandDeduplication
 from eventstore.commands.digest import digest_of, without_data
 from eventstore.commands.state_cache import CachedState
 from eventstore.config import Settings, StreamSettings
-from eventstore.decider.decider import Decider, Domain
+from eventstore.decider.decider import Decider
+from eventstore.decider.domain import Domain
 from eventstore.errors import (
     ConnectionLost,
     ImportRefused,
@@ -698,7 +699,7 @@ async def test_a_rebuilt_read_model_has_no_forgotten_data(
 # The feed
 
 
-class Received:
+class EventRecorder:
     def __init__(self) -> None:
         self.events: list[tuple[Event, int]] = []
         self._more = asyncio.Event()
@@ -717,7 +718,7 @@ class Received:
 
 async def received(client: Client, store: EventStore, name: str, count: int) -> list[Event]:
     """What a new subscriber is handed."""
-    handler = Received()
+    handler = EventRecorder()
     async with running(EventSubscriber(client, store.codec, name).subscribe([], handler)):
         return await handler.until(count)
 
@@ -747,7 +748,7 @@ async def test_at_most_once_delivery_waits_for_unavailable_keys(
     client: Client, store: EventStore, nats_server: EmbeddedServer, domain: Domain
 ) -> None:
     await feed(client, store, (await store.append("customer", "ann", ANN)).position)
-    handler = Received()
+    handler = EventRecorder()
     async with TcpProxy(nats_server) as proxy, behind(proxy, domain) as cut:
         fired = proxy.cut_after(KEY_ASKED_FOR, "to_server", forward=False)
         subscriber = EventSubscriber(cut, domain.codec, "s", acknowledge="before", ack_wait=0.5)

@@ -223,7 +223,7 @@ FOREIGN: dict[str, Callable[[Headers], Any]] = {
     "a version that stands": setting("X-Aggregate-Version", "1"),
     "a version to come": setting("X-Aggregate-Version", "9"),
     "no type": without("X-Event-Type"),
-    "no story": without("X-Correlation-ID"),
+    "no correlation": without("X-Correlation-ID"),
     "no chain": without("X-Chain"),
 }
 

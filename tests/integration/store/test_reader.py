@@ -8,9 +8,8 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import pytest
-from nats.aio.msg import Msg
 
-from eventstore.client.client import Client, connect
+from eventstore.client.client import Client, Message, connect
 from eventstore.errors import ConnectionLost, CorruptLog, IncompleteBatch, JetStreamError
 from eventstore.jetstream.consumer import PullConsumer
 from eventstore.messages.codec import Codec
@@ -182,7 +181,7 @@ async def test_events_lost_on_their_way_are_requested_again(
     receive = PullConsumer._receive
     received = 0
 
-    def lossy(pull: PullConsumer, message: Msg) -> None:
+    def lossy(pull: PullConsumer, message: Message) -> None:
         nonlocal received
         received += 1
         if received not in (1, 6):

@@ -381,7 +381,7 @@ async def test_an_export_has_what_was_written(client: Client, tmp_path: Path) ->
 # The feed and its subscribers
 
 
-class Received:
+class EventRecorder:
     """A handler that notes what it is called with, publishes facts, and fails on demand."""
 
     def __init__(self, publisher: EventPublisher | None = None) -> None:
@@ -482,7 +482,7 @@ async def test_a_subscriber_is_handed_what_a_reader_of_the_log_is(
     client: Client, store: EventStore
 ) -> None:
     await feed(client, store, 10)
-    received = Received()
+    received = EventRecorder()
     async with running(EventSubscriber(client, store.codec, "all").subscribe([], received)):
         assert seen(await received.until(len(MEANT))) == MEANT
     log = [event.id async for event in store.read_all()]
@@ -506,7 +506,7 @@ async def test_a_subscriber_takes_what_an_older_program_published(
     client: Client, store: EventStore
 ) -> None:
     await publish_as_version_1(client)
-    received = Received()
+    received = EventRecorder()
     subscriber = EventSubscriber(client, store.codec, "all").subscribe([], received)
     async with running(subscriber):
         assert seen(await received.until(len(MEANT))) == MEANT
@@ -518,7 +518,7 @@ async def test_a_subscriber_of_a_renamed_event_takes_what_was_published_under_it
     client: Client, store: EventStore
 ) -> None:
     await publish_as_version_1(client)
-    received = Received()
+    received = EventRecorder()
     subscriber = EventSubscriber(client, store.codec, "arrivals")
     async with running(subscriber.subscribe([ParcelArrived], received)):
         events = await received.until(3)
@@ -535,7 +535,7 @@ async def test_parts_without_a_handler_are_passed_over(client: Client, store: Ev
         line.payload.encode(),
         {**line.headers, POSITION: "3"},
     )
-    received = Received()
+    received = EventRecorder()
     subscriber = EventSubscriber(client, store.codec, "closings")
     async with running(subscriber.subscribe([ParcelClosed], received)):
         assert seen(await received.until(1)) == [MEANT[5]]
@@ -550,7 +550,7 @@ async def test_each_part_is_a_cause_of_its_own_and_the_failed_one_alone_is_retri
         await publish_as_version_1(client)
     else:
         await feed(client, store, 10)
-    received = Received(EventPublisher(store))
+    received = EventRecorder(EventPublisher(store))
     received.fail_at = 4  # the second part of position 3, after it has published
     subscriber = EventSubscriber(client, store.codec, "copier", backoff=0.001)
     async with running(subscriber.subscribe([], received)):

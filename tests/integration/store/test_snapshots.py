@@ -39,7 +39,7 @@ from tests.proxy import TcpProxy
 EVERY = 3
 
 
-class Counting(Telemetry):
+class SnapshotCounts(Telemetry):
     """What became of the snapshots that were asked for and made."""
 
     def __init__(self) -> None:
@@ -89,7 +89,7 @@ class Bench:
         self.snapshots = snapshots
         self.decider: Decider[Counter] = line.domain.decider("counter")
         self.format = SnapshotFormat(self.decider)
-        self.counted = Counting()
+        self.counted = SnapshotCounts()
 
     async def bucket(self) -> KeyValue:
         return await self.line.jetstream.key_value(self.line.subjects.snapshot_bucket)
@@ -102,9 +102,9 @@ class Bench:
     async def load(self, aggregate_id: str = "c1") -> tuple[CachedState, int]:
         """An aggregate loaded afresh, and how many events were read; writes have ended."""
         before = self.store.events_read
-        kept = await Loader(self.store, self.snapshots).load(self.decider, aggregate_id)
+        cached = await Loader(self.store, self.snapshots).load(self.decider, aggregate_id)
         await self.snapshots.drain(5)
-        return kept, self.store.events_read - before
+        return cached, self.store.events_read - before
 
     async def snapshot(self, aggregate_id: str = "c1") -> Snapshot:
         entry = await (await self.bucket()).get(f"counter.{aggregate_id}")
@@ -116,7 +116,7 @@ class Bench:
 
 @asynccontextmanager
 async def benched(line: Line, **options: Any) -> AsyncIterator[Bench]:
-    telemetry = Counting()
+    telemetry = SnapshotCounts()
     async with (
         ReadingStore(line.client, line.domain.codec) as store,
         Snapshots(line.client, store, telemetry=telemetry, **options) as snapshots,
@@ -138,9 +138,9 @@ async def bench(line: Line) -> AsyncIterator[Bench]:
         yield bench
 
 
-def total(kept: CachedState) -> int:
-    assert isinstance(kept.state, Counter)
-    return kept.state.total
+def total(cached: CachedState) -> int:
+    assert isinstance(cached.state, Counter)
+    return cached.state.total
 
 
 async def test_a_load_reads_only_the_events_after_the_snapshot(bench: Bench) -> None:
@@ -149,15 +149,15 @@ async def test_a_load_reads_only_the_events_after_the_snapshot(bench: Bench) -> 
     assert bench.counted.taken() == {"missing": 1}
 
     await bench.append(8)
-    kept, read = await bench.load()
-    assert (total(kept), kept.head.version, read) == (39, 10, 10)
+    cached, read = await bench.load()
+    assert (total(cached), cached.head.version, read) == (39, 10, 10)
     assert bench.counted.taken() == {"missing": 1, "written": 1}
 
-    kept, read = await bench.load()
-    assert (total(kept), kept.head.version, read) == (39, 10, 0)
+    cached, read = await bench.load()
+    assert (total(cached), cached.head.version, read) == (39, 10, 0)
     await bench.append(2)
-    kept, read = await bench.load()
-    assert (total(kept), kept.head.version, read) == (42, 12, 2)
+    cached, read = await bench.load()
+    assert (total(cached), cached.head.version, read) == (42, 12, 2)
     assert bench.counted.taken() == {"used": 2}
 
     await bench.append(1)
@@ -207,8 +207,8 @@ async def test_a_snapshot_that_is_damaged_is_ignored_and_replaced(
 async def assert_ignored_and_replaced(bench: Bench, result: str = "ignored") -> None:
     """The next load equals the full fold, and the one after it begins at a good snapshot."""
     bench.counted.taken()
-    kept, read = await bench.load()
-    assert (total(kept), kept.head.version, read) == (15, 5, 5)
+    cached, read = await bench.load()
+    assert (total(cached), cached.head.version, read) == (15, 5, 5)
     assert bench.counted.taken() == {result: 1, "written": 1}
     assert (await bench.load())[1] == 0
     assert bench.counted.taken() == {"used": 1}
@@ -375,8 +375,8 @@ async def test_a_bucket_that_does_not_answer_delays_one_load_and_then_no_more(
         proxy.hold()
         began = asyncio.get_running_loop().time()
         for _ in range(10):
-            kept = await Loader(bench.store, slow).load(bench.decider, "c1")
-            assert total(kept) == 15
+            cached = await Loader(bench.store, slow).load(bench.decider, "c1")
+            assert total(cached) == 15
         assert asyncio.get_running_loop().time() - began < 9  # and not ten timeouts
     assert bench.counted.taken()["unavailable"] == 10
 

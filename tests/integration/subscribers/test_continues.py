@@ -20,7 +20,7 @@ from eventstore.subscribers import consumer
 from eventstore.subscribers.subscriber import EventSubscriber
 from tests.integration.feeding import declare_feed, deposit, until_fed
 from tests.integration.ledger import Deposited, Opened
-from tests.integration.subscribers.handed import Handed
+from tests.integration.subscribers.position_recorder import PositionRecorder
 
 
 @pytest.fixture(autouse=True)
@@ -30,34 +30,38 @@ async def fed(client: Client, store: EventStore) -> AsyncIterator[None]:
         yield
 
 
-def renamed(client: Client, codec: Codec, handed: Handed, **options: Any) -> EventSubscriber:
-    return EventSubscriber(client, codec, "new", continues="old", **options).subscribe([], handed)
+def renamed(
+    client: Client, codec: Codec, recorder: PositionRecorder, **options: Any
+) -> EventSubscriber:
+    return EventSubscriber(client, codec, "new", continues="old", **options).subscribe([], recorder)
 
 
 async def handled_by_old(client: Client, store: EventStore, count: int) -> None:
     last = await deposit(store, count)
-    handed = Handed()
-    async with running(EventSubscriber(client, store.codec, "old").subscribe([], handed)):
-        await handed.until(last)
+    recorder = PositionRecorder()
+    async with running(EventSubscriber(client, store.codec, "old").subscribe([], recorder)):
+        await recorder.until(last)
 
 
 async def test_the_new_name_begins_where_the_old_one_was(client: Client, store: EventStore) -> None:
     await handled_by_old(client, store, 3)
     last = await deposit(store, 2, "a2")
     for again in (False, True):
-        handed = Handed()
-        async with running(renamed(client, store.codec, handed, start="new")):
+        recorder = PositionRecorder()
+        async with running(renamed(client, store.codec, recorder, start="new")):
             last = await deposit(store, 1, "a3") if again else last
-            assert await handed.until(last) == ([6] if again else [4, 5])
+            assert await recorder.until(last) == ([6] if again else [4, 5])
 
 
 async def test_the_old_name_is_refused_from_then_on(client: Client, store: EventStore) -> None:
     await handled_by_old(client, store, 1)
-    async with running(one := renamed(client, store.codec, Handed())):
+    async with running(one := renamed(client, store.codec, PositionRecorder())):
         await one.ready.wait()
     with pytest.raises(SubscriberContinued, match="old was renamed: new has taken over"):
-        await EventSubscriber(client, store.codec, "old").subscribe([], Handed()).run()
-    other = EventSubscriber(client, store.codec, "third", continues="old").subscribe([], Handed())
+        await EventSubscriber(client, store.codec, "old").subscribe([], PositionRecorder()).run()
+    other = EventSubscriber(client, store.codec, "third", continues="old").subscribe(
+        [], PositionRecorder()
+    )
     with pytest.raises(SubscriberContinued, match="third cannot continue old: new has"):
         await other.run()
 
@@ -65,7 +69,7 @@ async def test_the_old_name_is_refused_from_then_on(client: Client, store: Event
 async def test_an_old_process_that_runs_ends_what_it_handles_and_gets_no_more(
     client: Client, store: EventStore
 ) -> None:
-    old, new = Handed(), Handed()
+    old, new = PositionRecorder(), PositionRecorder()
     entered, leave = asyncio.Event(), asyncio.Event()
 
     async def slow(event: Event, recorded: Any) -> None:
@@ -100,9 +104,9 @@ async def test_what_an_old_process_does_not_end_is_handled_by_the_new_one(
     await entered.wait()
     task.cancel()
     await asyncio.wait([task])
-    handed = Handed()
-    async with running(renamed(client, store.codec, handed)):
-        assert await handed.until(last) == [1, 2]
+    recorder = PositionRecorder()
+    async with running(renamed(client, store.codec, recorder)):
+        assert await recorder.until(last) == [1, 2]
 
 
 async def test_a_crash_in_between_loses_nothing(
@@ -117,32 +121,32 @@ async def test_a_crash_in_between_loses_nothing(
     with monkeypatch.context() as patched:
         patched.setattr(consumer, "_settled", crash)
         with pytest.raises(JetStreamError):
-            await renamed(client, store.codec, Handed()).run()
+            await renamed(client, store.codec, PositionRecorder()).run()
     await until_fed(client, store.codec, last)
-    handed = Handed()
-    async with running(renamed(client, store.codec, handed)):
-        assert await handed.until(last) == [last]
+    recorder = PositionRecorder()
+    async with running(renamed(client, store.codec, recorder)):
+        assert await recorder.until(last) == [last]
 
 
 async def test_events_may_be_gained_at_the_same_time(client: Client, store: EventStore) -> None:
-    old = Handed()
+    old = PositionRecorder()
     await store.append("account", "a1", [Opened(), Deposited()])
     async with running(EventSubscriber(client, store.codec, "old").subscribe([Opened], old)):
         await old.until(1)
     await store.append("account", "a2", [Opened(), Deposited()])
-    handed = Handed()
-    async with running(one := renamed(client, store.codec, handed)):
+    recorder = PositionRecorder()
+    async with running(one := renamed(client, store.codec, recorder)):
         await one.ready.wait()
         last = await deposit(store, 1, "a3")
-        assert await handed.until(last) == [3, 5]
+        assert await recorder.until(last) == [3, 5]
 
 
 async def test_without_an_old_name_the_start_counts(client: Client, store: EventStore) -> None:
     last = await deposit(store, 2)
     for _ in range(2):
-        handed = Handed()
-        async with running(renamed(client, store.codec, handed)):
-            assert await handed.until(last) == [last - 1, last]
+        recorder = PositionRecorder()
+        async with running(renamed(client, store.codec, recorder)):
+            assert await recorder.until(last) == [last - 1, last]
         last = await deposit(store, 2, "a2")
 
 
@@ -150,14 +154,16 @@ async def test_a_name_that_has_a_position_cannot_take_over_another(
     client: Client, store: EventStore
 ) -> None:
     await handled_by_old(client, store, 1)
-    async with running(one := EventSubscriber(client, store.codec, "new").subscribe([], Handed())):
+    async with running(
+        one := EventSubscriber(client, store.codec, "new").subscribe([], PositionRecorder())
+    ):
         await one.ready.wait()
     with pytest.raises(SubscriberContinued, match="it has a position of its own already"):
-        await renamed(client, store.codec, Handed()).run()
+        await renamed(client, store.codec, PositionRecorder()).run()
     last = await deposit(store, 1, "a2")
-    handed = Handed()
-    async with running(EventSubscriber(client, store.codec, "old").subscribe([], handed)):
-        assert await handed.until(last) == [last]  # nothing was changed
+    recorder = PositionRecorder()
+    async with running(EventSubscriber(client, store.codec, "old").subscribe([], recorder)):
+        assert await recorder.until(last) == [last]  # nothing was changed
 
 
 async def test_parked_events_of_the_old_name_are_retried_by_the_new_one(
@@ -166,14 +172,14 @@ async def test_parked_events_of_the_old_name_are_retried_by_the_new_one(
     async def fail(_event: Event, _recorded: object) -> None:
         raise ValueError("no")
 
-    handed = Handed()
+    recorder = PositionRecorder()
     old = EventSubscriber(client, store.codec, "old", max_attempts=1).subscribe([Opened], fail)
-    async with running(old.subscribe([Deposited], handed)):
+    async with running(old.subscribe([Deposited], recorder)):
         await store.append("account", "a1", [Opened(), Deposited()])
-        await handed.until(2)
-    async with running(one := renamed(client, store.codec, handed)):
+        await recorder.until(2)
+    async with running(one := renamed(client, store.codec, recorder)):
         await one.ready.wait()
         parked = ParkedMessages(client, store.codec.subjects)
         (message,) = [each async for each in parked.read()]
         await parked.retry(message.sequence)
-    assert handed.positions == [2, 1]
+    assert recorder.positions == [2, 1]

@@ -20,7 +20,7 @@ from eventstore.subscribers.subscriber import EventSubscriber
 from tests.conftest import StartServer, settings_for
 from tests.integration.feeding import declare_feed, deposit, until_fed
 from tests.integration.ledger import Deposited, Opened, ledger
-from tests.integration.subscribers.handed import Handed
+from tests.integration.subscribers.position_recorder import PositionRecorder
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +32,7 @@ async def bound(client: Client, codec: Codec) -> AsyncIterator[None]:
 
 async def registered(client: Client, codec: Codec, name: str, **options: Any) -> None:
     """Start a subscriber, and stop it before anything is published."""
-    subscriber = EventSubscriber(client, codec, name, **options).subscribe([], Handed())
+    subscriber = EventSubscriber(client, codec, name, **options).subscribe([], PositionRecorder())
     async with running(subscriber):
         await subscriber.ready.wait()
 
@@ -51,14 +51,14 @@ async def test_events_up_to_its_start_that_are_published_later_are_not_handled(
     client: Client, store: EventStore, start: Any, types: list[Any], options: dict[str, Any]
 ) -> None:
     last = await deposit(store, 10)
-    handed = Handed()
+    recorder = PositionRecorder()
     subscriber = EventSubscriber(client, store.codec, "r", start=start, **options)
-    async with running(subscriber.subscribe(types, handed)):
+    async with running(subscriber.subscribe(types, recorder)):
         await subscriber.ready.wait()
         async with running(Feed(client, store)):
             last = await deposit(store, 5)
             after = 10 if start == "new" else start
-            assert sorted(await handed.until(last)) == list(range(after + 1, last + 1))
+            assert sorted(await recorder.until(last)) == list(range(after + 1, last + 1))
     assert subscriber.handled == last - after
 
 
@@ -68,13 +68,13 @@ async def test_some_of_them_may_have_been_published_before(
     async with running(Feed(client, store)):
         await until_fed(client, store.codec, await deposit(store, 4))
     start = await deposit(store, 4)
-    handed = Handed()
+    recorder = PositionRecorder()
     subscriber = EventSubscriber(client, store.codec, "r", start=start)
-    async with running(subscriber.subscribe([], handed)):
+    async with running(subscriber.subscribe([], recorder)):
         await subscriber.ready.wait()
         async with running(Feed(client, store)):
             last = await deposit(store, 1)
-            assert await handed.until(last) == [last]
+            assert await recorder.until(last) == [last]
 
 
 @pytest.mark.parametrize("again", ["all", "new", 2, 9])
@@ -85,10 +85,10 @@ async def test_a_name_keeps_its_start_when_it_is_restarted(
     await deposit(store, 5)
     await registered(client, store.codec, "r", start=start)
     await deposit(store, 5)
-    handed = Handed()
-    subscriber = EventSubscriber(client, store.codec, "r", start=again).subscribe([], handed)
+    recorder = PositionRecorder()
+    subscriber = EventSubscriber(client, store.codec, "r", start=again).subscribe([], recorder)
     async with running(subscriber, Feed(client, store)):
-        assert await handed.until(10) == [6, 7, 8, 9, 10]
+        assert await recorder.until(10) == [6, 7, 8, 9, 10]
 
 
 async def test_a_redelivered_event_before_the_start_is_left_out_again(
@@ -110,23 +110,23 @@ async def test_a_redelivered_event_before_the_start_is_left_out_again(
     async with PullConsumer(client, subjects.event_stream, "r", buffer=1) as pull:
         (taken,) = await pull.take(1)  # by somebody who then dies
     assert (taken.headers or {})["X-Position"] == "1"
-    handed = Handed()
-    subscriber = EventSubscriber(client, store.codec, "r", ack_wait=0.3).subscribe([], handed)
+    recorder = PositionRecorder()
+    subscriber = EventSubscriber(client, store.codec, "r", ack_wait=0.3).subscribe([], recorder)
     async with running(subscriber):
-        assert await handed.until(4) == [4]
+        assert await recorder.until(4) == [4]
 
 
 async def test_concurrently_started_processes_share_one_start(
     client: Client, store: EventStore
 ) -> None:
     await deposit(store, 3)
-    handed = Handed()
+    recorder = PositionRecorder()
     several = [EventSubscriber(client, store.codec, "r", start="new") for _ in range(4)]
-    async with running(*(each.subscribe([], handed) for each in several)):
+    async with running(*(each.subscribe([], recorder) for each in several)):
         await asyncio.gather(*(each.ready.wait() for each in several))
         async with running(Feed(client, store)):
             last = await deposit(store, 2)
-            assert await handed.until(last) == [4, 5]
+            assert await recorder.until(last) == [4, 5]
 
 
 async def test_a_user_who_may_not_read_the_logs_end_gets_what_is_published_from_then_on(
@@ -150,9 +150,9 @@ async def test_a_user_who_may_not_read_the_logs_end_gets_what_is_published_from_
         await declare_feed(client, codec)
         async with running(Feed(client, store)):
             await until_fed(client, codec, await deposit(store, 3))
-            handed = Handed()
-            subscriber = EventSubscriber(denied, codec, "r", start="new").subscribe([], handed)
+            recorder = PositionRecorder()
+            subscriber = EventSubscriber(denied, codec, "r", start="new").subscribe([], recorder)
             async with running(subscriber):
                 await subscriber.ready.wait()
                 last = await deposit(store, 1)
-                assert await handed.until(last) == [last]
+                assert await recorder.until(last) == [last]

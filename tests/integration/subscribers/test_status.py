@@ -10,7 +10,7 @@ import pytest
 
 from eventstore.application import running
 from eventstore.client.client import Client
-from eventstore.errors import DeciderError, UnknownSubscriber
+from eventstore.errors import DeciderError, NoSuchPosition, UnknownSubscriber
 from eventstore.messages.codec import Codec
 from eventstore.messages.events import RecordedEvent
 from eventstore.messages.types import Event
@@ -29,7 +29,7 @@ from eventstore.telemetry import NO_TELEMETRY
 from tests.integration.commanding import until
 from tests.integration.feeding import declare_feed, deposit, until_fed
 from tests.integration.ledger import Deposited, Opened
-from tests.integration.subscribers.handed import Handed
+from tests.integration.subscribers.position_recorder import PositionRecorder
 
 
 @pytest.fixture(autouse=True)
@@ -108,26 +108,38 @@ async def test_a_reset_redelivers_what_it_says(
     runs: bool,
 ) -> None:
     expected = list(range(after + 1, 6))
-    handed = Handed()
-    one = EventSubscriber(client, store.codec, "r").subscribe([], handed)
+    recorder = PositionRecorder()
+    one = EventSubscriber(client, store.codec, "r").subscribe([], recorder)
     async with running(Feed(client, store)):
         async with running(one):
-            await handed.until(await deposit(store, 4))
+            await recorder.until(await deposit(store, 4))
             await until_done(several, "r")
             if runs:
-                handed.positions.clear()
+                recorder.positions.clear()
                 plan = await several.plan_reset("r", start)
-                assert handed.positions == []
+                assert recorder.positions == []
                 await several.reset(plan)
-                assert await handed.until(await deposit(store, 1)) == expected
+                assert await recorder.until(await deposit(store, 1)) == expected
         if not runs:
             plan = await several.plan_reset("r", start)
             await several.reset(plan)
-            handed = Handed()
-            later = EventSubscriber(client, store.codec, "r").subscribe([], handed)
+            recorder = PositionRecorder()
+            later = EventSubscriber(client, store.codec, "r").subscribe([], recorder)
             async with running(later):
-                assert await handed.until(await deposit(store, 1)) == expected
+                assert await recorder.until(await deposit(store, 1)) == expected
     assert (plan.after, plan.position, plan.again) == (after, 4, again)
+
+
+async def test_a_reset_beyond_the_end_of_the_log_is_refused(
+    client: Client, store: EventStore, several: Subscribers
+) -> None:
+    one = EventSubscriber(client, store.codec, "r").subscribe([], PositionRecorder())
+    async with running(one):
+        await one.ready.wait()
+        end = await deposit(store, 2)
+        assert (await several.plan_reset("r", end)).after == end
+        with pytest.raises(NoSuchPosition, match=r"cannot start after position 3: .* ends at 2"):
+            await several.plan_reset("r", end + 1)
 
 
 async def test_a_reset_redelivers_gained_events_that_had_passed(
@@ -137,26 +149,28 @@ async def test_a_reset_redelivers_gained_events_that_had_passed(
     async with running(Feed(client, store)):
         sets: list[list[type[Event]]] = [[Opened], [Opened, Deposited]]
         for types in sets:
-            handed = Handed()
-            one = EventSubscriber(client, store.codec, "r").subscribe(types, handed)
+            recorder = PositionRecorder()
+            one = EventSubscriber(client, store.codec, "r").subscribe(types, recorder)
             async with running(one):
                 await one.ready.wait()
                 await until_fed(client, store.codec, 3)
                 await until_done(several, "r")
         await several.reset(await several.plan_reset("r", 1))
-        handed = Handed()
-        one = EventSubscriber(client, store.codec, "r").subscribe([Opened, Deposited], handed)
+        recorder = PositionRecorder()
+        one = EventSubscriber(client, store.codec, "r").subscribe([Opened, Deposited], recorder)
         async with running(one):
-            assert await handed.until(3) == [2, 3]
+            assert await recorder.until(3) == [2, 3]
 
 
 async def test_a_name_that_was_renamed_is_not_reset(
     client: Client, store: EventStore, several: Subscribers
 ) -> None:
-    old = EventSubscriber(client, store.codec, "old").subscribe([], Handed())
+    old = EventSubscriber(client, store.codec, "old").subscribe([], PositionRecorder())
     async with running(old):
         await old.ready.wait()
-    new = EventSubscriber(client, store.codec, "new", continues="old").subscribe([], Handed())
+    new = EventSubscriber(client, store.codec, "new", continues="old").subscribe(
+        [], PositionRecorder()
+    )
     async with running(new):
         await new.ready.wait()
     with pytest.raises(UnknownSubscriber, match="old was renamed: reset new instead"):
@@ -215,7 +229,7 @@ async def test_a_parked_event_makes_it_degraded_until_it_is_dealt_with(
 
 
 async def test_a_missing_consumer_is_unhealthy(client: Client, store: EventStore) -> None:
-    one = EventSubscriber(client, store.codec, "r").subscribe([], Handed())
+    one = EventSubscriber(client, store.codec, "r").subscribe([], PositionRecorder())
     found = await check(client, one)
     assert found.status == "unhealthy"
     assert "no subscriber r has run" in (found.problem or "")
@@ -229,7 +243,7 @@ async def test_a_subscriber_beside_which_no_feed_runs_says_so(
 ) -> None:
     monkeypatch.setattr("eventstore.subscribers.subscriber.STALLED_SECONDS", 0.2)
     await deposit(store, 1)
-    one = EventSubscriber(client, store.codec, "r").subscribe([], Handed())
+    one = EventSubscriber(client, store.codec, "r").subscribe([], PositionRecorder())
     async with running(one):
 
         async def is_said() -> bool:
@@ -294,8 +308,10 @@ async def test_events_that_only_newer_code_knows_are_waited_for(
 async def test_what_another_release_has_left_out_is_named(
     client: Client, store: EventStore
 ) -> None:
-    one = EventSubscriber(client, store.codec, "r").subscribe([Opened, Deposited], Handed())
-    other = EventSubscriber(client, store.codec, "r").subscribe([Opened], Handed())
+    one = EventSubscriber(client, store.codec, "r").subscribe(
+        [Opened, Deposited], PositionRecorder()
+    )
+    other = EventSubscriber(client, store.codec, "r").subscribe([Opened], PositionRecorder())
     async with running(one):
         await one.ready.wait()
         async with running(other):

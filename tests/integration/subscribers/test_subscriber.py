@@ -59,7 +59,7 @@ async def bound() -> AsyncIterator[None]:
         yield
 
 
-class Received:
+class EventRecorder:
     """A handler that records its calls, and fails as often as configured."""
 
     def __init__(self) -> None:
@@ -99,8 +99,8 @@ class Gate:
 
 
 @pytest.fixture
-def received() -> Received:
-    return Received()
+def received() -> EventRecorder:
+    return EventRecorder()
 
 
 async def append(store: EventStore, *events: Event, aggregate_id: str = "a1") -> int:
@@ -130,7 +130,7 @@ async def pending(client: Client, codec: Codec, name: str) -> tuple[int, int]:
 
 
 async def test_a_handler_gets_the_events_it_subscribed_to_with_their_record(
-    client: Client, store: EventStore, received: Received
+    client: Client, store: EventStore, received: EventRecorder
 ) -> None:
     await append(store, Opened(owner="bob"), Deposited(amount=3))
     await append(store, Noted(text="x"), aggregate_id="j1")
@@ -145,11 +145,11 @@ async def test_a_handler_gets_the_events_it_subscribed_to_with_their_record(
 
 
 async def test_a_handler_without_types_gets_all_events_without_a_handler_of_their_own(
-    client: Client, store: EventStore, received: Received
+    client: Client, store: EventStore, received: EventRecorder
 ) -> None:
     await append(store, Opened(), Deposited())
     await append(store, Noted(), aggregate_id="j1")
-    own = Received()
+    own = EventRecorder()
     subscriber = EventSubscriber(client, store.codec, "reader")
     async with running(subscriber.subscribe([Opened], own).subscribe([], received)):
         await received.until(2)
@@ -180,7 +180,7 @@ async def test_annotated_handlers_get_the_events_they_name(
 
 
 async def test_a_name_resumes_at_its_position(
-    client: Client, store: EventStore, received: Received
+    client: Client, store: EventStore, received: EventRecorder
 ) -> None:
     await deposit(store, 3)
     async with running(EventSubscriber(client, store.codec, "r").subscribe([], received)):
@@ -192,10 +192,10 @@ async def test_a_name_resumes_at_its_position(
 
 
 async def test_each_name_has_a_position_of_its_own(
-    client: Client, store: EventStore, received: Received
+    client: Client, store: EventStore, received: EventRecorder
 ) -> None:
     await deposit(store, 3)
-    other = Received()
+    other = EventRecorder()
     one = EventSubscriber(client, store.codec, "one").subscribe([], received)
     two = EventSubscriber(client, store.codec, "two").subscribe([], other)
     async with running(one, two):
@@ -204,7 +204,7 @@ async def test_each_name_has_a_position_of_its_own(
 
 
 async def test_a_new_name_may_start_with_new_events(
-    client: Client, store: EventStore, received: Received
+    client: Client, store: EventStore, received: EventRecorder
 ) -> None:
     await until_fed(client, store.codec, await deposit(store, 3))
     subscriber = EventSubscriber(client, store.codec, "r", start="new").subscribe([], received)
@@ -217,7 +217,7 @@ async def test_a_new_name_may_start_with_new_events(
 
 @pytest.mark.parametrize("position", [0, 1, 17, 39, 40])
 async def test_a_new_name_may_start_after_a_position(
-    client: Client, store: EventStore, received: Received, position: int
+    client: Client, store: EventStore, received: EventRecorder, position: int
 ) -> None:
     foreign = store.codec.subjects.event("account", "closed")
     await until_fed(client, store.codec, await deposit(store, 20))
@@ -232,7 +232,7 @@ async def test_a_new_name_may_start_after_a_position(
 
 
 async def test_a_position_whose_next_events_are_gone_is_refused(
-    client: Client, store: EventStore, received: Received
+    client: Client, store: EventStore, received: EventRecorder
 ) -> None:
     await until_fed(client, store.codec, await deposit(store, 10))
     await purge(client, store.codec)
@@ -244,7 +244,7 @@ async def test_a_position_whose_next_events_are_gone_is_refused(
 
 
 async def test_an_event_is_redelivered_if_its_process_dies(
-    client: Client, store: EventStore, received: Received
+    client: Client, store: EventStore, received: EventRecorder
 ) -> None:
     gate = Gate()
     await deposit(store, 2)
@@ -277,19 +277,19 @@ async def test_a_handler_that_takes_longer_than_the_wait_is_called_once(
 
 async def until_in_progress(client: Client, codec: Codec) -> None:
     """Return when the subscriber has reported progress to the server."""
-    said = asyncio.Event()
+    logged = asyncio.Event()
 
     async def hear(message: Any) -> None:
         if message.data == b"+WPI":
-            said.set()
+            logged.set()
 
     subscription = await client.subscribe(f"$JS.ACK.{codec.subjects.event_stream}.>", hear)
-    await said.wait()
+    await logged.wait()
     await subscription.unsubscribe()
 
 
 async def test_a_failing_handler_is_retried_and_the_order_preserved(
-    client: Client, store: EventStore, received: Received
+    client: Client, store: EventStore, received: EventRecorder
 ) -> None:
     received.failures = [ValueError("one"), ValueError("two")]
     await deposit(store, 3)
@@ -302,7 +302,7 @@ async def test_a_failing_handler_is_retried_and_the_order_preserved(
 
 @pytest.mark.parametrize("ordered", [True, False])
 async def test_a_handler_that_awaited_a_cancelled_task_is_retried(
-    client: Client, store: EventStore, received: Received, *, ordered: bool
+    client: Client, store: EventStore, received: EventRecorder, *, ordered: bool
 ) -> None:
     async def handle(event: Event, recorded: RecordedEvent) -> None:
         await received(event, recorded)
@@ -335,7 +335,7 @@ async def test_cancelling_a_subscriber_is_not_a_failure_of_its_handler(
 
 
 async def test_an_event_whose_handler_keeps_failing_is_parked_and_the_next_follows(
-    client: Client, store: EventStore, received: Received
+    client: Client, store: EventStore, received: EventRecorder
 ) -> None:
     received.failures = [ValueError("no"), ValueError("no"), ValueError("really not")]
     await deposit(store, 2)
@@ -359,7 +359,7 @@ async def test_an_event_whose_handler_keeps_failing_is_parked_and_the_next_follo
 async def test_each_of_two_subscribers_parks_the_same_event(
     client: Client, store: EventStore
 ) -> None:
-    one, two = Received(), Received()
+    one, two = EventRecorder(), EventRecorder()
     one.failures, two.failures = [ValueError()], [ValueError()]
     await deposit(store, 2)
     async with running(
@@ -373,7 +373,7 @@ async def test_each_of_two_subscribers_parks_the_same_event(
 
 
 async def test_a_foreign_message_is_parked_immediately(
-    client: Client, store: EventStore, received: Received
+    client: Client, store: EventStore, received: EventRecorder
 ) -> None:
     foreign = store.codec.subjects.event("account", "deposited")
     await until_fed(client, store.codec, await deposit(store, 1))
@@ -391,7 +391,7 @@ async def test_a_foreign_message_is_parked_immediately(
 
 
 async def test_an_event_too_large_for_one_record_is_parked_in_parts(
-    client: Client, store: EventStore, received: Received
+    client: Client, store: EventStore, received: EventRecorder
 ) -> None:
     received.failures = [ValueError("no")]
     await append(store, Deposited(note="x" * 900_000))
@@ -404,7 +404,7 @@ async def test_an_event_too_large_for_one_record_is_parked_in_parts(
 
 
 async def test_an_event_that_cannot_be_parked_is_redelivered_before_the_next(
-    client: Client, store: EventStore, received: Received
+    client: Client, store: EventStore, received: EventRecorder
 ) -> None:
     received.failures = [ValueError("no"), ValueError("no")]
     stream = store.codec.subjects.parked_stream
@@ -427,7 +427,7 @@ class Coded(Exception):
 
 
 async def test_a_parked_record_is_readable_whatever_the_handler_raised(
-    client: Client, store: EventStore, received: Received, caplog: pytest.LogCaptureFixture
+    client: Client, store: EventStore, received: EventRecorder, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.CRITICAL, "eventstore")  # one of them cannot be printed
     received.failures = [
@@ -464,7 +464,7 @@ class Unspeakable(Exception):
 
 
 async def test_an_event_is_redelivered_after_an_unexpected_failure_of_parking(
-    client: Client, store: EventStore, received: Received, caplog: pytest.LogCaptureFixture
+    client: Client, store: EventStore, received: EventRecorder, caplog: pytest.LogCaptureFixture
 ) -> None:
     received.failures = [Unspeakable()]
     await deposit(store, 2)
@@ -477,7 +477,7 @@ async def test_an_event_is_redelivered_after_an_unexpected_failure_of_parking(
 
 
 async def test_stopping_requeues_an_event_that_waits_for_its_next_attempt(
-    client: Client, store: EventStore, received: Received
+    client: Client, store: EventStore, received: EventRecorder
 ) -> None:
     received.failures = [ValueError("no")]
     await deposit(store, 2)
@@ -490,7 +490,7 @@ async def test_stopping_requeues_an_event_that_waits_for_its_next_attempt(
 
 
 async def test_stopping_lets_the_handler_end_and_requeues_the_others(
-    client: Client, store: EventStore, received: Received
+    client: Client, store: EventStore, received: EventRecorder
 ) -> None:
     gate = Gate()
     await until_fed(client, store.codec, await deposit(store, 5))
@@ -558,7 +558,7 @@ async def test_two_processes_of_one_name_share_the_events_in_order(
 
 
 async def test_at_most_once_a_failed_event_is_parked_and_not_retried(
-    client: Client, store: EventStore, received: Received
+    client: Client, store: EventStore, received: EventRecorder
 ) -> None:
     received.failures = [ValueError("no")]
     await deposit(store, 2)
@@ -570,7 +570,7 @@ async def test_at_most_once_a_failed_event_is_parked_and_not_retried(
 
 
 async def test_at_most_once_an_event_is_not_redelivered_after_a_crash(
-    client: Client, store: EventStore, received: Received
+    client: Client, store: EventStore, received: EventRecorder
 ) -> None:
     gate = Gate()
     await deposit(store, 2)
@@ -614,7 +614,7 @@ async def test_broken_connections_lose_no_event_and_repeat_none_that_this_proces
     client: Client,
     store: EventStore,
     nats_server: EmbeddedServer,
-    received: Received,
+    received: EventRecorder,
     acknowledge: Any,
 ) -> None:
     async with (
@@ -638,7 +638,7 @@ async def test_broken_connections_lose_no_event_and_repeat_none_that_this_proces
 
 
 async def test_a_server_that_restarts_is_waited_for(
-    start_server: StartServer, codec: Codec, received: Received
+    start_server: StartServer, codec: Codec, received: EventRecorder
 ) -> None:
     server = await start_server()
     async with (
@@ -659,7 +659,7 @@ async def test_a_server_that_restarts_is_waited_for(
 
 
 async def test_only_the_last_acknowledged_events_are_remembered(
-    client: Client, store: EventStore, received: Received, monkeypatch: pytest.MonkeyPatch
+    client: Client, store: EventStore, received: EventRecorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("eventstore.jetstream.acks._MAX_REMEMBERED", 1)
     subscriber = EventSubscriber(client, store.codec, "r").subscribe([], received)
@@ -692,7 +692,7 @@ async def test_an_event_redelivered_while_it_is_tracked_is_not_handled_twice(
         await until_settled(client, store.codec, "r")
 
 
-async def until_position(received: Received, position: int) -> None:
+async def until_position(received: EventRecorder, position: int) -> None:
     while position not in received.positions:
         await received.until(len(received.events) + 1)
 
@@ -717,7 +717,7 @@ async def test_handlers_have_the_context_of_their_event(client: Client, store: E
 
 
 async def test_a_consumer_deleted_under_a_subscriber_ends_it(
-    client: Client, store: EventStore, received: Received
+    client: Client, store: EventStore, received: EventRecorder
 ) -> None:
     subscriber = EventSubscriber(client, store.codec, "r").subscribe([], received)
     task = asyncio.create_task(subscriber.run())
@@ -730,7 +730,7 @@ async def test_a_consumer_deleted_under_a_subscriber_ends_it(
 
 @pytest.mark.parametrize("start", ["all", 3])
 async def test_a_missing_stream_is_named(
-    client: Client, store: EventStore, received: Received, fed: Feed, start: Any
+    client: Client, store: EventStore, received: EventRecorder, fed: Feed, start: Any
 ) -> None:
     await fed.ready.wait()
     stream = store.codec.subjects.event_stream
@@ -740,7 +740,7 @@ async def test_a_missing_stream_is_named(
 
 
 async def test_a_connection_closed_for_good_ends_the_subscriber(
-    client: Client, store: EventStore, received: Received, settings: Settings
+    client: Client, store: EventStore, received: EventRecorder, settings: Settings
 ) -> None:
     async with connect(settings) as other:
         subscriber = EventSubscriber(other, store.codec, "r").subscribe([], received)
@@ -752,9 +752,9 @@ async def test_a_connection_closed_for_good_ends_the_subscriber(
 
 
 async def test_an_event_that_no_process_survives_is_parked(
-    client: Client, store: EventStore, received: Received, monkeypatch: pytest.MonkeyPatch
+    client: Client, store: EventStore, received: EventRecorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("eventstore.subscribers.subscriber._MAX_DELIVERIES", 1)
+    monkeypatch.setattr("eventstore.subscribers.processor._MAX_DELIVERIES", 1)
     await deposit(store, 1)
     gate = Gate()
     dying = EventSubscriber(client, store.codec, "r", ack_wait=0.3).subscribe([], gate)
@@ -772,7 +772,7 @@ async def test_an_event_that_no_process_survives_is_parked(
 
 
 async def test_an_event_that_the_consumer_lets_through_by_an_edit_is_parked(
-    client: Client, store: EventStore, received: Received
+    client: Client, store: EventStore, received: EventRecorder
 ) -> None:
     subscriber = EventSubscriber(client, store.codec, "r", **FAST).subscribe([Opened], received)
     async with running(subscriber):
@@ -818,6 +818,18 @@ async def test_handlers_that_cannot_work_are_refused(
 async def test_a_subscriber_without_handlers_is_refused(client: Client, store: EventStore) -> None:
     with pytest.raises(DeciderError, match="has no handler"):
         await EventSubscriber(client, store.codec, "r").run()
+
+
+class Elsewhere(Event, subject="elsewhere.happened"):
+    pass
+
+
+async def test_a_handler_of_an_event_that_the_domain_does_not_have_is_refused(
+    client: Client, store: EventStore
+) -> None:
+    subscriber = EventSubscriber(client, store.codec, "r").subscribe([Elsewhere], Gate())
+    with pytest.raises(DeciderError, match=r"subscriber r: no decider of .* evolves by Elsewhere"):
+        await subscriber.run()
 
 
 async def test_a_name_that_no_subject_can_contain_is_refused(

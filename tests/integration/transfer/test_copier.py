@@ -18,7 +18,8 @@ from eventstore.messages.headers import AUTHENTICATED_AS, COMMAND_DIGEST, Header
 from eventstore.store.append import Append
 from eventstore.store.store import EventStore
 from eventstore.transfer import CopiedEvent, CopySummary, check_file, copy
-from eventstore.transfer.copier import TRANSFORMED, Transform
+from eventstore.transfer.copier import TRANSFORMED
+from eventstore.transfer.transformation import Transform
 from tests.integration.ledger import Deposited, Noted, Opened, ledger, read_all
 from tests.integration.tampering import findings, stored
 from tests.integration.transferring import events, exported, imported, lines, written_file

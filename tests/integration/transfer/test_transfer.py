@@ -84,15 +84,6 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sending, "_MAX_IN_FLIGHT", 50)
 
 
-@pytest.fixture(scope="module")
-def other_server(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A second server, for another log of the same domain."""
-    server = EmbeddedServer(tmp_path_factory.mktemp("other"))
-    asyncio.run(server.start())
-    yield server
-    asyncio.run(server.stop())
-
-
 @pytest.fixture
 async def other(other_server: EmbeddedServer, domain_name: str) -> AsyncIterator[Client]:
     async with connect(settings_for(other_server.url, domain_name)) as client:

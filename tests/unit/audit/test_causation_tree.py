@@ -27,7 +27,7 @@ def entry(own: str, cause: str | None, position: int) -> AuditEntry:
     )
 
 
-def told(*pairs: tuple[str, str | None], max_depth: int | None = None) -> list[tuple[str, int]]:
+def lines_of(*pairs: tuple[str, str | None], max_depth: int | None = None) -> list[tuple[str, int]]:
     entries = [entry(own, cause, number) for number, (own, cause) in enumerate(pairs)]
     return [(line.id, line.depth) for line in causation_entries(entries, max_depth)]
 
@@ -36,8 +36,8 @@ def test_a_cause_comes_before_all_it_has_led_to() -> None:
     pairs = [("c1", "c1"), ("e1", "c1"), ("e2", "c1"), ("c2", "e1"), ("e3", "c2"), ("e4", "e3")]
     expected = [("c1", 0), ("e1", 1), ("c2", 2), ("e3", 3), ("e4", 4), ("e2", 1)]
 
-    assert told(*pairs) == expected
-    assert told(*pairs[:1], *reversed(pairs[1:]))[0] == ("c1", 0)
+    assert lines_of(*pairs) == expected
+    assert lines_of(*pairs[:1], *reversed(pairs[1:]))[0] == ("c1", 0)
 
 
 def test_an_unknown_cause_has_a_line_of_its_own() -> None:

@@ -68,7 +68,7 @@ def _put_in_again(messages: list[Message]) -> None:
 
 
 def _renumbered(messages: list[Message]) -> None:
-    """Removed, and those after it counted anew."""
+    """Removed, and those after it renumbered."""
     del messages[2]
     for version, (headers, _) in enumerate(messages, 1):
         headers[Header.AGGREGATE_VERSION] = str(version)

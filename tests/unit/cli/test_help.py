@@ -47,7 +47,7 @@ def options(text: str) -> dict[str, str]:
     """Each option with its help, without line breaks."""
     _, _, listed = text.partition("Options:\n")
     found = re.findall(r"^  (--[a-z-]+)(?: \S+)?  +((?:.*\n(?: {10,}.*\n?)*))", listed, re.M)
-    return {name: " ".join(said.split()) for name, said in found}
+    return {name: " ".join(help_text.split()) for name, help_text in found}
 
 
 @pytest.mark.parametrize("words", ["", *GROUPS, *ALL])

@@ -13,7 +13,7 @@ import trustme
 
 from eventstore.config import load_settings
 from eventstore.server.binary import find_server
-from tests.integration.command_line import ROOT, CommandLine, Ended
+from tests.integration.command_line import ROOT, CommandLine, ProcessResult
 
 SHIPPED = Path(__file__).parents[3] / "ops" / "nats"
 USERS = ("service", "admin", "developer", "reader", "auditor", "subscriber")
@@ -189,7 +189,7 @@ def test_existing_files_are_replaced_only_with_force(cli: CommandLine) -> None:
     ],
 )
 def test_contradictory_options_are_refused(cli: CommandLine, words: list[str], named: str) -> None:
-    refused: Ended = cli.call("ops", "nats", "--output", "made", *words)
+    refused: ProcessResult = cli.call("ops", "nats", "--output", "made", *words)
 
     assert (refused.status, named in " ".join(refused.err.split())) == (2, True), refused.err
     assert cli.files() == []

@@ -17,7 +17,7 @@ from rich.text import Text
 from eventstore.cli import app
 from eventstore.cli.output.terminal import Terminal, program, say
 from eventstore.concurrency.event_loop import run
-from eventstore.text import printable
+from eventstore.messages.text import printable
 
 
 @given(st.text())
@@ -76,8 +76,8 @@ def test_control_sequences_are_escaped_on_a_terminal(capsys: pytest.CaptureFixtu
 
 
 def test_json_on_a_terminal_is_the_same_json(capsys: pytest.CaptureFixture[str]) -> None:
-    said = {"a\x9b": "\u202e\U000e0041"}
-    say(msgspec.json.encode(said).decode())
+    value = {"a\x9b": "\u202e\U000e0041"}
+    say(msgspec.json.encode(value).decode())
     out = capsys.readouterr().out
     assert out == '{"a\\u009b":"\\u202e\\udb40\\udc41"}\n'
-    assert json.loads(out) == said
+    assert json.loads(out) == value

@@ -27,6 +27,6 @@ def test_further_lines_of_a_text_are_indented_within_the_tree() -> None:
 
 
 def test_a_very_deep_tree_stays_narrow() -> None:
-    drawn = [own for own, _ in guides(list(range(5_000)))]
-    assert max(map(len, drawn)) <= 40
-    assert drawn[4_321].startswith("4321")
+    branches = [own for own, _ in guides(list(range(5_000)))]
+    assert max(map(len, branches)) <= 40
+    assert branches[4_321].startswith("4321")

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from eventstore.client.reply_gate import ReplyGate
 from eventstore.config import NatsSettings
+from eventstore.errors import ConfigurationError
 
 GATE = ReplyGate(
     NatsSettings(
@@ -91,8 +92,12 @@ def test_a_wildcard_or_a_dollar_is_never_admitted(text: str) -> None:
 
 
 def test_a_prefix_is_never_the_domains_own() -> None:
-    named = NatsSettings(subject_prefix="nix", inbox_prefix="nix")
-    assert not ReplyGate(named).admits("nix.log.flake.f1")
+    with pytest.raises(
+        ConfigurationError, match=r"nats\.inbox_prefix: inboxes may not be below nix"
+    ):
+        NatsSettings(subject_prefix="nix", inbox_prefix="nix")
+    with pytest.raises(ConfigurationError, match=r"nats\.reply_prefixes: inboxes may not be below"):
+        NatsSettings(subject_prefix="nix", reply_prefixes=("nix",))
 
 
 def test_a_domain_whose_log_is_opened_is_protected_whatever_the_settings_say() -> None:

@@ -123,9 +123,9 @@ def test_a_default_that_is_recreated_makes_no_other_command(data: bytes) -> None
 
 @pytest.mark.parametrize("header", ["X-Correlation-ID", "X-Causation-ID"])
 def test_half_a_correlation_is_completed(header: str) -> None:
-    story = new_id()
-    identity = accepted(headers={header: story}).identity
-    assert (identity.correlation_id, identity.causation_id) == (story, story)
+    correlation = new_id()
+    identity = accepted(headers={header: correlation}).identity
+    assert (identity.correlation_id, identity.causation_id) == (correlation, correlation)
 
 
 def test_a_complete_envelope_is_taken_as_it_is() -> None:

@@ -65,25 +65,25 @@ class Point(Struct, frozen=True):
     y: int = 0
 
 
-def anew() -> str:
+def unique() -> str:
     return uuid.uuid4().hex
 
 
-class Made(Struct, frozen=True):
+class Stamp(Struct, frozen=True):
     """One of its fields has a new default each time."""
 
-    own: str = msgspec.field(default_factory=anew)
+    own: str = msgspec.field(default_factory=unique)
     n: int = 0
 
 
 class MadeArray(Struct, frozen=True, array_like=True, tag=True):
     n: int = 0
-    own: str = msgspec.field(default_factory=anew)
+    own: str = msgspec.field(default_factory=unique)
 
 
 @dataclass(frozen=True)
 class MadeData:
-    own: str = dataclass_field(default_factory=anew)
+    own: str = dataclass_field(default_factory=unique)
     sizes: frozenset[Size] = frozenset()
 
 
@@ -190,11 +190,11 @@ def of(kind: Any, payload: str) -> str:
         (Decimal, '"NaN"', ' "NaN"', '"1"'),
         (Pair, "[1]", "[1,0]", "[1,1]"),
         (MadeData, '{"sizes":["s","l"]}', '{"sizes":["l","s"]}', '{"sizes":["s"]}'),
-        (list[Made], "[{},{}]", '[{"n":0},{}]', '[{"n":1},{}]'),
-        (dict[int, Made], '{"1":{},"2":{}}', '{"2":{},"1":{}}', '{"1":{}}'),
+        (list[Stamp], "[{},{}]", '[{"n":0},{}]', '[{"n":1},{}]'),
+        (dict[int, Stamp], '{"1":{},"2":{}}', '{"2":{},"1":{}}', '{"1":{}}'),
         (dict[str, list[MadeArray]], '{"a":[["MadeArray"]]}', '{"a":[["MadeArray",0]]}', "{}"),
-        (set[Made], '[{"n":1},{"n":2}]', '[{"n":2},{"n":1}]', '[{"n":1},{"own":"a"}]'),
-        (Made | None, "{}", '{"n":0}', '{"own":"a"}'),
+        (set[Stamp], '[{"n":1},{"n":2}]', '[{"n":2},{"n":1}]', '[{"n":1},{"own":"a"}]'),
+        (Stamp | None, "{}", '{"n":0}', '{"own":"a"}'),
     ],
     ids=str,
 )

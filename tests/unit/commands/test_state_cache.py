@@ -12,7 +12,7 @@ from eventstore.store.command_filter import CommandFilter
 from eventstore.store.head import NOTHING
 
 
-def kept(commands: int = 0, state: Any = None) -> CachedState:
+def cached(commands: int = 0, state: Any = None) -> CachedState:
     known = CommandDeduplication()
     known.learn(map(str, range(commands)))
     return CachedState(state, NOTHING, known)
@@ -20,7 +20,7 @@ def kept(commands: int = 0, state: Any = None) -> CachedState:
 
 def test_what_was_put_is_there_until_it_is_dropped() -> None:
     states = StateCache()
-    mine = kept()
+    mine = cached()
     assert states.get(("a", "1")) is None
     states.put(("a", "1"), mine)
     assert states.get(("a", "1")) is mine
@@ -35,19 +35,19 @@ def test_what_was_put_is_there_until_it_is_dropped() -> None:
 def test_the_ones_not_used_for_longest_make_room() -> None:
     states = StateCache(limit=3)
     for number in ("1", "2", "3"):
-        states.put(("a", number), kept())
+        states.put(("a", number), cached())
     states.get(("a", "1"))
-    states.put(("a", "4"), kept())
+    states.put(("a", "4"), cached())
     assert states.get(("a", "2")) is None
     assert all(states.get(("a", number)) for number in ("1", "3", "4"))
 
 
 def test_commands_have_weight() -> None:
     states = StateCache(limit=10)
-    states.put(("a", "1"), kept(commands=4))
-    states.put(("a", "2"), kept(commands=4))
+    states.put(("a", "1"), cached(commands=4))
+    states.put(("a", "2"), cached(commands=4))
     assert (len(states), states.weight) == (2, 10)
-    states.put(("a", "3"), kept())
+    states.put(("a", "3"), cached())
     assert (len(states), states.weight) == (2, 6)
 
 
@@ -59,36 +59,36 @@ def test_a_filter_of_commands_has_weight() -> None:
 
 def test_a_large_state_has_weight() -> None:
     states = StateCache(limit=100)
-    states.put(("a", "1"), kept(state={"text": "x" * 9_000}))
+    states.put(("a", "1"), cached(state={"text": "x" * 9_000}))
     assert 50 < states.weight < 100
-    states.put(("a", "2"), kept(state={"text": "x" * 9_000}))
+    states.put(("a", "2"), cached(state={"text": "x" * 9_000}))
     assert len(states) == 1
 
 
 @pytest.mark.parametrize("state", [object(), {1, (2, frozenset())}, "\ud800", 2**100], ids=type)
 def test_a_state_that_is_no_json_is_cached_all_the_same(state: object) -> None:
     states = StateCache(limit=100)
-    states.put(("a", "1"), kept(state=state))
+    states.put(("a", "1"), cached(state=state))
     assert states.get(("a", "1")) is not None
     assert 0 < states.weight < 100
 
 
 def test_one_that_is_too_heavy_by_itself_is_not_cached() -> None:
     states = StateCache(limit=3)
-    states.put(("a", "1"), kept())
-    states.put(("a", "2"), kept(commands=3))
+    states.put(("a", "1"), cached())
+    states.put(("a", "2"), cached(commands=3))
     assert (len(states), states.weight) == (0, 0)
 
 
 def test_a_limit_of_0_caches_nothing() -> None:
     states = StateCache(limit=0)
-    states.put(("a", "1"), kept())
+    states.put(("a", "1"), cached())
     assert states.get(("a", "1")) is None
 
 
 def test_commands_added_after_a_state_was_cached_do_not_spoil_the_weight() -> None:
     states = StateCache(limit=10)
-    mine = kept()
+    mine = cached()
     states.put(("a", "1"), mine)
     mine.commands.learn("xyz")
     states.put(("a", "1"), mine)
@@ -111,7 +111,7 @@ def test_the_weight_is_the_sum_of_what_is_cached_and_never_more_than_the_limit(
         if commands < 0:
             states.drop(("a", name))
         else:
-            states.put(("a", name), kept(commands))
+            states.put(("a", name), cached(commands))
             weights[name] = 1 + commands
         present = [each for each in "abcdef" if states.get(("a", each)) is not None]
         assert len(states) == len(present)

@@ -55,3 +55,18 @@ async def test_a_tasks_own_cancellation_goes_through() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+class Unusual(BaseException):
+    pass
+
+
+async def test_an_exception_that_would_end_the_program_is_an_error() -> None:
+    with pytest.raises(RuntimeError, match="Unusual: unusual"), only_own_cancellation():
+        raise Unusual("unusual")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit])
+async def test_one_that_is_meant_to_goes_through(error: type[BaseException]) -> None:
+    with pytest.raises(error), only_own_cancellation():
+        raise error

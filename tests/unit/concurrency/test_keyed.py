@@ -36,9 +36,9 @@ async def test_items_of_one_key_are_worked_on_in_order_one_at_a_time() -> None:
     work = Work()
     items = [f"a{number}" for number in range(200)]
     work.open(*items)
-    async with KeyedQueue(work, max_concurrency=10, max_pending=300) as lanes:
+    async with KeyedQueue(work, max_concurrency=10, max_pending=300) as queue:
         for item in items:
-            await lanes.put("a", item)
+            await queue.put("a", item)
     assert work.begun == items
     assert work.max_concurrency == 1
 
@@ -46,11 +46,11 @@ async def test_items_of_one_key_are_worked_on_in_order_one_at_a_time() -> None:
 async def test_a_key_that_waits_does_not_hold_up_another() -> None:
     work = Work()
     work.open("b1", "b2")
-    async with KeyedQueue(work, max_concurrency=2, max_pending=10) as lanes:
+    async with KeyedQueue(work, max_concurrency=2, max_pending=10) as queue:
         for item in ("a1", "a2", "a3"):
-            await lanes.put("a", item)
+            await queue.put("a", item)
         for item in ("b1", "b2"):
-            await lanes.put("b", item)
+            await queue.put("b", item)
         await settle()
         assert work.begun == ["a1", "b1", "b2"]
         work.open("a1", "a2", "a3")
@@ -59,9 +59,9 @@ async def test_a_key_that_waits_does_not_hold_up_another() -> None:
 
 async def test_no_more_are_worked_on_at_once_than_allowed() -> None:
     work = Work()
-    async with KeyedQueue(work, max_concurrency=3, max_pending=100) as lanes:
+    async with KeyedQueue(work, max_concurrency=3, max_pending=100) as queue:
         for number in range(50):
-            await lanes.put(number, str(number))
+            await queue.put(number, str(number))
         await settle()
         assert work.under_way == 3
         work.open(*map(str, range(50)))
@@ -71,10 +71,10 @@ async def test_no_more_are_worked_on_at_once_than_allowed() -> None:
 
 async def test_putting_waits_while_there_is_no_room() -> None:
     work = Work()
-    async with KeyedQueue(work, max_concurrency=1, max_pending=2) as lanes:
-        await lanes.put("a", "a1")
-        await lanes.put("a", "a2")
-        putting = asyncio.create_task(lanes.put("b", "b1"))
+    async with KeyedQueue(work, max_concurrency=1, max_pending=2) as queue:
+        await queue.put("a", "a1")
+        await queue.put("a", "a2")
+        putting = asyncio.create_task(queue.put("b", "b1"))
         await settle()
         assert not putting.done()
         work.open("a1")
@@ -85,25 +85,25 @@ async def test_putting_waits_while_there_is_no_room() -> None:
 
 async def test_what_has_not_begun_can_be_taken_out_and_makes_room() -> None:
     work = Work()
-    async with KeyedQueue(work, max_concurrency=1, max_pending=4) as lanes:
+    async with KeyedQueue(work, max_concurrency=1, max_pending=4) as queue:
         for key, item in (("a", "a1"), ("a", "a2"), ("b", "b1"), ("a", "a3")):
-            await lanes.put(key, item)
+            await queue.put(key, item)
         await settle()
-        assert lanes.clear() == ["a2", "a3", "b1"]
-        assert lanes.clear() == []
+        assert queue.clear() == ["a2", "a3", "b1"]
+        assert queue.clear() == []
         for item in ("a4", "a5", "a6"):
-            await asyncio.wait_for(lanes.put("a", item), 1)
+            await asyncio.wait_for(queue.put("a", item), 1)
         work.open("a1", "a4", "a5", "a6")
     assert work.begun == ["a1", "a4", "a5", "a6"]
 
 
 async def test_leaving_waits_for_what_is_held() -> None:
     work = Work()
-    lanes = KeyedQueue(work, max_concurrency=1, max_pending=4)
-    await lanes.__aenter__()
-    await lanes.put("a", "a1")
-    await lanes.put("a", "a2")
-    leaving = asyncio.create_task(lanes.__aexit__(None, None, None))
+    queue = KeyedQueue(work, max_concurrency=1, max_pending=4)
+    await queue.__aenter__()
+    await queue.put("a", "a1")
+    await queue.put("a", "a2")
+    leaving = asyncio.create_task(queue.__aexit__(None, None, None))
     await settle()
     assert not leaving.done()
     work.open("a1", "a2")
@@ -115,9 +115,9 @@ async def test_a_failure_of_the_block_cancels_what_is_under_way() -> None:
     work = Work()
 
     async def block() -> None:
-        async with KeyedQueue(work, max_concurrency=1, max_pending=4) as lanes:
-            await lanes.put("a", "a1")
-            await lanes.put("a", "a2")
+        async with KeyedQueue(work, max_concurrency=1, max_pending=4) as queue:
+            await queue.put("a", "a1")
+            await queue.put("a", "a2")
             await settle()
             raise ValueError
 
@@ -129,23 +129,23 @@ async def test_a_failure_of_the_block_cancels_what_is_under_way() -> None:
 
 
 @pytest.mark.parametrize(
-    ("failure", "told"),
+    ("failure", "message"),
     [(ValueError("a1"), "a1"), (asyncio.CancelledError(), "has been cancelled")],
     ids=["error", "cancellation"],
 )
-async def test_a_failure_of_the_work_ends_the_block(failure: BaseException, told: str) -> None:
+async def test_a_failure_of_the_work_ends_the_block(failure: BaseException, message: str) -> None:
     async def fail(_item: str) -> None:
         raise failure
 
     async def block() -> None:
-        async with KeyedQueue(fail, max_concurrency=1, max_pending=4) as lanes:
-            await lanes.put("a", "a1")
+        async with KeyedQueue(fail, max_concurrency=1, max_pending=4) as queue:
+            await queue.put("a", "a1")
             await asyncio.Event().wait()
 
     with pytest.raises(ExceptionGroup) as raised:
         await asyncio.wait_for(block(), 5)
     (error,) = raised.value.exceptions
-    assert told in str(error)
+    assert message in str(error)
 
 
 async def test_a_turn_is_had_when_what_is_before_it_has_ended_and_holds_up_what_is_behind() -> None:
@@ -160,10 +160,10 @@ async def test_a_turn_is_had_when_what_is_before_it_has_ended_and_holds_up_what_
             had.set()
             await work("turn")
 
-    async with KeyedQueue(begin, max_concurrency=4, max_pending=4) as lanes:
+    async with KeyedQueue(begin, max_concurrency=4, max_pending=4) as queue:
         turn = QueueTurn()
         for item in ("a1", turn, "a2"):
-            await lanes.put("a", item)
+            await queue.put("a", item)
         having = asyncio.create_task(have(turn))
         await settle()
         assert not had.is_set()
@@ -180,7 +180,7 @@ async def test_a_turn_that_nobody_waits_for_any_more_is_passed_over() -> None:
         async with turn.awaited() as given:
             return given
 
-    async with KeyedQueue(QueueTurn.give, max_concurrency=1, max_pending=4) as lanes:
+    async with KeyedQueue(QueueTurn.give, max_concurrency=1, max_pending=4) as queue:
         turns = [QueueTurn() for _ in range(3)]
         abandoned, refused, had = [asyncio.create_task(have(turn)) for turn in turns]
         await settle()
@@ -188,7 +188,7 @@ async def test_a_turn_that_nobody_waits_for_any_more_is_passed_over() -> None:
         turns[1].refuse()
         await settle()
         for turn in turns:
-            await lanes.put("a", turn)
+            await queue.put("a", turn)
         assert (await refused, await had) == (False, True)
 
 

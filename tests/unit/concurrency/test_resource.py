@@ -9,7 +9,7 @@ import pytest
 from eventstore.concurrency.resource import Resource
 
 
-class Noting(Resource):
+class RecordingResource(Resource):
     """Notes what is closed; entering may fail after two of three were opened."""
 
     def __init__(self, *, fails: bool = False) -> None:
@@ -25,7 +25,7 @@ class Noting(Resource):
 
 
 async def test_leaving_closes_what_was_opened_last_first_and_entering_works_twice() -> None:
-    resource = Noting()
+    resource = RecordingResource()
     for _ in range(2):
         async with resource as entered:
             assert entered is resource
@@ -35,7 +35,7 @@ async def test_leaving_closes_what_was_opened_last_first_and_entering_works_twic
 
 
 async def test_where_entering_fails_what_was_opened_is_closed() -> None:
-    resource = Noting(fails=True)
+    resource = RecordingResource(fails=True)
     with pytest.raises(LookupError):
         async with resource:
             raise AssertionError("it is never entered")
@@ -43,7 +43,7 @@ async def test_where_entering_fails_what_was_opened_is_closed() -> None:
 
 
 async def test_a_failure_of_the_block_is_raised_after_closing() -> None:
-    resource = Noting()
+    resource = RecordingResource()
     with pytest.raises(LookupError):
         async with resource:
             raise LookupError

@@ -485,3 +485,5 @@ def test_the_name_of_a_domain_is_its_subject_prefix_unless_one_is_set() -> None:
 def test_inboxes_may_not_be_below_the_name_of_the_domain(nats: Mapping[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=r"inboxes may not be below shop"):
         Settings(nats=NatsSettings(**nats)).for_domain("shop")
+    with pytest.raises(ConfigurationError, match=r"inboxes may not be below shop"):
+        NatsSettings(subject_prefix="shop", **nats)

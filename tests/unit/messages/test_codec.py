@@ -24,7 +24,7 @@ from eventstore.messages.types import Command, Event
 
 TIME = datetime(2026, 1, 1, tzinfo=UTC)
 OWN = "00000000-0000-4000-8000-000000000001"
-STORY = "00000000-0000-4000-8000-000000000002"
+CORRELATION = "00000000-0000-4000-8000-000000000002"
 
 
 class Part(Struct, frozen=True):
@@ -49,6 +49,46 @@ class ThingMade(Event, subject="thing.made", schema_version=2, since=2):
     note: str | None = None
     tags: list[str] = []  # noqa: RUF012  # msgspec copies it
     part: Part | None = None
+
+
+def make_unknown() -> type[Event]:
+    class Inner(Struct):
+        text: str
+
+    class Unknown(Event, subject="thing.unknown"):
+        inner: Inner
+
+    return Unknown
+
+
+class Ambiguous(Event, subject="thing.ambiguous"):
+    at: datetime | str
+
+
+class Foreign(Event, subject="thing.foreign"):
+    parts: list[dict[str, complex | None]]
+
+
+class Anything(Event, subject="thing.anything"):
+    content: object = None
+
+
+@pytest.mark.parametrize(
+    ("event", "problem"),
+    [
+        (make_unknown(), "Unknown: annotation not understood, name 'Inner' is not defined; define"),
+        (Ambiguous, "Ambiguous: Type unions may not contain more than one str-like type"),
+        (Foreign, "Foreign: JSON cannot hold a complex; use a msgspec Struct"),
+    ],
+)
+def test_a_field_that_json_cannot_hold_is_refused(event: type[Event], problem: str) -> None:
+    with pytest.raises(DeciderError, match=problem):
+        Codec("shop", commands=[], events=[event])
+
+
+def test_a_field_may_be_of_any_type() -> None:
+    codec = Codec("shop", commands=[], events=[Anything])
+    assert codec.encode(Anything(content=[1])) == b'{"content":[1]}'
 
 
 class DropThing(Command, subject="thing.drop"):
@@ -339,7 +379,7 @@ def test_registering_a_type_twice_is_registering_it_once() -> None:
 
 def headers(**changes: Any) -> dict[str, str]:
     values: dict[str, Any] = {
-        "identity": Identity(OWN, STORY, STORY),
+        "identity": Identity(OWN, CORRELATION, CORRELATION),
         "type": "ThingMade",
         "domain": "shop",
         "timestamp": format_timestamp(TIME),
@@ -361,7 +401,7 @@ def test_a_recorded_event_has_all_metadata() -> None:
     assert (recorded.aggregate, recorded.aggregate_id) == ("thing", "t1")
     assert (recorded.version, recorded.position) == (7, 42)
     assert (recorded.id, recorded.type) == (OWN, "ThingMade")
-    assert (recorded.correlation_id, recorded.causation_id) == (STORY, STORY)
+    assert (recorded.correlation_id, recorded.causation_id) == (CORRELATION, CORRELATION)
     assert recorded.time == TIME
     assert (recorded.headers, recorded.payload) == (stored, PAYLOAD)
     assert recorded.envelope == Envelope.from_headers(stored)

@@ -21,12 +21,12 @@ from eventstore.messages.envelope import (
 from eventstore.messages.headers import Header
 
 OWN = "00000000-0000-4000-8000-000000000001"
-STORY = "00000000-0000-4000-8000-000000000002"
+CORRELATION = "00000000-0000-4000-8000-000000000002"
 CAUSE = "00000000-0000-4000-8000-000000000003"
 TRACE = f"00-{'a' * 32}-{'b' * 16}-01"
 
 ENVELOPE = Envelope(
-    identity=Identity(OWN, STORY, CAUSE),
+    identity=Identity(OWN, CORRELATION, CAUSE),
     type="FlakeCreated",
     domain="nix",
     timestamp="2026-01-01T00:00:00.000000Z",
@@ -43,7 +43,7 @@ UUIDS = st.uuids().map(str)
 IDENTITIES = st.one_of(
     UUIDS.map(Identity.root),
     st.lists(UUIDS, min_size=3, max_size=3, unique=True).map(lambda ids: Identity(*ids)),
-    # What a root caused: the story is the cause.
+    # What a root caused: the correlation is the cause.
     st.lists(UUIDS, min_size=2, max_size=2, unique=True).map(
         lambda ids: Identity(ids[0], ids[1], ids[1])
     ),
@@ -101,7 +101,7 @@ def test_the_headers_of_an_envelope() -> None:
     assert HEADERS == {
         "X-Event-ID": OWN,
         "X-Event-Type": "FlakeCreated",
-        "X-Correlation-ID": STORY,
+        "X-Correlation-ID": CORRELATION,
         "X-Causation-ID": CAUSE,
         "X-Aggregate-ID": "f1",
         "X-Timestamp": "2026-01-01T00:00:00.000000Z",
@@ -187,7 +187,7 @@ BAD: dict[str, list[str]] = {
     Header.TIMESTAMP: ["", "now", "2026-01-01", "2026-01-01T00:00:00", "2026-13-01T00:00:00Z",
                        "2026-01-01T00:00:61Z", "0000-01-01T00:00:00Z", "0001-01-01T00:00:00+01:00",
                        "2026-01-01T00:00:00+24:00", "٢٠٢٦-01-01T00:00:00Z", "1767225600"],
-    Header.MESSAGE_ID: ["", STORY, "x"],
+    Header.MESSAGE_ID: ["", CORRELATION, "x"],
 }  # fmt: skip
 
 
@@ -229,9 +229,9 @@ def test_an_illegal_value_is_not_sent(name: str, value: str) -> None:
         ({"version": 0}, Header.AGGREGATE_VERSION),
         ({"version": 10**18}, Header.AGGREGATE_VERSION),
         ({"schema_version": 0}, Header.SCHEMA_VERSION),
-        ({"identity": Identity("x", STORY, CAUSE)}, Header.EVENT_ID),
+        ({"identity": Identity("x", CORRELATION, CAUSE)}, Header.EVENT_ID),
         ({"identity": Identity(OWN, "x", CAUSE)}, Header.CORRELATION_ID),
-        ({"identity": Identity(OWN, STORY, "x")}, Header.CAUSATION_ID),
+        ({"identity": Identity(OWN, CORRELATION, "x")}, Header.CAUSATION_ID),
     ],
 )
 def test_an_illegal_number_or_id_is_not_sent(changes: dict[str, object], name: str) -> None:
@@ -261,12 +261,14 @@ def test_a_huge_value_is_not_repeated_in_full() -> None:
 
 
 @pytest.mark.parametrize(
-    ("own", "story", "cause"), [(OWN, OWN, CAUSE), (OWN, STORY, OWN)], ids=["story", "cause"]
+    ("own", "correlation", "cause"),
+    [(OWN, OWN, CAUSE), (OWN, CORRELATION, OWN)],
+    ids=["correlation", "cause"],
 )
-def test_a_roots_three_ids_are_equal_and_no_others(own: str, story: str, cause: str) -> None:
+def test_a_roots_three_ids_are_equal_and_no_others(own: str, correlation: str, cause: str) -> None:
     with pytest.raises(InvalidHeader, match="a root's three ids are equal") as error:
         Envelope(
-            identity=Identity(own, story, cause),
+            identity=Identity(own, correlation, cause),
             type="T",
             domain="nix",
             timestamp=ENVELOPE.timestamp,
@@ -283,22 +285,22 @@ def test_a_root_begins_its_own_correlation() -> None:
 
 
 def test_what_a_message_causes_has_its_correlation() -> None:
-    root = Identity.root(STORY)
+    root = Identity.root(CORRELATION)
     child = Identity.caused_by(root, CAUSE)
     grandchild = Identity.caused_by(child)
 
-    assert child == Identity(CAUSE, STORY, STORY)
-    assert (grandchild.correlation_id, grandchild.causation_id) == (STORY, CAUSE)
-    assert grandchild.id not in {STORY, CAUSE}
+    assert child == Identity(CAUSE, CORRELATION, CORRELATION)
+    assert (grandchild.correlation_id, grandchild.causation_id) == (CORRELATION, CAUSE)
+    assert grandchild.id not in {CORRELATION, CAUSE}
 
 
 def test_a_message_cannot_have_caused_itself() -> None:
-    child = Identity(OWN, STORY, CAUSE)
+    child = Identity(OWN, CORRELATION, CAUSE)
 
     with pytest.raises(InvalidId, match=f"message {OWN} cannot have caused itself"):
         Identity.caused_by(child, OWN)
-    with pytest.raises(InvalidId, match=f"message {STORY} cannot have caused itself"):
-        Identity.caused_by(child, STORY)
+    with pytest.raises(InvalidId, match=f"message {CORRELATION} cannot have caused itself"):
+        Identity.caused_by(child, CORRELATION)
 
 
 @given(IDENTITIES, UUIDS)

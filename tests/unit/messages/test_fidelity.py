@@ -109,6 +109,9 @@ LOST: dict[str, tuple[Event, str]] = {
     "half of a pair": (Noted(text="\ud800"), "text"),
     "half of a pair in anything": (Noted(anything=["\udfff"]), "anything"),
     "a counter": (Noted(by_name=Counter("aab")), "by_name"),
+    "the second of two equal times": (Noted(at=datetime(2024, 10, 27, 2, 30, fold=1)), "at"),
+    "the second of two equal hours": (Noted(hour=time(2, 30, fold=1)), "hour"),
+    "an hour's zone": (Noted(hour=time(2, 30, tzinfo=BERLIN)), "hour"),
     "an ordered dict": (Noted(by_name=OrderedDict(a=1)), "by_name"),
     "a tuple in a dict": (Noted(by_name={"a": ("b",)}), "by_name"),
 }

@@ -42,7 +42,7 @@ class Mind(msgspec.Struct, frozen=True):
     depth: float | None = None
 
 
-class Told(Event, subject="talk.told", rename="camel"):
+class Introduced(Event, subject="talk.introduced", rename="camel"):
     who: str
     about_whom: str
     first_name: Annotated[str, Personal(subject="who")]
@@ -56,7 +56,7 @@ class Said(Event, subject="talk.said"):
     words: str
 
 
-codec = Codec("home", [], [Told, Said])
+codec = Codec("home", [], [Introduced, Said])
 KEYS: Keys = {ref_of(name): DataKey(name.encode().ljust(32)) for name in ("ann", "ben", "t1")}
 GONE = DestroyedKey(TIME)
 
@@ -92,7 +92,7 @@ MINDS = st.builds(
     depth=st.none() | st.floats(allow_nan=False, allow_infinity=False),
 )
 TALES = st.builds(
-    Told,
+    Introduced,
     who=st.sampled_from(["ann", "ben"]),
     about_whom=st.sampled_from(["ann", "ben"]),
     first_name=st.text(),
@@ -105,7 +105,7 @@ TALES = st.builds(
 
 @given(event=TALES)
 @settings(deadline=None)
-def test_every_event_comes_back_and_the_rest_of_it_is_stored_as_it_is(event: Told) -> None:
+def test_every_event_comes_back_and_the_rest_of_it_is_stored_as_it_is(event: Introduced) -> None:
     payload, headers = sealed(event)
     assert opened(payload, headers).data == event
     data, clear = msgspec.json.decode(payload), msgspec.json.decode(codec.encode(event))
@@ -120,7 +120,9 @@ def test_every_event_comes_back_and_the_rest_of_it_is_stored_as_it_is(event: Tol
 
 @given(event=TALES, gone=st.sets(st.sampled_from(["ann", "ben", "t1"])))
 @settings(deadline=None)
-def test_exactly_what_is_about_the_forgotten_is_forgotten(event: Told, gone: set[str]) -> None:
+def test_exactly_what_is_about_the_forgotten_is_forgotten(
+    event: Introduced, gone: set[str]
+) -> None:
     payload, headers = sealed(event)
     keys = {**KEYS, **dict.fromkeys(map(ref_of, gone), GONE)}
     expected = msgspec.structs.replace(
@@ -134,20 +136,20 @@ def test_exactly_what_is_about_the_forgotten_is_forgotten(event: Told, gone: set
 
 
 def test_two_alike_are_sealed_differently() -> None:
-    event = Told(who="ann", about_whom="ben", first_name="Ann")
+    event = Introduced(who="ann", about_whom="ben", first_name="Ann")
     assert sealed(event)[0] != sealed(event)[0]
 
 
 def test_the_keys_it_takes_are_named() -> None:
-    event = Told(who="ann", about_whom="ben", first_name="Ann", shy="x")
+    event = Introduced(who="ann", about_whom="ben", first_name="Ann", shy="x")
     _, headers = sealed(event)
     assert refs_in(headers) == {ref_of("ann"), ref_of("ben")}
     assert headers[PERSONAL] == f"firstName={ref_of('ann')} shy={ref_of('ben')}"
-    assert subjects_in(event, codec.personal_fields(Told), "t1") == {"ann", "ben"}
+    assert subjects_in(event, codec.personal_fields(Introduced), "t1") == {"ann", "ben"}
 
 
 def test_what_has_nothing_personal_to_say_is_stored_as_it_is() -> None:
-    event = Told(who="ann", about_whom="ben", first_name=FORGOTTEN)
+    event = Introduced(who="ann", about_whom="ben", first_name=FORGOTTEN)
     payload, headers = sealed(event, keys={})
     assert payload == codec.encode(event)
     assert PERSONAL not in headers
@@ -169,29 +171,31 @@ def test_text_that_no_bytes_hold_is_no_subject() -> None:
 
 
 def test_nothing_is_sealed_about_the_forgotten() -> None:
-    event = Told(who="ann", about_whom="ben", first_name="Ann", shy="x")
+    event = Introduced(who="ann", about_whom="ben", first_name="Ann", shy="x")
     keys = {**KEYS, ref_of("ben"): GONE}
-    with pytest.raises(SubjectForgotten, match=r"ben was forgotten at 2026-.*: Told\.shy would"):
+    with pytest.raises(
+        SubjectForgotten, match=r"ben was forgotten at 2026-.*: Introduced\.shy would"
+    ):
         sealed(event, keys)
     payload, headers = sealed(event, keys, forgotten="replace")
     assert opened(payload, headers).data == msgspec.structs.replace(event, shy=None)
 
 
 def test_a_key_that_is_not_there_is_no_forgotten_one() -> None:
-    payload, headers = sealed(Told(who="ann", about_whom="ben", first_name="Ann"))
+    payload, headers = sealed(Introduced(who="ann", about_whom="ben", first_name="Ann"))
     with pytest.raises(KeyMissing, match="personal data in firstName cannot be decrypted: key"):
         opened(payload, headers, {})
 
 
 def test_another_key_opens_nothing() -> None:
-    payload, headers = sealed(Told(who="ann", about_whom="ben", first_name="Ann"))
+    payload, headers = sealed(Introduced(who="ann", about_whom="ben", first_name="Ann"))
     with pytest.raises(InvalidPayload, match="cannot be decrypted with their key"):
         opened(payload, headers, {ref_of("ann"): DataKey(bytes(32))})
 
 
 @given(place=st.integers(min_value=0), event=TALES)
 @settings(deadline=None)
-def test_any_changed_byte_of_what_is_sealed_is_found(place: int, event: Told) -> None:
+def test_any_changed_byte_of_what_is_sealed_is_found(place: int, event: Introduced) -> None:
     event = msgspec.structs.replace(event, first_name="Ann of the Elms")
     payload, headers = sealed(event)
     data = msgspec.json.decode(payload)
@@ -206,14 +210,14 @@ def test_any_changed_byte_of_what_is_sealed_is_found(place: int, event: Told) ->
 
 @pytest.mark.parametrize("payload", [b"[]", b"{", b"\xff", b"[" * 200_000])
 def test_what_is_no_object_is_refused(payload: bytes) -> None:
-    _, headers = sealed(Told(who="ann", about_whom="ben", first_name="Ann"))
-    with pytest.raises(InvalidPayload, match="payload of Told"):
+    _, headers = sealed(Introduced(who="ann", about_whom="ben", first_name="Ann"))
+    with pytest.raises(InvalidPayload, match="payload of Introduced"):
         opened(payload, headers)
 
 
 @pytest.mark.parametrize("text", ["lost=00", "=", "firstName", "plain=00"])
 def test_a_header_that_does_not_fit_is_refused(text: str) -> None:
-    payload, headers = sealed(Told(who="ann", about_whom="ben", first_name="Ann", plain=1))
+    payload, headers = sealed(Introduced(who="ann", about_whom="ben", first_name="Ann", plain=1))
     with pytest.raises((InvalidHeader, InvalidPayload)):
         opened(payload, {**headers, PERSONAL: text})
 
@@ -222,14 +226,14 @@ def test_a_header_that_does_not_fit_is_refused(text: str) -> None:
 
 
 def test_forms_are_of_the_fields_type() -> None:
-    forms = {field.name: field.forgotten for field in personal_fields(Told)}
+    forms = {field.name: field.forgotten for field in personal_fields(Introduced)}
     assert forms == {"first_name": FORGOTTEN, "shy": None, "mind": Mind(), "size": 0}
 
 
 def test_a_form_differs_from_a_value_that_only_equals_it() -> None:
-    (size,) = [field for field in personal_fields(Told) if field.name == "size"]
-    told = Told(who="ann", about_whom="ben", first_name="Ann", size=False)
-    assert not size.is_forgotten(told)
+    (size,) = [field for field in personal_fields(Introduced) if field.name == "size"]
+    introduced = Introduced(who="ann", about_whom="ben", first_name="Ann", size=False)
+    assert not size.is_forgotten(introduced)
 
 
 class Inner(msgspec.Struct):
@@ -307,7 +311,7 @@ def test_without_the_library_only_domains_with_personal_data_do_not_start(
     monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.ciphers.aead", None)
     assert Codec("home", [], [Said]).event_types == [Said]
     with pytest.raises(ConfigurationError, match=r"install jetstream-eventstore\[crypto\]"):
-        Codec("home", [], [Told])
+        Codec("home", [], [Introduced])
 
 
 def test_it_is_known_which_aggregates_have_personal_data() -> None:

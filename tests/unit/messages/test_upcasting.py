@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eventstore.decider.decider import Decider, Domain
+from eventstore.decider.decider import Decider
+from eventstore.decider.domain import Domain
 from eventstore.errors import DeciderError, InvalidPayload, UnknownType, UnsupportedSchema
 from eventstore.messages.codec import Codec
 from eventstore.messages.types import Event

@@ -49,8 +49,8 @@ def test_nine_of_ten_have_to_be_noticed(noticed: int, missed: int, enough: bool)
 
 
 def test_a_trial_that_hangs_is_noticed_and_one_that_nobody_reaches_is_not() -> None:
-    said, _ = verdict([Result("hung", 1, 0.1), Result("unreached", 0, 0.1)])
-    assert said == "1 of 2 noticed: 50.0%"
+    output, _ = verdict([Result("hung", 1, 0.1), Result("unreached", 0, 0.1)])
+    assert output == "1 of 2 noticed: 50.0%"
 
 
 def test_a_mutation_is_found_in_the_list_by_the_text_of_its_line_wherever_that_is() -> None:
@@ -205,7 +205,7 @@ def is_running(pid: int) -> bool:
 
 
 def test_the_program_says_what_it_takes() -> None:
-    said = subprocess.run(
+    output = subprocess.run(
         [sys.executable, "-m", "tests.mutation", "--help"],
         cwd=PROJECT,
         capture_output=True,
@@ -213,4 +213,4 @@ def test_the_program_says_what_it_takes() -> None:
         check=True,
     ).stdout
     for option in ("--seed", "--count", "--module", "--jobs", "--map"):
-        assert option in said
+        assert option in output

@@ -36,7 +36,7 @@ def id_of(name: str) -> str:
     return derive_id(ROOT, name)
 
 
-def event(name: str, cause: str, position: int, *, story: str = "c1", **values: Any) -> AuditEntry:
+def event(name: str, cause: str, position: int, *, trace: str = "c1", **values: Any) -> AuditEntry:
     about: dict[str, Any] = {
         "type": "Made",
         "aggregate": "thing",
@@ -49,7 +49,7 @@ def event(name: str, cause: str, position: int, *, story: str = "c1", **values: 
         kind="event",
         id=id_of(name),
         position=position,
-        correlation_id=id_of(story),
+        correlation_id=id_of(trace),
         causation_id=id_of(cause),
         schema_version=1,
         chain="0" * 64,
@@ -58,7 +58,7 @@ def event(name: str, cause: str, position: int, *, story: str = "c1", **values: 
 
 
 def command(
-    name: str, cause: str, at: int, *, story: str | None = "c1", **values: Any
+    name: str, cause: str, at: int, *, trace: str | None = "c1", **values: Any
 ) -> AuditEntry:
     about: dict[str, Any] = {
         "type": "Make",
@@ -73,8 +73,8 @@ def command(
         id=id_of(name),
         version=0,
         position=0,
-        correlation_id=None if story is None else id_of(story),
-        causation_id=None if story is None else id_of(cause),
+        correlation_id=None if trace is None else id_of(trace),
+        causation_id=None if trace is None else id_of(cause),
         code="ok",
         message="",
         finished_at=time_of(at),
@@ -83,7 +83,7 @@ def command(
     )
 
 
-STORY = [
+TRACE = [
     command("c1", "c1", 1, actor="anna"),
     event("e1", "c1", 2),
     event("e2", "c1", 3),
@@ -92,7 +92,7 @@ STORY = [
     command("c3", "e1", 6, status="rejected"),
 ]
 NAMES = ["c1", "e1", "e2", "c2", "e3", "c3"]
-OTHER = [command("d1", "d1", 7, story="d1"), event("f1", "d1", 8, story="d1")]
+OTHER = [command("d1", "d1", 7, trace="d1"), event("f1", "d1", 8, trace="d1")]
 
 
 def row(entry: AuditEntry) -> dict[str, Any]:
@@ -117,17 +117,17 @@ async def fill(database: Database, entries: Iterable[AuditEntry]) -> AuditIndex:
 
 @pytest.fixture
 async def index(database: Database) -> AuditIndex:
-    return await fill(database, STORY + OTHER)
+    return await fill(database, TRACE + OTHER)
 
 
-@pytest.mark.parametrize("asked", NAMES)
-async def test_any_id_of_a_trace_finds_all_of_it(index: AuditIndex, asked: str) -> None:
-    story = await index.trace(TraceCorrelation(id=id_of(asked)))
+@pytest.mark.parametrize("named", NAMES)
+async def test_any_id_of_a_trace_finds_all_of_it(index: AuditIndex, named: str) -> None:
+    trace = await index.trace(TraceCorrelation(id=id_of(named)))
 
-    assert (story.correlation_id, story.asked) == (id_of("c1"), id_of(asked))
-    assert (story.events, story.commands, story.untold) == (3, 3, 0)
-    names = {entry.id: name for name, entry in zip(NAMES, STORY, strict=True)}
-    assert [(names[line.id], line.depth) for line in story.lines] == [
+    assert (trace.correlation_id, trace.asked) == (id_of("c1"), id_of(named))
+    assert (trace.events, trace.commands, trace.untold) == (3, 3, 0)
+    names = {entry.id: name for name, entry in zip(NAMES, TRACE, strict=True)}
+    assert [(names[line.id], line.depth) for line in trace.lines] == [
         ("c1", 0),
         ("e1", 1),
         ("c2", 2),
@@ -135,7 +135,7 @@ async def test_any_id_of_a_trace_finds_all_of_it(index: AuditIndex, asked: str) 
         ("c3", 2),
         ("e2", 1),
     ]
-    assert [line.entry for line in story.lines] == [STORY[n] for n in (0, 1, 3, 4, 5, 2)]
+    assert [line.entry for line in trace.lines] == [TRACE[n] for n in (0, 1, 3, 4, 5, 2)]
 
 
 async def test_the_beginning_of_an_id_will_do(index: AuditIndex) -> None:
@@ -154,29 +154,29 @@ async def test_an_id_that_begins_several_is_refused(database: Database) -> None:
         await index.trace(TraceCorrelation(id=ROOT[:8]))
 
 
-@pytest.mark.parametrize("asked", [ROOT, "01234567", "e1", "x" * 36, "", "' OR 1=1"])
-async def test_an_id_that_nobody_knows_is_named(index: AuditIndex, asked: str) -> None:
-    with pytest.raises(QueryNotFound, match=asked[:80] or "''"):
-        await index.trace(TraceCorrelation(id=asked))
+@pytest.mark.parametrize("named", [ROOT, "01234567", "e1", "x" * 36, "", "' OR 1=1"])
+async def test_an_id_that_nobody_knows_is_named(index: AuditIndex, named: str) -> None:
+    with pytest.raises(QueryNotFound, match=named[:80] or "''"):
+        await index.trace(TraceCorrelation(id=named))
 
 
 async def test_a_cause_recorded_without_a_correlation_belongs_to_its_trace(
     database: Database,
 ) -> None:
-    index = await fill(database, [command("c1", "c1", 1, story=None), event("e1", "c1", 2)])
-    for asked in ("c1", "e1"):
-        story = await index.trace(TraceCorrelation(id=id_of(asked)))
-        assert [(line.id, line.depth) for line in story.lines] == [
+    index = await fill(database, [command("c1", "c1", 1, trace=None), event("e1", "c1", 2)])
+    for named in ("c1", "e1"):
+        trace = await index.trace(TraceCorrelation(id=id_of(named)))
+        assert [(line.id, line.depth) for line in trace.lines] == [
             (id_of("c1"), 0),
             (id_of("e1"), 1),
         ]
-        assert (story.events, story.commands) == (1, 1)
+        assert (trace.events, trace.commands) == (1, 1)
 
 
 async def test_a_command_known_by_its_events_only_is_found_by_its_id(database: Database) -> None:
     index = await fill(database, [event("e1", "c1", 1)])
-    story = await index.trace(TraceCorrelation(id=id_of("c1")))
-    assert [(line.id, line.depth, line.entry is None) for line in story.lines] == [
+    trace = await index.trace(TraceCorrelation(id=id_of("c1")))
+    assert [(line.id, line.depth, line.entry is None) for line in trace.lines] == [
         (id_of("c1"), 0, True),
         (id_of("e1"), 1, False),
     ]
@@ -184,8 +184,8 @@ async def test_a_command_known_by_its_events_only_is_found_by_its_id(database: D
 
 async def test_a_cause_of_another_correlation_is_included(database: Database) -> None:
     index = await fill(database, [*OTHER, event("e1", "f1", 9)])
-    story = await index.trace(TraceCorrelation(id=id_of("e1")))
-    assert [(line.id, line.depth) for line in story.lines] == [
+    trace = await index.trace(TraceCorrelation(id=id_of("e1")))
+    assert [(line.id, line.depth) for line in trace.lines] == [
         (id_of("d1"), 0),
         (id_of("f1"), 1),
         (id_of("e1"), 2),
@@ -199,32 +199,32 @@ async def test_a_huge_trace_has_its_first_messages_and_the_requested_one_with_it
     many += [event(f"e{n}", f"e{n - 100}" if n > 100 else "c1", n) for n in range(2, 1_000)]
     index = await fill(database, many)
 
-    story = await index.trace(TraceCorrelation(id=id_of("e950"), limit=10))
+    trace = await index.trace(TraceCorrelation(id=id_of("e950"), limit=10))
 
-    told = {line.id for line in story.lines}
+    listed = {line.id for line in trace.lines}
     path = {id_of(f"e{n}") for n in range(50, 951, 100)}
-    assert told == {entry.id for entry in many[:10]} | path
-    assert (story.events, story.untold) == (998, 999 - len(told))
+    assert listed == {entry.id for entry in many[:10]} | path
+    assert (trace.events, trace.untold) == (998, 999 - len(listed))
 
 
 async def test_a_cyclic_trace_is_shown(database: Database) -> None:
     index = await fill(database, [event("e1", "e2", 1), event("e2", "e1", 2)])
-    story = await index.trace(TraceCorrelation(id=id_of("e1"), limit=1))
-    assert [line.circular for line in story.lines] == [True, False]
+    trace = await index.trace(TraceCorrelation(id=id_of("e1"), limit=1))
+    assert [line.circular for line in trace.lines] == [True, False]
 
 
 @pytest.mark.parametrize(
     ("wanted", "expected"),
     [
-        (SearchAudit(), STORY + OTHER),
-        (SearchAudit(kind="event"), [STORY[1], STORY[2], STORY[4], OTHER[1]]),
+        (SearchAudit(), TRACE + OTHER),
+        (SearchAudit(kind="event"), [TRACE[1], TRACE[2], TRACE[4], OTHER[1]]),
         (SearchAudit(kind="command", correlation_id=id_of("d1")), [OTHER[0]]),
-        (SearchAudit(type="Make", actor="anna"), [STORY[0]]),
-        (SearchAudit(causation_id=id_of("e1")), [STORY[3], STORY[5]]),
-        (SearchAudit(status="rejected"), [STORY[5]]),
+        (SearchAudit(type="Make", actor="anna"), [TRACE[0]]),
+        (SearchAudit(causation_id=id_of("e1")), [TRACE[3], TRACE[5]]),
+        (SearchAudit(status="rejected"), [TRACE[5]]),
         (SearchAudit(status="rejected", kind="event"), []),
         (SearchAudit(aggregate="thing", aggregate_id="t", since=time_of(7)), OTHER),
-        (SearchAudit(since=time_of(2), until=time_of(4)), [STORY[1], STORY[2]]),
+        (SearchAudit(since=time_of(2), until=time_of(4)), [TRACE[1], TRACE[2]]),
         (SearchAudit(aggregate="other"), []),
     ],
     ids=lambda value: "" if isinstance(value, list) else "-".join(_given(value)),
@@ -342,7 +342,7 @@ async def test_a_missing_index_is_reported(database: Database, tmp_path: Path) -
 
 async def test_each_search_has_an_index_of_the_database(sqlite_database: Database) -> None:
     """The query plan of a trace has no scan of all events."""
-    await fill(sqlite_database, STORY)
+    await fill(sqlite_database, TRACE)
     since = time_of(1) - timedelta(days=1)
     wanted = (
         SearchAudit(correlation_id=ROOT),

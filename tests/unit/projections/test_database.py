@@ -208,7 +208,7 @@ async def test_foreign_keys_are_held(empty: Database) -> None:
 async def test_a_cancelled_transaction_ends_first(empty: Database) -> None:
     loop = asyncio.get_running_loop()
     task: asyncio.Task[None]
-    told: list[None] = []
+    reported: list[None] = []
 
     def cancelled_meanwhile(connection: Connection) -> None:
         add(1, connection)
@@ -216,11 +216,13 @@ async def test_a_cancelled_transaction_ends_first(empty: Database) -> None:
         add(2, connection)
 
     async with empty as database:
-        task = asyncio.create_task(database.transact(cancelled_meanwhile, committed=told.append))
+        task = asyncio.create_task(
+            database.transact(cancelled_meanwhile, committed=reported.append)
+        )
         with pytest.raises(asyncio.CancelledError):
             await task
 
-        assert told == [None]
+        assert reported == [None]
         assert await numbers(database) == [1, 2]
         await database.transact(lambda c: add(3, c))
 
@@ -228,7 +230,7 @@ async def test_a_cancelled_transaction_ends_first(empty: Database) -> None:
 async def test_one_that_fails_after_it_was_cancelled_leaves_nothing(empty: Database) -> None:
     loop = asyncio.get_running_loop()
     task: asyncio.Task[None]
-    told: list[None] = []
+    reported: list[None] = []
 
     def cancelled_meanwhile(connection: Connection) -> None:
         add(1, connection)
@@ -236,17 +238,19 @@ async def test_one_that_fails_after_it_was_cancelled_leaves_nothing(empty: Datab
         add(1, connection)
 
     async with empty as database:
-        task = asyncio.create_task(database.transact(cancelled_meanwhile, committed=told.append))
+        task = asyncio.create_task(
+            database.transact(cancelled_meanwhile, committed=reported.append)
+        )
         with pytest.raises(asyncio.CancelledError):
             await task
 
-        assert told == []
+        assert reported == []
         assert await numbers(database) == []
         await database.transact(lambda c: add(3, c))
 
 
 async def test_only_commits_are_reported(empty: Database) -> None:
-    told: list[object] = []
+    reported: list[object] = []
 
     def broken(connection: Connection) -> str:
         add(1, connection)
@@ -254,10 +258,10 @@ async def test_only_commits_are_reported(empty: Database) -> None:
 
     async with empty as database:
         with pytest.raises(LookupError):
-            await database.transact(broken, committed=told.append)
-        await database.transact(lambda _c: "well", committed=told.append)
+            await database.transact(broken, committed=reported.append)
+        await database.transact(lambda _c: "well", committed=reported.append)
 
-    assert told == ["well"]
+    assert reported == ["well"]
 
 
 async def test_a_transaction_cancelled_before_it_began_does_nothing(empty_file: Database) -> None:

@@ -148,6 +148,11 @@ async def test_what_a_read_raises_is_raised_and_the_next_one_reads(tables: Datab
     assert await tables.read(count) == 0
 
 
+async def test_a_read_that_raises_the_end_of_an_iteration_ends(sqlite_tables: Database) -> None:
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        await asyncio.wait_for(sqlite_tables.read(lambda _connection: next(iter(()))), BOUND)
+
+
 async def test_a_file_that_cannot_be_opened_is_unavailable(sqlite_tables: Database) -> None:
     assert sqlite_tables.path is not None
     replaced_by_a_directory(sqlite_tables.path)

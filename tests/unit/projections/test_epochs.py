@@ -178,7 +178,7 @@ async def test_set_while_it_is_paused_it_goes_on_from_there_when_resumed(
     assert await rows_of(tables, first) == [(1, 0), (2, 1), (3, 2)]
 
 
-class Rebuilding:
+class RebuildHook:
     """A rebuild hook that replaces the rows when it is released."""
 
     def __init__(self, log: MemoryLog, database: Database) -> None:
@@ -209,7 +209,7 @@ async def test_rows_of_another_version_are_rebuilt_beside_the_others(
     log.add("c", Counted(by=1), Counted(by=2))
     await made_by_version(log, tables, version)
     first, second = counting("first", version=2), counting("second")
-    rebuild = Rebuilding(log, tables)
+    rebuild = RebuildHook(log, tables)
 
     async with following(worker_of(log, tables, first, second, rebuild=rebuild)) as worker:
         await worker.wait(await log.add_live("c", Counted(by=3)), BOUND, projection="second")
@@ -230,7 +230,7 @@ async def test_a_failed_rebuild_stops_its_projection_until_a_retry(
     log.add("c", Counted(by=1))
     await made_by_version(log, tables, 1)
     first = counting("first", version=2)
-    rebuild = Rebuilding(log, tables)
+    rebuild = RebuildHook(log, tables)
     rebuild.error = LookupError("no room")
     rebuild.go_on.set()
 
@@ -253,7 +253,7 @@ async def test_a_failed_rebuild_stops_its_projection_until_a_retry(
 async def test_a_rebuild_ends_with_its_worker(log: MemoryLog, tables: Database) -> None:
     log.add("c", Counted(by=1))
     await made_by_version(log, tables, 1)
-    rebuild = Rebuilding(log, tables)
+    rebuild = RebuildHook(log, tables)
 
     async with following(
         worker_of(log, tables, counting("first", version=2), rebuild=rebuild)
@@ -269,7 +269,7 @@ async def test_rows_that_newer_code_has_just_made_are_left_to_it(
 ) -> None:
     first, newer = counting("first"), counting("first", version=2)
     end = log.add("c", Counted(by=1))
-    rebuild = Rebuilding(log, tables)
+    rebuild = RebuildHook(log, tables)
 
     async with following(
         worker_of(log, tables, first, counting("second"), rebuild=rebuild)

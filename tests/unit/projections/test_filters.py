@@ -85,12 +85,12 @@ def test_postgresql_has_its_own_sql_for_the_same() -> None:
         begins(configuration.c.name, "a%"), has_element(configuration.c.modules, "web")
     )
     compiled = wanted.compile(dialect=postgresql.dialect())  # type: ignore[no-untyped-call]
-    told = " ".join(str(compiled).split())
+    sql = " ".join(str(compiled).split())
     assert sorted(compiled.params.values()) == ["a%", "web"]
     # Its order of texts may be a language's, in which a prefix is no range.
-    assert "starts_with(configuration.name, " in told
-    assert "FROM json_array_elements_text(configuration.modules) AS" in told
-    assert ".value = " in told
+    assert "starts_with(configuration.name, " in sql
+    assert "FROM json_array_elements_text(configuration.modules) AS" in sql
+    assert ".value = " in sql
 
 
 def test_sqlite_knows_what_is_used_here() -> None:

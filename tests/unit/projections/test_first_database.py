@@ -34,7 +34,7 @@ Rows = Mapping[str, list[tuple[Any, ...]]]
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> Path:
+def first_database(tmp_path: Path) -> Path:
     path = tmp_path / "read_model.sqlite"
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript((DATA / "read_model_0001.sqlite.sql").read_text())
@@ -83,13 +83,13 @@ def test_the_stored_log_has_every_type_of_event_before_and_after_the_database_wa
     assert len({event.aggregate for event in log.events[SEEN:]}) == 5
 
 
-async def test_migrating_changes_none_of_its_rows(kept: Path, log: MemoryLog) -> None:
-    old = columns(kept)
-    before = dict(rows(kept, old))
+async def test_migrating_changes_none_of_its_rows(first_database: Path, log: MemoryLog) -> None:
+    old = columns(first_database)
+    before = dict(rows(first_database, old))
     assert all(before.values())
     newest, newest_nix = LIBRARY.newest(), nix_migrations().newest()
 
-    async with Database(kept, migrations=nix_migrations()) as database:
+    async with Database(first_database, migrations=nix_migrations()) as database:
         assert await database.revisions() == (
             Revisions("0001", newest),
             Revisions("0001", newest_nix),
@@ -103,13 +103,13 @@ async def test_migrating_changes_none_of_its_rows(kept: Path, log: MemoryLog) ->
 
     before["eventstore_projection"] = before.pop("projection")
     old["eventstore_projection"] = old.pop("projection")
-    assert rows(kept, old) == before
+    assert rows(first_database, old) == before
 
 
 async def test_the_projections_continue_from_its_checkpoint_or_rebuild_their_rows(
-    kept: Path, log: MemoryLog
+    first_database: Path, log: MemoryLog
 ) -> None:
-    async with Database(kept, migrations=nix_migrations()) as database:
+    async with Database(first_database, migrations=nix_migrations()) as database:
         await database.migrate()
         store: Any = log
         worker = ProjectionWorker(

@@ -95,11 +95,11 @@ async def test_events_that_come_in_during_the_switch_are_applied_on_top(
     await database.create_tables([rows])
     coming: list[asyncio.Task[int]] = []
 
-    def told(progress: RebuildProgress) -> None:
+    def report(progress: RebuildProgress) -> None:
         if progress.phase == "switching":
             coming.append(asyncio.create_task(log.add_live("c", Counted(by=4))))
 
-    rebuild = Rebuild(log, database, making(rows, 1, 2), on_progress=told)  # type: ignore[arg-type]
+    rebuild = Rebuild(log, database, making(rows, 1, 2), on_progress=report)  # type: ignore[arg-type]
     assert [await rebuild.run()] == await asyncio.gather(*coming)
 
     assert await see(database, rows) == [(by, 2 * by) for by in range(1, 5) for _ in range(2)]

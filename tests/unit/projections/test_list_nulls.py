@@ -26,11 +26,11 @@ from eventstore.projections.queries import cursor
 from eventstore.projections.queries.rows import Rows
 
 
-class Found(msgspec.Struct, frozen=True):
+class TaskView(msgspec.Struct, frozen=True):
     id: int
 
 
-class ListTasks(ListQuery[Found], subject="task.list"):
+class ListTasks(ListQuery[TaskView], subject="task.list"):
     pass
 
 
@@ -76,8 +76,8 @@ async def tasks(database: Database) -> Database:
     return database
 
 
-async def page(database: Database, query: ListTasks, statement: Any, by: Any) -> Listed[Found]:
-    def read(connection: Connection) -> Listed[Found]:
+async def page(database: Database, query: ListTasks, statement: Any, by: Any) -> Listed[TaskView]:
+    def read(connection: Connection) -> Listed[TaskView]:
         return Rows(connection).page(query, statement, by)
 
     async with database.reading() as connection:

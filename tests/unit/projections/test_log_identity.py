@@ -40,6 +40,23 @@ async def test_a_longer_log_is_another_log(log: MemoryLog, tables: Database) -> 
     assert (await checkpoint_of(tables, first)).error is None
 
 
+async def test_a_worker_does_not_stand_by_for_one_that_reads_another_log(
+    log: MemoryLog, tables: Database
+) -> None:
+    """Two applications with the same database, by mistake: their projections have one name."""
+    first = counting("first")
+    log.add("c", Counted(by=1))
+    other = MemoryLog(codec)
+    other.name = "2027-01-01T00:00:00Z MEMORY"
+
+    async with following(worker_of(log, tables, first)) as worker:
+        await worker.wait(1, BOUND)
+        with pytest.raises(OtherLog, match="first at position 1 was built from another log"):
+            await asyncio.wait_for(worker_of(other, tables, first).run(), BOUND)
+
+    assert await rows_of(tables, first) == [(1, 1)]
+
+
 async def test_rows_that_do_not_say_their_log_are_given_it(
     log: MemoryLog, tables: Database
 ) -> None:

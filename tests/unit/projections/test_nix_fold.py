@@ -108,11 +108,11 @@ requests = st.lists(st.tuples(st.sampled_from(["1", "2"]), commands), min_size=1
 runs = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 30)), min_size=1, max_size=5)
 
 
-def history(asked: list[tuple[str, Command]]) -> MemoryLog:
+def history(commands: list[tuple[str, Command]]) -> MemoryLog:
     """The log that the deciders make of commands; rejected ones are not in it."""
     log = MemoryLog(DOMAIN.codec)
     states: dict[tuple[str, str], Any] = {}
-    for aggregate_id, command in asked:
+    for aggregate_id, command in commands:
         decider = DOMAIN.decider(command.__aggregate__)
         key = (decider.aggregate, aggregate_id)
         state = states.setdefault(key, decider.initial())
@@ -322,27 +322,27 @@ async def empty(location: str) -> None:
 
 @pytest.mark.timeout(300)  # to shrink a failing example takes its time
 @settings(max_examples=400 if LONG else 20, deadline=None)
-@given(before=st.permutations(beginnings), asked=requests, pieces=runs)
+@given(before=st.permutations(beginnings), commands=requests, pieces=runs)
 def test_the_read_models_are_the_fold_of_the_log(
     directory: Path,
     before: list[tuple[str, Command]],
-    asked: list[tuple[str, Command]],
+    commands: list[tuple[str, Command]],
     pieces: list[tuple[int, int]],
 ) -> None:
     with tempfile.TemporaryDirectory(dir=directory) as own:
         path = Path(own) / "read_model.sqlite"
         shutil.copyfile(directory / "template", path)
-        asyncio.run(follow_in_pieces(str(path), history(before + asked), pieces))
+        asyncio.run(follow_in_pieces(str(path), history(before + commands), pieces))
 
 
 @pytest.mark.timeout(300)
 @settings(max_examples=50 if LONG else 4, deadline=None)
-@given(before=st.permutations(beginnings), asked=requests, pieces=runs)
+@given(before=st.permutations(beginnings), commands=requests, pieces=runs)
 def test_the_read_models_are_the_fold_of_the_log_in_postgresql(
     emptied: str,
     before: list[tuple[str, Command]],
-    asked: list[tuple[str, Command]],
+    commands: list[tuple[str, Command]],
     pieces: list[tuple[int, int]],
 ) -> None:
     asyncio.run(empty(emptied))
-    asyncio.run(follow_in_pieces(emptied, history(before + asked), pieces))
+    asyncio.run(follow_in_pieces(emptied, history(before + commands), pieces))

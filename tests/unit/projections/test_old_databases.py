@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Mapping
 from datetime import datetime
@@ -30,6 +29,7 @@ from eventstore.projections.database.tables import UtcDateTime
 from eventstore.projections.table_names import library_metadata
 from projections import nix_migrations
 from projections.models import metadata
+from tests.integration.command_line import CommandLine
 from tests.unit.projections.memory import START
 
 SHARED = Path(__file__).parents[2] / "data" / "shared_revisions"
@@ -114,7 +114,7 @@ def is_as_made_anew(connection: Connection) -> bool:
     )
 
 
-def kept(after: Rows, before: Rows) -> None:
+def check_rows(after: Rows, before: Rows) -> None:
     """Check that every row is there, in the columns that it had."""
     for name, old in before.items():
         new = after[name if name in after else PREFIX + name]
@@ -139,7 +139,7 @@ async def test_a_database_of_each_old_revision_comes_over_with_its_rows_and_inde
         await database.check_schema()
         assert await database.revisions() == tuple(Revisions(new, new) for new in newest)
         after = await database.transact(rows)
-        kept(after, before)
+        check_rows(after, before)
         assert after["alembic_version"] == [("0005",)]
         assert await database.transact(is_as_made_anew)
 
@@ -154,7 +154,7 @@ async def test_without_migrations_of_its_own_an_application_gets_only_the_librar
         await database.check_schema()
         after = await database.transact(rows)
 
-    kept(after, before)
+    check_rows(after, before)
     assert after["alembic_version"] == [("0003",)]
 
 
@@ -166,7 +166,7 @@ async def test_a_column_that_somebody_added_comes_over_too(new_read_model: str) 
         await database.migrate()
         after = await database.transact(rows)
 
-    kept(after, before)
+    check_rows(after, before)
     assert [after[f"{PREFIX}{name}"][0][-1] for name in ("projection", "audit_event")] == [7, 7]
 
 
@@ -189,18 +189,16 @@ async def test_a_user_s_table_with_the_columns_of_the_first_revision_is_left_alo
     assert after["eventstore_projection"] == []
 
 
-async def test_several_may_come_over_concurrently(new_read_model: str) -> None:
+async def test_several_may_come_over_concurrently(new_read_model: str, tmp_path: Path) -> None:
     before = await old_database(new_read_model, "0005")
-    program = "-m", "eventstore", "migrate", "--database", new_read_model
-    started = [
-        await asyncio.create_subprocess_exec(sys.executable, *program, stdout=subprocess.PIPE)
-        for _ in range(2)
-    ]
-    said = [(await each.communicate())[0].decode() for each in started]
+    words = "migrate", "--database", new_read_model
+    cli = CommandLine(tmp_path)
+    with cli.start(*words) as one, cli.start(*words) as other:
+        ended = [await asyncio.to_thread(each.ended) for each in (one, other)]
 
-    assert [each.returncode for each in started] == [0, 0], said
+    assert [each.status for each in ended] == [0, 0], ended
     async with Database(new_read_model, migrations=nix_migrations()) as database:
-        kept(await database.transact(rows), before)
+        check_rows(await database.transact(rows), before)
         assert await database.transact(is_as_made_anew)
 
 
@@ -237,7 +235,7 @@ async def test_one_that_is_killed_in_the_middle_leaves_the_database_as_it_was(
     async with Database(new_read_model, migrations=nix_migrations()) as database:
         assert await database.transact(rows) == before
         await database.migrate()
-        kept(await database.transact(rows), before)
+        check_rows(await database.transact(rows), before)
 
 
 @pytest.mark.parametrize(

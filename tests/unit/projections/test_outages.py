@@ -96,8 +96,8 @@ async def test_projections_wait_and_catch_up(
             assert (await DatabaseCheck(database)()).status == "healthy"
         assert len(await rows_of(database, first)) == len(many) + 1
     assert worker.failures == []
-    said = [each for each in caplog.messages if "; retrying" in each]
-    assert len(said) == 1, "once, and not at each try"
+    warnings = [each for each in caplog.messages if "; retrying" in each]
+    assert len(warnings) == 1, "once, and not at each try"
     assert "can be written again" in caplog.text
 
 

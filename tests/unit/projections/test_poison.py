@@ -563,7 +563,7 @@ async def test_reactions_are_to_what_was_read(log: MemoryLog, indexed: Database)
     read = counting("first")
 
     @read.reacts
-    async def told(event: Event, recorded: RecordedEvent) -> None:
+    async def notified(event: Event, recorded: RecordedEvent) -> None:
         reacted.append(recorded.position)
 
     async with following(worker_of(log, indexed, read)) as worker:

@@ -20,7 +20,7 @@ from eventstore.messages.envelope import utc_now
 from eventstore.projections.audit import commands
 from eventstore.projections.audit.models import audit_command
 from eventstore.projections.database import checkpoint
-from eventstore.projections.database.backends import is_transient, postgresql
+from eventstore.projections.database.backends import is_transient, postgresql_connection
 from eventstore.projections.database.database import Database
 from eventstore.projections.worker.worker import ProjectionWorker
 from tests.postgresql_server import PostgresqlServer
@@ -255,7 +255,7 @@ async def test_a_commit_in_doubt_counts_once(
     counts: int,
 ) -> None:
     runs: list[int] = []
-    told: list[int] = []
+    reported: list[int] = []
 
     def work(connection: Connection) -> int:
         runs.append(len(runs) + 1)
@@ -271,10 +271,10 @@ async def test_a_commit_in_doubt_counts_once(
     ):
         cut = proxy.cut_after(lost, direction, forward=False)
         result = await database.transact(
-            work, retry_timeout=BOUND, committed=told.append, is_committed=stands
+            work, retry_timeout=BOUND, committed=reported.append, is_committed=stands
         )
         assert cut.is_set()
-        assert await numbers(database) == [counts] == [result] == told
+        assert await numbers(database) == [counts] == [result] == reported
 
 
 async def test_a_worker_whose_commit_was_in_doubt_goes_on(
@@ -306,7 +306,7 @@ async def test_a_server_that_falls_silent_is_lost(
     location: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(postgresql, "COMMAND_SECONDS", 0.3)
+    monkeypatch.setattr(postgresql_connection, "COMMAND_SECONDS", 0.3)
     async with (
         TcpProxy(postgresql_server.port) as proxy,
         Database(through(proxy, location)) as database,

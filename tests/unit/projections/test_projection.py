@@ -1,11 +1,23 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection
+from functools import partial, wraps
 from typing import Any
 
 import msgspec
 import pytest
-from sqlalchemy import Column, Identity, Integer, MetaData, Table, delete, insert, select, update
+from sqlalchemy import (
+    Column,
+    Identity,
+    Insert,
+    Integer,
+    MetaData,
+    Table,
+    delete,
+    insert,
+    select,
+    update,
+)
 
 from eventstore.errors import InvalidMessage, InvalidPayload, ProjectionError
 from eventstore.messages.codec import Codec
@@ -257,6 +269,22 @@ def of_another_second(event: Made, recorded: int) -> None: ...
 async def asynchronous(event: Made) -> None: ...
 
 
+async def asynchronous_parts(event: Made) -> AsyncIterator[Statement]:
+    yield insert(thing)
+
+
+@wraps(asynchronous)
+def decorated(*arguments: Any) -> Any: ...
+
+
+class Asynchronous:
+    async def __call__(self, event: Made) -> None: ...
+
+
+def of_a_keyword(event: Made, recorded: RecordedEvent, *, by: int) -> Statement:
+    return insert(thing).values(size=by * event.size)
+
+
 @pytest.mark.parametrize(
     ("function", "complaint"),
     [
@@ -269,6 +297,10 @@ async def asynchronous(event: Made) -> None: ...
         (of_three, "takes an event and"),
         (of_another_second, "the second parameter is the RecordedEvent"),
         (asynchronous, "is async"),
+        (asynchronous_parts, "is async"),
+        (decorated, "is async"),
+        (Asynchronous(), "is async"),
+        (of_a_keyword, "takes an event and, optionally, its record: missing .* argument: 'by'"),
     ],
 )
 def test_a_wrong_handler_is_refused_when_it_is_defined(
@@ -278,6 +310,27 @@ def test_a_wrong_handler_is_refused_when_it_is_defined(
         things.handles(function)
 
     assert "projection things" in str(refused.value)
+
+
+class Unusual(BaseException):
+    pass
+
+
+def test_what_would_end_the_program_is_an_error_of_the_handler(things: Projection) -> None:
+    @things.handles
+    def made(event: Made) -> None:
+        raise Unusual("unusual")
+
+    with pytest.raises(ProjectionError, match="the handler of Made raised Unusual: unusual"):
+        things.statements(recorded(Made(size=3)))
+
+
+def test_a_handler_may_have_been_given_its_other_arguments(things: Projection) -> None:
+    things.handles(partial(of_a_keyword, by=2))
+
+    (statement,) = things.statements(recorded(Made(size=3)))
+    assert isinstance(statement, Insert)
+    assert statement.compile().params == {"size": 6}
 
 
 def test_an_event_has_one_handler(things: Projection) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
@@ -202,7 +203,7 @@ async def test_an_answer_is_never_older_than_what_was_waited_for(tables: Databas
         await request(answers, b"", X_Wait_Position="5", X_Wait_Timeout="10")
 
 
-class Told(Telemetry):
+class CountRecorder(Telemetry):
     def __init__(self) -> None:
         self.counts: list[dict[str, str]] = []
 
@@ -211,13 +212,13 @@ class Told(Telemetry):
 
 
 async def test_every_query_is_counted_by_its_outcome(tables: Database) -> None:
-    told = Told()
-    answers = answers_of(tables, telemetry=told)
+    recorder = CountRecorder()
+    answers = answers_of(tables, telemetry=recorder)
     await ask(answers, GetCount(at=1))
     for failing in (ask(answers, GetCount(at=9)), request(answers, b"{")):
         with pytest.raises((QueryNotFound, InvalidPayload)):
             await failing
-    assert told.counts == [
+    assert recorder.counts == [
         {"name": "queries", "type": "GetCount", "outcome": "success"},
         {"name": "queries", "type": "GetCount", "outcome": "not_found"},
         {"name": "queries", "type": "ListCounts", "outcome": "invalid_payload"},
@@ -225,15 +226,15 @@ async def test_every_query_is_counted_by_its_outcome(tables: Database) -> None:
 
 
 async def test_a_renamed_query_keeps_its_type_in_metrics(tables: Database) -> None:
-    told, handlers = Told(), QueryHandlers(counting)
+    recorder, handlers = CountRecorder(), QueryHandlers(counting)
 
     @handlers.answers
     def get_total(query: GetTotal, rows: Rows) -> CountView:
         return CountView(position=query.at, by=0)
 
-    answers = answers_of(tables, handlers, telemetry=told)
+    answers = answers_of(tables, handlers, telemetry=recorder)
     await ask(answers, GetTotal(at=1))
-    assert told.counts == [{"name": "queries", "type": "GetSum", "outcome": "success"}]
+    assert recorder.counts == [{"name": "queries", "type": "GetSum", "outcome": "success"}]
 
 
 async def test_a_database_that_cannot_be_read_now_is_reported(sqlite_database: Database) -> None:
@@ -270,12 +271,34 @@ def test_a_handler_that_does_not_say_what_it_is_for_is_refused(
         QueryHandlers(counting).answers(handler)
 
 
-def test_an_asynchronous_handler_is_refused() -> None:
-    async def handler(query: GetCount, rows: Rows) -> CountView:
+async def asynchronous(query: GetCount, rows: Rows) -> CountView:
+    raise NotImplementedError
+
+
+@wraps(asynchronous)
+def decorated(*arguments: Any) -> Any: ...
+
+
+class Asynchronous:
+    async def __call__(self, query: GetCount, rows: Rows) -> CountView:
         raise NotImplementedError
 
+
+@pytest.mark.parametrize("handler", [asynchronous, decorated, Asynchronous()])
+def test_an_asynchronous_handler_is_refused(handler: Callable[..., Any]) -> None:
     with pytest.raises(ProjectionError, match="is async"):
         QueryHandlers(counting).answers(handler)
+
+
+def test_a_handler_may_have_been_given_its_other_arguments() -> None:
+    def handler(query: GetCount, rows: Rows, *, counter: str) -> CountView:
+        raise NotImplementedError
+
+    with pytest.raises(ProjectionError, match=r"missing .* argument: 'counter'"):
+        QueryHandlers(counting).answers(handler)
+    handlers = QueryHandlers(counting)
+    handlers.answers(partial(handler, counter="a"))
+    assert list(handlers.handlers) == [GetCount]
 
 
 def test_a_query_has_one_handler(database: Database) -> None:

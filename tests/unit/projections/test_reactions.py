@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -26,7 +27,7 @@ async def tables(database: Database) -> Database:
     return database
 
 
-class Reacting:
+class ReactionRecorder:
     """A projection, and what it has reacted to."""
 
     def __init__(self, projection: Projection) -> None:
@@ -44,7 +45,7 @@ class Reacting:
 
 
 async def test_only_what_comes_after_it_has_caught_up(log: MemoryLog, tables: Database) -> None:
-    first = Reacting(counting("first"))
+    first = ReactionRecorder(counting("first"))
     log.add("c", Counted(by=1), Counted(by=2))
 
     async with following(worker_of(log, tables, first.projection)) as worker:
@@ -83,7 +84,7 @@ async def test_the_rows_are_there_before_it(log: MemoryLog, tables: Database) ->
 async def test_one_that_hangs_delays_no_commit_and_keeps_the_order(
     log: MemoryLog, tables: Database
 ) -> None:
-    first = Reacting(counting("first"))
+    first = ReactionRecorder(counting("first"))
     first.go_on.clear()
 
     async with following(worker_of(log, tables, first.projection, counting("second"))) as worker:
@@ -98,7 +99,7 @@ async def test_one_that_hangs_delays_no_commit_and_keeps_the_order(
 async def test_failures_and_timeouts_are_logged_and_stop_nothing(
     log: MemoryLog, tables: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
-    first = Reacting(counting("first"))
+    first = ReactionRecorder(counting("first"))
     metrics = Metrics()
     worker = worker_of(log, tables, first.projection, reaction_timeout=0.05, telemetry=metrics)
 
@@ -151,7 +152,7 @@ async def test_events_beyond_the_queue_are_dropped_and_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(reactions, "MAX_QUEUED", 2)
-    first = Reacting(counting("first"))
+    first = ReactionRecorder(counting("first"))
     first.go_on.clear()
 
     async with following(worker_of(log, tables, first.projection)) as worker:
@@ -169,7 +170,7 @@ async def test_events_beyond_the_queue_are_dropped_and_logged(
 async def test_what_waits_at_the_end_is_done_within_its_time(
     log: MemoryLog, tables: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
-    first = Reacting(counting("first"))
+    first = ReactionRecorder(counting("first"))
     first.go_on.clear()
     async with following(worker_of(log, tables, first.projection)) as worker:
         await until(lambda: worker.progress["first"].state == "live")
@@ -190,7 +191,7 @@ async def test_what_waits_at_the_end_is_done_within_its_time(
 async def test_what_is_parked_or_retried_is_not_reacted_to(
     log: MemoryLog, tables: Database
 ) -> None:
-    broken = Reacting(counting("first", fails=poisoned, on_poison="park"))
+    broken = ReactionRecorder(counting("first", fails=poisoned, on_poison="park"))
     async with following(worker_of(log, tables, broken.projection)) as worker:
         await until(lambda: worker.progress["first"].state == "live")
         await worker.wait(await log.add_live("a", Counted(by=13)), BOUND)
@@ -199,7 +200,7 @@ async def test_what_is_parked_or_retried_is_not_reacted_to(
         await log.add_live("b", Counted(by=3))
         await until(lambda: broken.seen)
 
-        healed = Reacting(counting("first", on_poison="park"))
+        healed = ReactionRecorder(counting("first", on_poison="park"))
         result = await retry(log, tables, healed.projection)  # type: ignore[arg-type]
 
     assert broken.seen == [3]
@@ -220,3 +221,18 @@ def test_what_cannot_react_is_refused() -> None:
 
         @first.reacts
         async def twice(event: Counted) -> None: ...
+
+    with pytest.raises(ProjectionError, match="handler in_parts: a reaction must be async"):
+
+        @first.reacts  # type: ignore[arg-type]
+        async def in_parts(event: Counted) -> AsyncIterator[None]:
+            yield
+
+
+def test_a_callable_object_may_react() -> None:
+    class Notifying:
+        async def __call__(self, event: Counted) -> None: ...
+
+    first = counting("first")
+    first.reacts(Notifying())
+    assert first.has_reactions

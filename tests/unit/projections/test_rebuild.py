@@ -86,11 +86,11 @@ async def known(database: Database, name: str = "first") -> Checkpoint:
 async def cancelled_at(position: int, log: MemoryLog, database: Database) -> None:
     """A rebuild that is cancelled at a position."""
 
-    def told(progress: RebuildProgress) -> None:
+    def reports(progress: RebuildProgress) -> None:
         if progress.position >= position:
             task.cancel()
 
-    task = asyncio.create_task(rebuild_of(log, database, negating(), on_progress=told).run())
+    task = asyncio.create_task(rebuild_of(log, database, negating(), on_progress=reports).run())
     with pytest.raises(asyncio.CancelledError):
         await task
 
@@ -99,16 +99,16 @@ async def test_the_rows_and_the_checkpoint_are_those_of_the_new_version(
     old: Database, log: MemoryLog
 ) -> None:
     before = await known(old)
-    told: list[RebuildProgress] = []
+    reports: list[RebuildProgress] = []
 
-    rebuild = rebuild_of(log, old, negating(), on_progress=told.append)
+    rebuild = rebuild_of(log, old, negating(), on_progress=reports.append)
     assert await rebuild.run() == 10
 
     assert await rows_of(old, negating()) == NEW
     after = await known(old)
     assert (after.version, after.position, after.epoch) == (2, 10, before.epoch + 1)
     assert await shadow_position(old, negating()) is None
-    assert [(each.phase, each.position, each.pending) for each in told] == [
+    assert [(each.phase, each.position, each.pending) for each in reports] == [
         ("building", 3, 7),
         ("building", 6, 4),
         ("building", 9, 1),
@@ -116,7 +116,7 @@ async def test_the_rows_and_the_checkpoint_are_those_of_the_new_version(
         ("switching", 10, 0),
         ("done", 10, 0),
     ]
-    assert (told[-1].events, rebuild.switched, rebuild.started_at) == (10, True, 0)
+    assert (reports[-1].events, rebuild.switched, rebuild.started_at) == (10, True, 0)
 
 
 async def test_what_was_never_used_is_built(database: Database, log: MemoryLog) -> None:
@@ -266,7 +266,7 @@ async def test_what_came_in_meanwhile_is_there_after_the_switch(
     """A reader that has waited for a position never sees older rows."""
     switching = asyncio.Event()
 
-    def told(progress: RebuildProgress) -> None:
+    def reports(progress: RebuildProgress) -> None:
         if progress.phase == "switching" and not switching.is_set():
             switching.set()
             log.add("c", Counted(by=11))
@@ -274,7 +274,7 @@ async def test_what_came_in_meanwhile_is_there_after_the_switch(
     worker = worker_of(log, old, counting("first"))
     task = asyncio.create_task(worker.run())
     await worker.wait(10, BOUND)
-    rebuilding = asyncio.create_task(rebuild_of(log, old, negating(), on_progress=told).run())
+    rebuilding = asyncio.create_task(rebuild_of(log, old, negating(), on_progress=reports).run())
     await switching.wait()
     await log.add_live("c", Counted(by=12))
     await worker.wait(12, BOUND)

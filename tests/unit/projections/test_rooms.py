@@ -26,11 +26,12 @@ def calls() -> Iterator[tuple[str, ast.Call]]:
 
 
 def rooms_that_call(*names: str) -> set[str]:
-    return {
-        module.split(".")[2]
-        for module, call in calls()
-        if ast.unparse(call.func).rpartition(".")[2] in names
-    }
+    return {module.split(".")[2] for module, call in calls() if called(call) in names}
+
+
+def called(call: ast.Call) -> str:
+    """The name of what is called, without what it belongs to."""
+    return ast.unparse(call.func).rpartition(".")[2]
 
 
 def own_tables(module: str) -> set[str]:
@@ -56,6 +57,25 @@ def test_only_the_room_of_the_database_changes_the_librarys_own_tables() -> None
         and ast.unparse(call.args[0]) in own_tables(module)
     }
     assert changing == {"database"}
+
+
+def test_only_the_room_of_the_database_opens_one() -> None:
+    """A scenario has one in memory."""
+    opening = {
+        module.split(".")[2]
+        for module, call in calls()
+        if ast.unparse(call.func)
+        in {"create_engine", "create_async_engine", "Sqlite", "Postgresql"}
+    }
+    assert opening == {"database", "testing"}
+    assert rooms_that_import("asyncpg") == {"database"}
+
+
+def test_queries_only_read() -> None:
+    writing = {"delete", "insert", "transact", "update"}
+    assert "queries" not in {
+        module.split(".")[2] for module, call in calls() if called(call) in writing
+    }
 
 
 def test_only_the_worker_moves_checkpoints_forward() -> None:

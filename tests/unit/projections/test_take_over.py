@@ -27,7 +27,7 @@ TABLES = [flake, flake_input]
 InShadow = Callable[[Table], Table]
 
 
-class Seen(NamedTuple):
+class TableView(NamedTuple):
     """What one read transaction sees, in three selects: how many rows of which version."""
 
     flakes: dict[int, int]
@@ -35,7 +35,7 @@ class Seen(NamedTuple):
     position: int
 
 
-OLD, NEW = (Seen({version: ROWS}, {version: ROWS}, version) for version in (1, 2))
+OLD, NEW = (TableView({version: ROWS}, {version: ROWS}, version) for version in (1, 2))
 
 
 def fill(connection: Connection, version: int) -> None:
@@ -57,14 +57,14 @@ def switch(connection: Connection, in_shadow: InShadow) -> None:
     connection.execute(update(checkpoints).values(position=checkpoints.c.position + 1))
 
 
-async def see(database: Database) -> Seen:
+async def see(database: Database) -> TableView:
     counts: list[dict[int, int]] = []
     async with database.engine.connect() as connection:
         for table in TABLES:
             versions = select(table.c.version, func.count()).group_by(table.c.version)
             counts.append({row[0]: row[1] for row in await connection.execute(versions)})
         position = await connection.scalar(select(checkpoints.c.position))
-    return Seen(counts[0], counts[1], position or 0)
+    return TableView(counts[0], counts[1], position or 0)
 
 
 def location(database: Database) -> str:
@@ -123,9 +123,9 @@ async def test_a_shadow_is_created_by_opening_and_deleted_by_dropping(
     await place.drop()
 
     assert await table_names(database) == live
-    async with database.shadow(name) as anew:
-        assert await table_names(anew) == set()
-        await anew.drop()
+    async with database.shadow(name) as recreated:
+        assert await table_names(recreated) == set()
+        await recreated.drop()
     if database.path is not None:
         assert list(database.path.parent.glob("*rebuild*")) == []
 
@@ -143,8 +143,8 @@ async def test_the_live_rows_are_not_those_beside(live: Database, shadow: Databa
 
 async def test_readers_see_all_old_rows_or_all_new_ones(live: Database, shadow: Database) -> None:
     taken = asyncio.Event()
-    told: list[str] = []
-    reads: asyncio.Queue[Seen] = asyncio.Queue()
+    reported: list[str] = []
+    reads: asyncio.Queue[TableView] = asyncio.Queue()
 
     async def hammer() -> None:
         while not taken.is_set():
@@ -158,12 +158,12 @@ async def test_readers_see_all_old_rows_or_all_new_ones(live: Database, shadow: 
         for _ in range(3):
             readers.create_task(hammer())
         seen = [await reads.get() for _ in range(10)]
-        assert await live.take_over(shadow, work, committed=told.append) == "taken"
+        assert await live.take_over(shadow, work, committed=reported.append) == "taken"
         while NEW not in seen[-3:]:
             seen.append(await reads.get())
         taken.set()
 
-    assert told == ["taken"]
+    assert reported == ["taken"]
     assert seen[0] == OLD
     assert [each for each in seen if each not in (OLD, NEW)] == []
     await shadow.drop()
@@ -187,7 +187,7 @@ async def test_an_error_in_the_middle_leaves_the_old_rows(live: Database, shadow
 
 
 async def test_a_cancelled_switch_ends_first(live: Database, shadow: Database) -> None:
-    told: list[None] = []
+    reported: list[None] = []
     task: asyncio.Task[None]
     loop = asyncio.get_running_loop()
     cancelled = threading.Event()
@@ -200,12 +200,12 @@ async def test_a_cancelled_switch_ends_first(live: Database, shadow: Database) -
         loop.call_soon_threadsafe(cancel)
         switch(connection, in_shadow)
 
-    task = asyncio.create_task(live.take_over(shadow, work, committed=told.append))
+    task = asyncio.create_task(live.take_over(shadow, work, committed=reported.append))
     with pytest.raises(asyncio.CancelledError):
         await task
 
     assert cancelled.is_set()
-    assert told == [None]
+    assert reported == [None]
     assert await see(live) == NEW
 
 

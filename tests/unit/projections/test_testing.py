@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import uuid
 from datetime import UTC, datetime
 
 import pytest
 from sqlalchemy import Column, Integer, MetaData, String, Table, insert, select, update
 
-from eventstore.errors import UnknownType
+from eventstore import Event
+from eventstore.errors import InvalidId, InvalidPayload, UnknownType
 from eventstore.messages.events import RecordedEvent
 from eventstore.nix import FlakeCreated, FlakeInputAdded, FlakeInputRemoved, FlakeUpdated
 from eventstore.projections.projection import Projection, Statement
@@ -29,6 +31,14 @@ own = Table(
 totals = Projection("own_totals", tables=[own])
 
 
+def test_uuids_are_ids_and_others_are_checked() -> None:
+    counter = uuid.UUID("3f687bd3-5849-4f1f-a4d3-89322f67d381")
+    made = scenario(totals).given(counter, Counted(by=2)).given(str(counter), Counted(by=3))
+    made.then(own, {"counter": str(counter), "total": 5})
+    with pytest.raises(InvalidId, match="aggregate id 'a b' is not allowed"):
+        scenario(totals).given("a b", Counted(by=2))
+
+
 @totals.handles
 def counted(event: Counted, recorded: RecordedEvent) -> Statement:
     if recorded.version == 1:
@@ -41,6 +51,10 @@ def counted(event: Counted, recorded: RecordedEvent) -> Statement:
 def noted(event: Noted) -> Statement:
     foreign = select(module.c.name).scalar_subquery()
     return update(own).values(counter=foreign)
+
+
+class Measured(Event, subject="counter.measured"):
+    values: object
 
 
 def test_rows_after_events() -> None:
@@ -120,6 +134,11 @@ def test_an_event_that_cannot_be_read_is_named_and_one_that_is_dropped_passes() 
     ).then_fails()
 
     assert re.search(r"before FlakePainted \S+ at position 3: UnknownType: none such", str(failure))
+
+
+def test_an_event_that_could_not_be_stored_is_refused() -> None:
+    with pytest.raises(InvalidPayload, match="Measured"):
+        scenario(totals).given("a", Measured(values=(1, 2)))
 
 
 def test_the_tables_of_others_are_not_there() -> None:

@@ -208,16 +208,16 @@ async def test_nothing_is_written_for_nothing(log: MemoryLog, sqlite_tables: Dat
 
 
 async def test_progress_is_reported_page_by_page(log: MemoryLog, tables: Database) -> None:
-    told: list[tuple[int, int]] = []
+    pages: list[tuple[int, int]] = []
     log.add("c", *[Counted(by=1)] * 5)
     worker = worker_of(
-        log, tables, counting("first"), batch=2, on_progress=lambda *page: told.append(page)
+        log, tables, counting("first"), batch=2, on_progress=lambda *page: pages.append(page)
     )
 
     async with running(worker):
         await worker.wait(5, BOUND)
 
-    assert told == [(2, 3), (4, 1), (5, 0)]
+    assert pages == [(2, 3), (4, 1), (5, 0)]
 
 
 async def test_a_poison_event_stops_its_projection_only(log: MemoryLog, tables: Database) -> None:

@@ -29,7 +29,7 @@ async def gone() -> CheckResult:
     raise StreamMissing("stream X_LOG does not exist")
 
 
-class Counted:
+class CountingCheck:
     """A check that counts how often it is asked, and waits until it is let go."""
 
     def __init__(self) -> None:
@@ -95,7 +95,9 @@ async def test_a_check_at_fault_is_unhealthy_and_stops_no_other() -> None:
 
 
 async def test_a_check_that_hangs_is_unhealthy_after_its_time() -> None:
-    report = await Health("svc", "1.0.0", {"hangs": Counted(), "fine": fine}, timeout=0.01).report()
+    report = await Health(
+        "svc", "1.0.0", {"hangs": CountingCheck(), "fine": fine}, timeout=0.01
+    ).report()
 
     assert report.problems == {"hangs": "no answer after 0.01 s"}
     assert report.details["fine"]["status"] == "healthy"
@@ -114,7 +116,7 @@ async def test_checks_run_at_the_same_time() -> None:
 
 
 async def test_a_flood_of_questions_is_one_look() -> None:
-    check = Counted()
+    check = CountingCheck()
     health = Health("svc", "1.0.0", {"counted": check}, cache_ttl=60.0)
 
     async with asyncio.timeout(BOUND), asyncio.TaskGroup() as group:
@@ -129,7 +131,7 @@ async def test_a_flood_of_questions_is_one_look() -> None:
 
 
 async def test_after_the_cache_ttl_it_is_checked_again() -> None:
-    check = Counted()
+    check = CountingCheck()
     check.let_go.set()
     health = Health("svc", "1.0.0", {"counted": check}, cache_ttl=0.0)
 
@@ -140,7 +142,7 @@ async def test_after_the_cache_ttl_it_is_checked_again() -> None:
 
 
 async def test_a_cancelled_request_does_not_cancel_others() -> None:
-    check = Counted()
+    check = CountingCheck()
     health = Health("svc", "1.0.0", {"counted": check})
     impatient = asyncio.create_task(health.report())
     await asyncio.wait_for(check.asked.wait(), BOUND)
@@ -190,3 +192,13 @@ def test_memory_is_known_without_proc_too(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert resident_bytes() >= held / 2
     monkeypatch.setattr("sys.platform", "darwin")
     assert resident_bytes() > 0
+
+
+async def test_checks_of_another_process_count_like_its_own() -> None:
+    async def others() -> dict[str, CheckResult]:
+        return {"projections": await slow()}
+
+    report = await Health("svc", "1.2.3", {"connection": fine}, others=others).report()
+
+    assert list(report.checks) == ["connection", "projections"]
+    assert (report.status, report.problems) == ("degraded", {"projections": "7 events behind"})

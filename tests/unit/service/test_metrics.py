@@ -168,3 +168,17 @@ async def test_no_such_host_or_port_is_named() -> None:
 def fetch(url: str) -> tuple[str, bytes]:
     with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310  # our own address
         return answer.headers["Content-Type"], answer.read()
+
+
+def test_samples_of_another_process_are_rendered_in_the_same_families_and_labelled() -> None:
+    ours, theirs = Metrics(), Metrics()
+    ours.count("queries", 2, type="GetFlake", outcome="found")
+    theirs.count("queries", 3, type="GetFlake", outcome="found")
+    ours.include("read_side", theirs.samples())
+    theirs.count("queries", 1, type="GetFlake", outcome="found")
+    ours.include("read_side", theirs.samples())
+
+    name, labels = "eventstore_queries_total", {"type": "GetFlake", "outcome": "found"}
+    assert value(ours, name, **labels) == 2
+    assert value(ours, name, **labels, process="read_side") == 4
+    assert ours.render().count(b"# TYPE eventstore_queries_total ") == 1

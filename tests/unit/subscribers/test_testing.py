@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import functools
+import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
-from eventstore.errors import DeciderError, InvalidSubject, UnknownType
+from eventstore.errors import DeciderError, InvalidHeader, InvalidId, InvalidSubject, UnknownType
 from eventstore.messages.events import RecordedEvent
+from eventstore.messages.types import Command
 from eventstore.nix import FlakeInputAdded, MarkPackageStale, PackageBuilt
 from eventstore.nix.stale_packages import subscriber as stale_packages
 from eventstore.subscribers.declaration import Subscriber
@@ -99,7 +102,56 @@ async def test_recorded_commands_have_outcomes() -> None:
     assert commands.sent == [("p1", mark(1))] * 2
 
 
-class Called:
+SELLER = uuid.UUID("3f687bd3-5849-4f1f-a4d3-89322f67d381")
+
+
+class Sell(Command, subject="sale.sell"):
+    pass
+
+
+class Offer(Command, subject="sale.offer", creates=True):
+    pass
+
+
+async def test_commands_are_refused_as_a_client_refuses_them() -> None:
+    commands = Commands()
+    with pytest.raises(InvalidHeader, match="is missing: Sell needs the id of its sale"):
+        await commands.send(Sell())
+    with pytest.raises(InvalidId, match="aggregate id 'a b' is not allowed"):
+        await commands.send(Sell(), "a b")
+    with pytest.raises(InvalidId, match="message id 'x' is not a UUID"):
+        await commands.execute(Sell(), "a", command_id="x")
+    with pytest.raises(TypeError, match="expeced"):
+        await commands.execute(Sell(), "a", expeced=1)
+    assert commands.sent == []
+    assert uuid.UUID((await commands.send(Offer())).aggregate_id).version == 5
+
+
+def test_uuids_are_ids() -> None:
+    seen: list[RecordedEvent] = []
+
+    async def sell(_event: FlakeInputAdded, recorded: RecordedEvent, *, commands: Commands) -> None:
+        seen.append(recorded)
+        await commands.send(Sell(), uuid.UUID(recorded.aggregate_id), command_id=uuid.uuid4())
+
+    seller = Subscriber("seller").subscribe([FlakeInputAdded], sell)
+    outcome = scenario(seller).given(str(SELLER), ADDED).when(SELLER, ADDED)
+    outcome.then((SELLER, Sell()))
+    outcome.then((str(SELLER), Sell()))
+    assert [(each.aggregate_id, each.version) for each in seen[1:]] == [(str(SELLER), 2)]
+    with pytest.raises(InvalidId, match="aggregate id 'a b' is not allowed"):
+        scenario(seller).when("a b", ADDED)
+
+
+def test_a_command_that_is_returned_and_not_sent_is_an_error() -> None:
+    async def sell(_event: FlakeInputAdded, _recorded: RecordedEvent) -> Any:
+        return Sell()
+
+    outcome = scenario(Subscriber("seller").subscribe([FlakeInputAdded], sell)).when("f1", ADDED)
+    assert "sell returned Sell, which nobody sends" in str(outcome.then_fails(DeciderError))
+
+
+class CallableHandler:
     async def __call__(self, event: FlakeInputAdded, recorded: RecordedEvent) -> None: ...
 
 
@@ -110,11 +162,11 @@ async def with_option(event: FlakeInputAdded, recorded: RecordedEvent, *, to: st
 @pytest.mark.parametrize(
     "handler",
     [
-        Called(),
-        Called().__call__,
+        CallableHandler(),
+        CallableHandler().__call__,
         functools.partial(with_prefix, "x"),
         functools.partial(with_option, to="x"),
-        functools.partial(Called()),
+        functools.partial(CallableHandler()),
     ],
 )
 def test_partials_and_callable_objects_are_handlers(handler: Any) -> None:
@@ -127,12 +179,18 @@ def test_partials_and_callable_objects_are_handlers(handler: Any) -> None:
         scenario(declared).when("f1", ADDED).then_nothing()
 
 
+def test_a_mock_may_be_a_handler() -> None:
+    handler = AsyncMock()
+    scenario(Subscriber("s").subscribe([FlakeInputAdded], handler)).when("f1", ADDED).then_nothing()
+    handler.assert_awaited_once()
+
+
 @pytest.mark.parametrize(
     ("handler", "problem"),
     [
         (None, "is not a function"),
         (3, "is not a function"),
-        (Called, "must be async"),
+        (CallableHandler, "must be async"),
         (functools.partial[Any](with_prefix, *"abcd"), "takes an event and its record"),
         (functools.partial(with_prefix, prefix="x"), "takes an event and its record"),
         (with_prefix, "takes an event and its record"),
@@ -161,6 +219,13 @@ def test_a_name_that_no_subject_can_contain_is_refused() -> None:
         ({"acknowledge": "never"}, "acknowledge is 'never'"),
         ({"max_concurrency": 0}, "max_concurrency is 0"),
         ({"max_attempts": 0}, "max_attempts is 0"),
+        ({"max_attempts": "3"}, "max_attempts is '3'; at least 1 is needed, a whole number"),
+        ({"max_concurrency": 1.5}, "max_concurrency is 1.5"),
+        ({"ack_wait": 0}, "ack_wait is 0; it is from 0.001 to 86,400 seconds"),
+        ({"ack_wait": float("nan")}, "ack_wait is nan"),
+        ({"ack_wait": "30"}, "ack_wait is '30'"),
+        ({"backoff": float("inf")}, "backoff is inf"),
+        ({"backoff": -1}, "backoff is -1"),
         ({"continues": "s"}, "cannot continue itself"),
     ],
 )

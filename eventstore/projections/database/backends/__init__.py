@@ -5,17 +5,16 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from sqlalchemy import URL, Connection, Table, make_url
+from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from eventstore.errors import ConfigurationError, DatabaseUnavailable
-from eventstore.projections.database.backends import postgresql, sqlite
+from eventstore.projections.database.backends import postgresql, postgresql_connection, sqlite
 from eventstore.projections.database.backends.base import Backend, cause_of, without_password
 
 __all__ = [
     "Backend",
     "DatabaseUnavailable",
-    "advance_keys",
     "backend_at",
     "cause_of",
     "is_transient",
@@ -28,16 +27,7 @@ def is_transient(error: BaseException) -> bool:
     """Whether a retry may succeed: the database is locked, full or unreachable."""
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
-    return sqlite.is_transient(error) or postgresql.is_transient(error)
-
-
-def advance_keys(connection: Connection, table: Table) -> None:
-    """Have the database generate keys after those of the rows that were copied into a table.
-
-    SQLite does so by itself.
-    """
-    if connection.dialect.name == "postgresql":
-        postgresql.advance_keys(connection, table)
+    return sqlite.is_transient(error) or postgresql_connection.is_transient(error)
 
 
 def backend_at(location: str | Path) -> Backend:

@@ -86,7 +86,7 @@ class Backend(ABC):
         """Delete this shadow, with everything in it."""
 
     def forget_definitions(self) -> None:  # noqa: B027  # SQLite's connections notice
-        """Connect again, for tables have been created anew."""
+        """Connect again, for tables have been recreated."""
 
     @abstractmethod
     def may_open_later(self, error: BaseException) -> bool:

@@ -11,33 +11,17 @@ from collections.abc import Callable, Iterable
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from sqlalchemy import (
-    URL,
-    BigInteger,
-    Column,
-    ColumnClause,
-    Connection,
-    ExceptionContext,
-    Sequence,
-    Table,
-    TableClause,
-    case,
-    cast,
-    event,
-    func,
-    select,
-    text,
-)
-from sqlalchemy.dialects.postgresql import REGCLASS
+from sqlalchemy import URL, Connection, event, text
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from eventstore.errors import ConfigurationError
-from eventstore.projections.database.backends.base import (
-    Backend,
-    cause_of,
-    run_to_end,
-    without_password,
+from eventstore.projections.database.backends.base import Backend, run_to_end, without_password
+from eventstore.projections.database.backends.postgresql_connection import (
+    is_starting,
+    no_answer,
+    on_error,
+    open_connection,
 )
 
 if TYPE_CHECKING:
@@ -49,10 +33,6 @@ DRIVERS = {"postgres", "postgresql", "postgresql+asyncpg"}
 
 READERS = 3
 """How many transactions read at a time, besides those of users."""
-
-CONNECT_SECONDS = 10.0
-COMMAND_SECONDS = 900.0
-"""How long a statement may take before its connection counts as lost; about as long as TCP's."""
 
 LOCK_SECONDS = 2.0
 """How long PostgreSQL itself waits for the lock of another before it reports that."""
@@ -67,23 +47,6 @@ KEEPALIVE = (
 _WRITER = "; ".join((f"SET lock_timeout = {round(LOCK_SECONDS * 1000)}", *KEEPALIVE)) + ";"
 _READER = (
     "SET default_transaction_read_only = on; SET default_transaction_isolation = 'repeatable read';"
-)
-
-_STARTING = {"53300", "57P03"}  # too many connections, starting up or shutting down
-_TRANSIENT_CLASSES = {"08", "40", "53", "58"}  # connection, rollback, resources, system
-_TRANSIENT = {
-    "25006",  # read-only, as a standby is
-    "25P03",  # idle for too long in a transaction
-    "55P03",  # locked
-    "57014",  # took longer than the server allows
-    "57P01",  # shut down
-    "57P02",  # crashed
-    "57P03",  # starting up
-    "57P05",  # idle for too long
-}
-
-_sequences = TableClause(
-    "pg_sequence", *map(ColumnClause, ("seqrelid", "seqincrement", "seqmin", "seqmax"))
 )
 
 _MAX_NAME = 63
@@ -225,14 +188,14 @@ class Postgresql(Backend):
 
     def may_open_later(self, error: BaseException) -> bool:
         """A server that is starting up, or has too many clients at the moment."""
-        return _sqlstate(error) in _STARTING
+        return is_starting(error)
 
     async def _transaction(self, work: Callable[[Connection], T]) -> T:
         try:
             async with self._writer.begin() as connection:
                 return await connection.run_sync(work)
         except TimeoutError as error:  # while the pool tried its connection
-            raise _no_answer() from error
+            raise no_answer() from error
         finally:
             self._one_at_a_time.release()
 
@@ -240,7 +203,7 @@ class Postgresql(Backend):
         location = self.url.render_as_string(hide_password=False)
 
         async def connect() -> asyncpg.Connection:
-            return await _connect(location, setup)
+            return await open_connection(location, setup)
 
         if self._schemas:
             options["execution_options"] = {"schema_translate_map": dict(self._schemas)}
@@ -251,7 +214,7 @@ class Postgresql(Backend):
             pool_pre_ping=True,
             **options,
         )
-        event.listen(engine.sync_engine, "handle_error", _on_error)
+        event.listen(engine.sync_engine, "handle_error", on_error)
         event.listen(engine.sync_engine, "connect", self._connected)
         event.listen(engine.sync_engine, "checkout", self._check_out)
         return engine
@@ -262,7 +225,7 @@ class Postgresql(Backend):
     def _check_out(self, _connection: Any, record: Any, _proxy: Any) -> None:
         """Have a connection from before the last change of definitions replaced by a new one."""
         if record.info[_KNOWN] != self._definitions:
-            raise DisconnectionError("tables were created anew")
+            raise DisconnectionError("tables were recreated")
 
 
 def _digest(name: str) -> str:
@@ -272,103 +235,3 @@ def _digest(name: str) -> str:
 def _part(schema: str, of: str = "") -> str:
     """The schema of a shadow for tables of another; without that, what all of them begin with."""
     return f"{schema[:30]}.{_digest(schema)}." + (_digest(of) if of else "")
-
-
-def is_transient(error: BaseException) -> bool:
-    """Whether a retry may succeed, by the SQLSTATE.
-
-    The server is unreachable, locked or full, or another transaction was faster.
-    """
-    if type(cause_of(error)).__name__ == "InvalidCachedStatementError":
-        return True  # another process has created a table anew; a new statement finds that
-    state = _sqlstate(error)
-    return state in _TRANSIENT or state[:2] in _TRANSIENT_CLASSES
-
-
-def advance_keys(connection: Connection, table: Table) -> None:
-    """Move the sequences of a table past the keys in its rows, which need not come from them."""
-    for column in table.columns:
-        if column is table.autoincrement_column or column.identity or _sequence(column):
-            _advance(connection, table, column)
-
-
-def _advance(connection: Connection, table: Table, column: Column[Any]) -> None:
-    """Never backwards, for a transaction that fails rolls back its rows, but not this."""
-    own = _sequence(column)
-    preparer = connection.dialect.identifier_preparer
-    name = (
-        func.pg_get_serial_sequence(preparer.format_table(table), column.name)
-        if own is None
-        else preparer.format_sequence(own)
-    )
-    known = _sequences.c
-    last = func.pg_sequence_last_value(known.seqrelid)
-    up = func.greatest(select(func.max(column)).scalar_subquery(), last)
-    down = func.least(select(func.min(column)).scalar_subquery(), last)
-    reached = cast(case((known.seqincrement > 0, up), else_=down), BigInteger)
-    # There is no sequence if others make the keys, and keys beyond its bounds are not its own.
-    connection.execute(
-        select(func.setval(cast(known.seqrelid, REGCLASS), reached)).where(
-            known.seqrelid == func.to_regclass(name), reached.between(known.seqmin, known.seqmax)
-        )
-    )
-
-
-def _sequence(column: Column[Any]) -> Sequence | None:
-    """The sequence that a column names, if it does not own one."""
-    return column.default if isinstance(column.default, Sequence) else None
-
-
-def _sqlstate(error: BaseException) -> str:
-    # Of the driver's error, for SQLAlchemy's has none before 2.1.
-    return str(getattr(cause_of(error), "sqlstate", None) or "")
-
-
-async def _connect(location: str, setup: str) -> asyncpg.Connection:
-    """A connection that is set up; errors are raised as those that SQLAlchemy knows."""
-    import asyncpg
-    from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
-
-    try:
-        return await _set_up(
-            await asyncpg.connect(
-                location, timeout=CONNECT_SECONDS, command_timeout=COMMAND_SECONDS
-            ),
-            setup,
-        )
-    except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        cause = error
-        if isinstance(error, OSError):
-            words = str(error) or f"no answer in {CONNECT_SECONDS:g} s"
-            cause = asyncpg.exceptions.ClientCannotConnectError(words)
-        dbapi: Any = PGDialect_asyncpg.import_dbapi()  # type: ignore[no-untyped-call]
-        raise dbapi.OperationalError(str(cause), cause) from cause
-
-
-async def _set_up(connection: asyncpg.Connection, setup: str) -> asyncpg.Connection:
-    try:
-        await connection.execute(setup)
-        for kind in ("text", "varchar"):
-            await connection.set_type_codec(
-                kind, schema="pg_catalog", encoder=_without_nul, decoder=str
-            )
-    except BaseException:
-        connection.terminate()
-        raise
-    return connection
-
-
-def _without_nul(value: str) -> str:
-    return value.replace("\0", "\ufffd")
-
-
-def _on_error(context: ExceptionContext) -> None:
-    """Report a statement without an answer as a lost connection."""
-    if isinstance(context.original_exception, TimeoutError):
-        context.is_disconnect = True
-        raise _no_answer(context.statement) from context.original_exception
-
-
-def _no_answer(statement: str | None = None) -> DBAPIError:
-    cause = ConnectionError(f"no answer in {COMMAND_SECONDS:g} s")
-    return DBAPIError(statement, None, cause, connection_invalidated=True)

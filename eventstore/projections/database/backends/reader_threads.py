@@ -96,6 +96,9 @@ def _succeed(future: asyncio.Future[Any], result: object) -> None:
 
 
 def _fail(future: asyncio.Future[Any], error: BaseException) -> None:
+    if isinstance(error, StopIteration):  # which no future takes
+        cause, error = error, RuntimeError(f"the read raised {error!r}")
+        error.__cause__ = cause
     if not future.done():
         future.set_exception(error)
 

@@ -19,8 +19,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from eventstore.config.private_files import ensure_private_directory, ensure_private_file
 from eventstore.errors import ConfigurationError, DatabaseUnavailable
-from eventstore.private_files import ensure_private_directory, ensure_private_file
 from eventstore.projections.database.backends.base import (
     Backend,
     cause_of,

@@ -10,6 +10,7 @@ from eventstore.projections.database.catalog.base import (
     TableDefinition,
     clause_of,
     create,
+    declared_indexes,
     stored,
     target_of,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "catalog_of",
     "clause_of",
     "create",
+    "declared_indexes",
     "stored",
     "target_of",
 ]

@@ -1,4 +1,4 @@
-"""The interface of a catalog, and the definition of a table as the database itself tells it."""
+"""The interface of a catalog, and the definition of a table as the database itself reports it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     ForeignKeyConstraint,
+    Index,
     Table,
     TableClause,
 )
@@ -75,11 +76,19 @@ class Catalog(ABC):
     def dependents(self, tables: Sequence[Table], shadows: Sequence[Table]) -> list[str]:
         """What would break if these tables were replaced by others that are like `shadows`."""
 
+    def heirs(self, tables: Sequence[Table]) -> list[str]:
+        """The tables of others whose rows are among those of these tables."""
+        return []
+
+    def alien(self, tables: Sequence[Table]) -> list[str]:
+        """Which of these tables the user of the connection may not drop and create."""
+        return []
+
     @abstractmethod
     def belongings(self, table: Table, declared: Iterable[str]) -> list[str]:
         """The statements that give a new table what others added to this one.
 
-        That is indexes, except the `declared` ones, and privileges.
+        That is indexes, except the `declared` ones, privileges, and settings of the table.
         """
 
     @abstractmethod
@@ -133,6 +142,15 @@ def create(connection: Connection, tables: Sequence[Table]) -> None:
     for metadata in {table.metadata for table in tables}:
         own = [table for table in tables if table.metadata is metadata]
         metadata.create_all(connection, tables=own)
+
+
+def declared_indexes(connection: Connection, table: Table) -> dict[str, Index]:
+    """The indexes that a table is declared with, by their names in the database."""
+    preparer = connection.dialect.identifier_preparer
+    return {
+        preparer.unformat_identifiers(preparer.format_index(index))[0]: index
+        for index in table.indexes
+    }
 
 
 def clause_of(schema: str | None, name: str, columns: Iterable[str]) -> TableClause:

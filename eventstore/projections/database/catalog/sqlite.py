@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -31,6 +30,7 @@ from eventstore.projections.database.catalog.base import (
     stored,
     target_of,
 )
+from eventstore.projections.database.catalog.sqlite_text import normalized, options_of, quoted
 
 _UNIQUE = "u"
 _NO_ACTION = "NO ACTION"
@@ -81,7 +81,7 @@ class SqliteCatalog(Catalog):
                     copy.execute(statement)
             readable = [view for view in views if _is_readable(copy, view)]
             for table, shadow in zip(tables, shadows, strict=True):
-                copy.execute(f"DROP TABLE IF EXISTS {_quoted(table.name)}")
+                copy.execute(f"DROP TABLE IF EXISTS {quoted(table.name)}")
                 for _, sql in self._schema_rows(str(shadow.schema), "table", shadow):
                     copy.execute(sql)
             return [f"view {view}" for view in readable if not _is_readable(copy, view)]
@@ -141,7 +141,7 @@ class SqliteCatalog(Catalog):
         if not found:
             return None
         computed = {
-            column["name"]: _text(str(column["computed"]["sqltext"]))
+            column["name"]: normalized(str(column["computed"]["sqltext"]))
             for column in inspect(self.connection).get_columns(table.name, schema)
             if "computed" in column
         }
@@ -152,16 +152,23 @@ class SqliteCatalog(Catalog):
         keys = set(self._foreign_keys(schema, table.name))
         inside = {key for key in keys if key[0] in own}
         constraints = {*inside, *self._unique(schema, table.name), *self._checks(schema, table)}
-        constraints.add("AUTOINCREMENT" in found[0][1].upper())
-        indexes = {name: _text(sql) for name, sql in self._schema_rows(schema, "index", table)}
+        constraints |= options_of(found[0][1])
+        indexes = {name: normalized(sql) for name, sql in self._schema_rows(schema, "index", table)}
         return TableDefinition(
             columns, frozenset(constraints), frozenset(keys - inside | outgoing), indexes
         )
 
     def _foreign_keys(self, schema: str, name: str) -> Iterator[tuple[object, ...]]:
+        deferred = {
+            tuple(key["constrained_columns"]): _is_deferred(key["options"].get("initially"))
+            for key in inspect(self.connection).get_foreign_keys(name, schema)
+        }
         for rows in self._keys_of(schema, name):
             pairs = tuple(sorted((row[3], row[4]) for row in rows))
-            yield rows[0].table.lower(), pairs, rows[0].on_update, rows[0].on_delete
+            yield (
+                *(rows[0].table.lower(), pairs, rows[0].on_update, rows[0].on_delete),
+                deferred.get(tuple(row[3] for row in rows), False),
+            )
 
     def _keys_of(self, schema: str, name: str) -> Iterable[list[Any]]:
         """The rows of each foreign key, in the order of its columns."""
@@ -178,7 +185,7 @@ class SqliteCatalog(Catalog):
 
     def _checks(self, schema: str, table: Table) -> Iterator[object]:
         for check in inspect(self.connection).get_check_constraints(table.name, schema):
-            yield "check", _text(str(check["sqltext"]))
+            yield "check", normalized(str(check["sqltext"]))
 
     def _schema_rows(
         self, schema: str, kind: str, table: Table | None = None
@@ -191,14 +198,14 @@ class SqliteCatalog(Catalog):
     def _all(self, schema: str, kind: str, table: str | None = None) -> Sequence[Any]:
         where = " AND tbl_name = :name COLLATE NOCASE" if table is not None else ""
         found = self.connection.exec_driver_sql(
-            f"SELECT name, sql FROM {_quoted(schema)}.sqlite_master"  # noqa: S608
+            f"SELECT name, sql FROM {quoted(schema)}.sqlite_master"  # noqa: S608
             f" WHERE type = :kind AND sql IS NOT NULL{where} ORDER BY rowid",
             {"kind": kind, "name": table},
         )
         return found.all()
 
     def _pragma(self, schema: str, pragma: str, name: str) -> Sequence[Any]:
-        statement = f"PRAGMA {_quoted(schema)}.{pragma}({_quoted(name)})"
+        statement = f"PRAGMA {quoted(schema)}.{pragma}({quoted(name)})"
         return self.connection.exec_driver_sql(statement).all()
 
 
@@ -206,23 +213,20 @@ def _declared(constraint: ForeignKeyConstraint) -> tuple[object, ...]:
     target, columns = target_of(constraint)
     pairs = zip((each.parent.name for each in constraint.elements), columns, strict=True)
     updated, deleted = constraint.onupdate or _NO_ACTION, constraint.ondelete or _NO_ACTION
-    return target[-1].lower(), tuple(sorted(pairs)), updated.upper(), deleted.upper()
+    return (
+        *(target[-1].lower(), tuple(sorted(pairs)), updated.upper(), deleted.upper()),
+        _is_deferred(constraint.initially),
+    )
+
+
+def _is_deferred(initially: str | None) -> bool:
+    """Whether a foreign key is checked at the end of a transaction, and not of each statement."""
+    return initially is not None and initially.upper() == "DEFERRED"
 
 
 def _is_readable(connection: sqlite3.Connection, view: str) -> bool:
     try:
-        connection.execute(f"SELECT * FROM {_quoted(view)} LIMIT 0")  # noqa: S608
+        connection.execute(f"SELECT * FROM {quoted(view)} LIMIT 0")  # noqa: S608
     except sqlite3.Error:
         return False
     return True
-
-
-def _quoted(name: str) -> str:
-    doubled = name.replace('"', '""')
-    return f'"{doubled}"'
-
-
-def _text(sql: str) -> str:
-    """A statement without what makes no difference: spaces, and the quotes of names."""
-    words = re.sub(r'[\s"`\[\]]+', " ", sql)
-    return re.sub(r"\s*([(),])\s*", r"\1", words).strip()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["STOPS", "UNDECODABLE", "text_of"]
-
 UNDECODABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 """Raised by decoders: malformed, another type, invalid text or number or time, nested too deep."""
 

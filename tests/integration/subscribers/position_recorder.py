@@ -1,4 +1,4 @@
-"""A handler that records what it is handed."""
+"""A handler that records what it is recorder."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from eventstore.messages.events import RecordedEvent
 from eventstore.messages.types import Event
 
 
-class Handed:
+class PositionRecorder:
     """Records the positions that it handles, up to a last one."""
 
     def __init__(self) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventstore.text import (
+from eventstore.messages.text import (
     MAX_LOGGED,
     bounded,
     counted,

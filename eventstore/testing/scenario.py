@@ -1,32 +1,18 @@
-"""Given, when, then: test a decider by its history, without a server.
-
-    scenario(flake).given(created).when(AddFlakeInput(...)).then(FlakeInputAdded(...))
-    scenario(flake).when(AddFlakeInput(...)).then_rejected("not_found")
-    scenario(flake).given(created).when(RemoveFlake(), actor="ann").then_rejected("not_yours")
-
-Every event is encoded and decoded, so that one that could not be stored fails here.
-"""
+"""The scenario of a decider: a history, a command, and the assertions on what it leads to."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Generic, TypeVar
 
-import msgspec
-
 from eventstore.decider.decider import CommandContext, Decider
-from eventstore.errors import InvalidPayload, Rejected
+from eventstore.errors import Rejected
 from eventstore.messages.envelope import new_id
-from eventstore.messages.fidelity import difference
 from eventstore.messages.subjects import AggregateId, check_aggregate_id
 from eventstore.messages.types import Command, Event
-
-__all__ = ["Scenario", "ScenarioOutcome", "scenario"]
+from eventstore.testing.log import START, round_trip
 
 S = TypeVar("S")
-
-START = datetime(2026, 1, 1, tzinfo=UTC)
-"""The time at which scenarios decide by default."""
 
 
 def scenario(decider: Decider[S]) -> Scenario[S]:
@@ -43,7 +29,7 @@ class Scenario(Generic[S]):
 
     def given(self, *events: Event) -> Scenario[S]:
         """Add events to the history."""
-        return Scenario(self._decider, self._history + tuple(map(_round_trip, events)))
+        return Scenario(self._decider, self._history + tuple(map(round_trip, events)))
 
     def when(
         self,
@@ -70,7 +56,7 @@ class Scenario(Generic[S]):
             authenticated_as=authenticated_as,
         )
         try:
-            events = tuple(map(_round_trip, self._decider.decide(state, command, context)))
+            events = tuple(map(round_trip, self._decider.decide(state, command, context)))
         except Rejected as rejection:
             return ScenarioOutcome(state, command, (), rejection)
         return ScenarioOutcome(self._decider.fold(events, state), command, events)
@@ -123,13 +109,6 @@ class ScenarioOutcome(Generic[S]):
         if self.rejection is not None:
             return f"rejection {self.rejection.code!r}: {self.rejection.message}"
         return _listed(self.events)
-
-
-def _round_trip(event: Event) -> Event:
-    decoded = msgspec.json.decode(msgspec.json.encode(event), type=type(event))
-    if lost := difference(event, decoded):
-        raise InvalidPayload(f"payload of {type(event).__name__}: {lost}")
-    return decoded
 
 
 def _listed(events: tuple[Event, ...]) -> str:

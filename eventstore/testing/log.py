@@ -1,0 +1,88 @@
+"""The log of a scenario: messages as they are after they were stored, without a server."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+import msgspec
+
+from eventstore.errors import InvalidPayload
+from eventstore.messages.envelope import Envelope, Identity, derive_id, format_timestamp
+from eventstore.messages.events import LogEvent, RecordedEvent
+from eventstore.messages.fidelity import difference
+from eventstore.messages.types import Command, Event
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+"""When commands are decided by default; also the time of the event at position 1.
+
+Each further event is a second later.
+"""
+
+CORRELATION = "00000000-0000-4000-8000-000000000001"
+"""The correlation id of all events."""
+
+M = TypeVar("M", Event, Command)
+
+
+def round_trip(message: M) -> M:
+    """A message, encoded and decoded; raises `InvalidPayload` if that loses something."""
+    decoded = msgspec.json.decode(msgspec.json.encode(message), type=type(message))
+    if lost := difference(message, decoded):
+        raise InvalidPayload(f"payload of {type(message).__name__}: {lost}")
+    return decoded
+
+
+def next_event(
+    log: Sequence[LogEvent],
+    aggregate_id: str,
+    data: Event,
+    *,
+    actor: str | None = None,
+    time: datetime | None = None,
+) -> RecordedEvent:
+    """An event as it would be recorded at the end of a log; raises what `round_trip` does."""
+    cls = type(data)
+    about = next_record(
+        *(log, cls.__aggregate__, aggregate_id, cls.__name__),
+        schema_version=cls.__schema_version__,
+        actor=actor,
+        time=time,
+    )
+    return RecordedEvent(**about, data=round_trip(data), payload=msgspec.json.encode(data))
+
+
+def next_record(
+    log: Sequence[LogEvent],
+    aggregate: str,
+    aggregate_id: str,
+    type_name: str,
+    *,
+    schema_version: int = 1,
+    actor: str | None = None,
+    time: datetime | None = None,
+) -> dict[str, Any]:
+    """All but the data of an event at the end of a log."""
+    position = len(log) + 1
+    key = (aggregate, aggregate_id)
+    version = 1 + Counter((each.aggregate, each.aggregate_id) for each in log)[key]
+    envelope = Envelope(
+        identity=Identity(derive_id(CORRELATION, str(position)), CORRELATION, CORRELATION),
+        type=type_name,
+        domain="test",
+        timestamp=format_timestamp(time or START + timedelta(seconds=position - 1)),
+        aggregate_id=aggregate_id,
+        schema_version=schema_version,
+        version=version,
+        actor=actor,
+    )
+    return {
+        "envelope": envelope,
+        "aggregate": aggregate,
+        "aggregate_id": aggregate_id,
+        "version": version,
+        "position": position,
+        "headers": envelope.to_headers(),
+    }
