@@ -11,6 +11,7 @@ from sqlalchemy import Connection, func, select, text
 from sqlalchemy.exc import DBAPIError
 
 from eventstore.errors import DatabaseUnavailable
+from eventstore.projections.database.backends import reader_threads
 from eventstore.projections.database.backends.sqlite import READERS
 from eventstore.projections.database.database import Database
 from tests.unit.projections.counters import make_tables, table
@@ -171,3 +172,24 @@ async def test_closing_waits_for_reads(sqlite_read_model: Path) -> None:
     assert await reading == (0, 0)
     with pytest.raises(RuntimeError, match="closed"):
         await database.read(count)
+
+
+async def test_closing_interrupts_a_read_that_would_not_end(
+    sqlite_read_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader_threads, "CLOSE_SECONDS", 0.1)
+    begun = threading.Event()
+    endless = text(
+        "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x FROM n) SELECT count(*) FROM n"
+    )
+
+    def read(connection: Connection) -> None:
+        begun.set()
+        connection.execute(endless)
+
+    async with Database(sqlite_read_model) as database:
+        reading = asyncio.create_task(database.read(read))
+        assert await asyncio.to_thread(begun.wait, BOUND)
+
+    with pytest.raises(DBAPIError, match="interrupted"):
+        await asyncio.wait_for(reading, BOUND)

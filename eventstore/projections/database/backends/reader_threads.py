@@ -7,6 +7,7 @@ A queue and a call into the event loop cost a sixth of what an executor and its 
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,6 +19,11 @@ from sqlalchemy.exc import DBAPIError
 
 T = TypeVar("T")
 
+CLOSE_SECONDS = 5.0
+"""How long a read may take once the database is being closed."""
+
+_INTERRUPT_INTERVAL = 0.1
+
 
 class ReaderThreads:
     """Runs reads in at most `number` threads, which are started by the first; others wait."""
@@ -27,6 +33,7 @@ class ReaderThreads:
         self._number = number
         self._threads: list[threading.Thread] = []
         self._reads: SimpleQueue[_Read | None] = SimpleQueue()
+        self._connections: dict[int, sqlite3.Connection] = {}
         self._is_closed = False
 
     async def run(self, work: Callable[[Connection], T]) -> T:
@@ -41,13 +48,24 @@ class ReaderThreads:
         return result
 
     def close(self) -> None:
-        """Return when the reads that were begun or queued have ended, and all is closed."""
+        """Return when the reads that were begun or queued have ended, and all is closed.
+
+        Statements that take longer than some seconds are interrupted.
+        """
         self._is_closed = True
         for _ in self._threads:
             self._reads.put(None)
         for thread in self._threads:
-            thread.join()
+            thread.join(CLOSE_SECONDS)
+            while thread.is_alive():
+                self._interrupt()
+                thread.join(_INTERRUPT_INTERVAL)
         self._engine.dispose()
+
+    def _interrupt(self) -> None:
+        for connection in list(self._connections.values()):
+            with suppress(sqlite3.ProgrammingError):  # closed meanwhile
+                connection.interrupt()
 
     def _start(self) -> None:
         for number in range(self._number):
@@ -61,7 +79,7 @@ class ReaderThreads:
             if read.future.cancelled():
                 continue
             try:
-                connection = connection or self._engine.connect()
+                connection = connection or self._connect()
                 with connection.begin():
                     result = read.work(connection)
             except BaseException as error:
@@ -74,6 +92,13 @@ class ReaderThreads:
             del read
         if connection is not None:
             connection.close()
+
+    def _connect(self) -> Connection:
+        """The connection of this thread."""
+        connection = self._engine.connect()
+        driver: Any = connection.connection.driver_connection
+        self._connections[threading.get_ident()] = driver
+        return connection
 
 
 class _Read:
