@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 RUNS := $(VENV)/runs
 TESTS := $(VENV)/tests
 
-.PHONY: run test coverage fault attack mutate lint bench clean
+.PHONY: run test coverage fault attack mutate lint bench bench-compare clean
 
 ## run: import sample lock files, with an embedded server and its data in ./var
 run: $(RUNS)
@@ -41,6 +41,10 @@ lint: $(TESTS)
 ## bench: rates and latencies, each beside what bare nats-py takes
 bench: $(TESTS)
 	$(BIN)/python -m tests.bench
+
+## bench-compare: commands here and at another revision, in alternation: make bench-compare REV=main
+bench-compare: $(TESTS)
+	$(BIN)/python -m tests.bench.compare $(REV)
 
 ## clean: remove what these commands created, except ./var
 clean:

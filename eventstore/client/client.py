@@ -6,9 +6,10 @@ reconnect that was reported to its caller as lost.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from contextlib import suppress
-from typing import Any, TypeVar, overload
+from functools import partial
+from typing import Any, NamedTuple, TypeVar, overload
 
 import msgspec
 import nats.aio.client
@@ -20,9 +21,11 @@ from eventstore.client.api_answers import read_answer
 from eventstore.client.connection import Message as Message
 from eventstore.client.connection import nats_errors
 from eventstore.client.master_keys import KeyWrapping, configured_master_keys
-from eventstore.client.persistent_connection import PersistentConnection
-from eventstore.client.replies import new_token
+from eventstore.client.persistent_connection import PersistentConnection, Unregister
+from eventstore.client.protocol import Headers
+from eventstore.client.replies import Receiver, new_token
 from eventstore.client.reply_gate import ReplyGate
+from eventstore.concurrency.batching import Batchable, own_task
 from eventstore.config import Settings
 from eventstore.errors import JetStreamError, NoJetStream, NoResponders
 from eventstore.jetstream.vocabulary import API_PREFIX, NO_JETSTREAM
@@ -50,6 +53,14 @@ def connect(
     `ConfigurationError` if the settings' master keys cannot be read.
     """
     return Client(settings, name=name, key_wrapping=key_wrapping)
+
+
+class OutgoingMessage(NamedTuple):
+    """A message to be sent."""
+
+    subject: str
+    payload: bytes = b""
+    headers: Headers | None = None
 
 
 class Subscription:
@@ -143,7 +154,7 @@ class Client(PersistentConnection):
         subject: str,
         payload: bytes = b"",
         *,
-        headers: dict[str, str] | None = None,
+        headers: Headers | None = None,
         timeout: float = 5.0,
     ) -> Msg:
         """Send a request, and return the first answer; `timeout` is seconds.
@@ -152,23 +163,42 @@ class Client(PersistentConnection):
         `PermissionDenied`, after which the request may have been processed or not; and
         `NoResponders`, after which it was not.
         """
+        message = OutgoingMessage(subject, payload, headers)
+        return await _Exchange(self, (message,), timeout)
+
+    async def request_after(
+        self, leading: Sequence[OutgoingMessage], last: OutgoingMessage, *, timeout: float = 5.0
+    ) -> Msg:
+        """Send messages one after another; the answer to the last one, as of `request`."""
+        return await _Exchange(self, (*leading, last), timeout)
+
+    def request_soon(
+        self,
+        receiver: Receiver,
+        subject: str,
+        payload: bytes,
+        headers: Headers | None = None,
+    ) -> Unregister:
+        """Send a request, and pass its answers, or an error instead, to `receiver`.
+
+        It gets all answers until it is done, or what is returned is called. No answer in time is
+        no error, and that there are no responders is an answer; others are as of `request`.
+        """
         self._check_connected(subject)
-
-        def send(token: str, _: object) -> Awaitable[None]:
-            reply = f"{self.inbox_prefix}.{token}"
-            return self._nats.publish(subject, payload, reply, headers)
-
-        answer: Msg = await self._answers.awaited(subject, timeout, send)
-        if not answer.data and answer.headers and answer.headers.get("Status") == "503":
-            raise NoResponders(f"no responders on {subject}: no service that answers it is running")
-        return answer
+        token = self._answers.await_by(receiver, subject)
+        try:
+            self._nats.send(subject, payload, f"{self.inbox_prefix}.{token}", headers)
+        except BaseException:
+            self._answers.forget(token)
+            raise
+        return partial(self._answers.forget, token)
 
     async def publish(
         self,
         subject: str,
         payload: bytes = b"",
         *,
-        headers: dict[str, str] | None = None,
+        headers: Headers | None = None,
         reply: str = "",
     ) -> None:
         """Hand a message to the connection; waits only while more than 8 MB are unsent.
@@ -177,9 +207,9 @@ class Client(PersistentConnection):
         unsent when the connection breaks is dropped, never sent later.
         """
         self._check_connected(subject)
-        with nats_errors(f"publish on {subject}"):
-            await self._nats.publish(subject, payload, reply, headers)
+        self._nats.send(subject, payload, reply, headers)
         if self._nats.pending_data_size > _BACKLOG_BYTES:
+            await own_task()
             await self.flush()
 
     def may_respond(self, reply: str, what: str) -> bool:
@@ -268,3 +298,59 @@ class Client(PersistentConnection):
             with nats_errors(f"end {subscription.subject}"):
                 await self._nats.send_unsubscribe(subscription._subscription)
         await self.flush()
+
+
+class _Exchange(Batchable[Msg]):
+    """Messages that are sent, and the answer to the last one."""
+
+    __slots__ = ("_client", "_messages", "_timeout")
+
+    def __init__(self, client: Client, messages: Sequence[OutgoingMessage], timeout: float) -> None:
+        self._client = client
+        self._messages = messages
+        self._timeout = timeout
+
+    @property
+    def kind(self) -> Hashable:
+        return self._client
+
+    async def alone(self) -> Msg:
+        client, subject = self._client, self._messages[-1].subject
+        client._check_connected(subject)
+        answer: Msg = await client._answers.awaited(subject, self._timeout, self._send)
+        if is_unanswerable(answer):
+            raise _nobody(subject)
+        return answer
+
+    async def together(self, batch: Sequence[_Exchange]) -> Sequence[Msg | Exception]:
+        client, subjects = self._client, [each._messages[-1].subject for each in batch]
+        if not client.is_connected:
+            return [client._not_connected(subject) for subject in subjects]
+
+        def send(token: str) -> None:
+            for index, each in enumerate(batch):
+                each._send(f"{token}{index}")
+
+        timeout = max(each._timeout for each in batch)
+        answers = await client._answers.awaited_together(subjects, timeout, send)
+        return [
+            _nobody(subject) if isinstance(each, Msg) and is_unanswerable(each) else each
+            for subject, each in zip(subjects, answers, strict=True)
+        ]
+
+    def _send(self, token: str, _: object = None) -> None:
+        send = self._client._nats.send
+        *leading, last = self._messages
+        for each in leading:
+            send(each.subject, each.payload, "", each.headers)
+        reply = f"{self._client.inbox_prefix}.{token}"
+        send(last.subject, last.payload, reply, last.headers)
+
+
+def is_unanswerable(answer: Msg) -> bool:
+    """Whether the server answered that nobody takes the request."""
+    return not answer.data and answer.headers is not None and answer.headers.get("Status") == "503"
+
+
+def _nobody(subject: str) -> NoResponders:
+    return NoResponders(f"no responders on {subject}: no service that answers it is running")

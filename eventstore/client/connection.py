@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from functools import cached_property
 from types import TracebackType
 
@@ -19,7 +19,13 @@ from nats.aio.subscription import Subscription
 from nats.protocol.parser import PERMISSIONS_ERR, STALE_CONNECTION
 
 from eventstore.client.credentials import url_credentials
-from eventstore.client.protocol import Parser, UnreadableHeaders, header_block, read_headers
+from eventstore.client.protocol import (
+    Headers,
+    Parser,
+    UnreadableHeaders,
+    header_block,
+    read_headers,
+)
 from eventstore.errors import (
     AuthenticationFailed,
     ClientError,
@@ -82,9 +88,10 @@ class Connection(nats.aio.client.Client):
         """The version that the connected server, or the last one, reports."""
         return str(self._server_info.get("version", ""))
 
-    async def ping(self, pong: asyncio.Future[bool]) -> None:
+    def ping(self, pong: asyncio.Future[bool]) -> None:
         """Send a PING behind everything published so far; its PONG completes `pong`."""
-        await self._send_ping(pong)
+        self._pongs.append(pong)
+        self._queue(_PING)
 
     async def listen(self, subject: str, callback: Callable[[Message], None]) -> Subscription:
         """Subscribe, and call `callback` for each message as it is read.
@@ -118,24 +125,43 @@ class Connection(nats.aio.client.Client):
         reply: str,
         payload: bytes,
         payload_size: int,
-        headers: Mapping[str, str] | None,
+        headers: Headers | None,
     ) -> None:
+        self.send(subject, payload, reply, headers)
+        if self._max_pending_size > 0 and self._pending_data_size > self._max_pending_size:
+            await self._flush_pending(force_flush=True)
+
+    def send(self, subject: str, payload: bytes, reply: str, headers: Headers | None) -> None:
+        """Queue a message for the next write, which takes all that is queued until then.
+
+        Raises `InvalidSubject`, and `InvalidMessage` for one that is too large.
+        """
+        if not subject or _is_unsendable(subject) or _is_unsendable(reply):
+            raise InvalidSubject(f"{subject!r}: the subject is not allowed")
         # nats-py does not count headers against the server's limit, upon which the server closes
         # the connection for good; it changes header values silently; and it is four times slower.
         block = header_block(headers) if headers else b""
-        size = len(block) + payload_size
+        size = len(block) + len(payload)
         if size > self.max_payload:
             raise InvalidMessage(
                 f"{subject}: the message would have {size:,} bytes; the server's maximum is "
                 f"{self.max_payload:,}: send less, or raise max_payload there"
             )
         verb, sizes = ("HPUB", f"{len(block)} {size}") if block else ("PUB", str(size))
-        start = f"{verb} {subject} {reply} {sizes}\r\n".encode()
+        command = b"%b%b%b\r\n" % (
+            f"{verb} {subject} {reply} {sizes}\r\n".encode(),
+            block,
+            payload,
+        )
         self.stats["out_msgs"] += 1
-        self.stats["out_bytes"] += payload_size
-        await self._send_command(b"".join((start, block, payload, b"\r\n")))
+        self.stats["out_bytes"] += len(payload)
+        self._queue(command)
+
+    def _queue(self, command: bytes) -> None:
+        self._pending.append(command)
+        self._pending_data_size += len(command)
         if self._flush_queue is not None and self._flush_queue.empty():
-            await self._flush_pending()
+            self._flush_queue.put_nowait(asyncio.get_running_loop().create_future())
 
     async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
         # nats-py raises for some of them, which ends its read loop.
@@ -203,9 +229,7 @@ class Connection(nats.aio.client.Client):
     async def _send_ping(self, future: asyncio.Future[bool] | None = None) -> None:
         # nats-py writes the PING before messages that wait for the flusher, so that its PONG would
         # not confirm them.
-        self._pongs.append(future or asyncio.get_running_loop().create_future())
-        await self._send_command(_PING)
-        await self._flush_pending()
+        self.ping(future or asyncio.get_running_loop().create_future())
 
     async def _process_pong(self) -> None:
         # nats-py also completes the future of a cancelled flush, and the resulting error ends its
@@ -281,6 +305,11 @@ class Connection(nats.aio.client.Client):
         return scheme == "wss" or bool(
             self._server_info.get("tls_required") or self.options["tls_handshake_first"]
         )
+
+
+def _is_unsendable(subject: str) -> bool:
+    """Whether it has white space of the protocol: a line break would begin another command."""
+    return " " in subject or "\n" in subject or "\r" in subject or "\t" in subject
 
 
 class nats_errors:  # noqa: N801  # read as what it does: `with nats_errors("greet"):`

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import re
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import TypeVar
 
@@ -215,8 +215,8 @@ class PersistentConnection(Resource):
             f"no server answered at {servers}: {'; '.join(causes) or 'no answer in time'}"
         )
 
-    def _ping(self, _: str, pong: asyncio.Future[bool]) -> Awaitable[None]:
-        return self._nats.ping(pong)
+    def _ping(self, _: str, pong: asyncio.Future[bool]) -> None:
+        self._nats.ping(pong)
 
     def _receive(self, message: Message) -> None:
         if not self._answers.deliver(message.subject[len(self.inbox_prefix) + 1 :], message):
@@ -224,8 +224,11 @@ class PersistentConnection(Resource):
 
     def _check_connected(self, what: str) -> None:
         if not self._nats.is_connected:
-            state = "closed" if self.is_closed else "lost, and not yet back"
-            raise ConnectionLost(f"{what}: the connection to {self.url} is {state}")
+            raise self._not_connected(what)
+
+    def _not_connected(self, what: str) -> ConnectionLost:
+        state = "closed" if self.is_closed else "lost, and not yet back"
+        return ConnectionLost(f"{what}: the connection to {self.url} is {state}")
 
     async def _disconnected(self) -> None:
         state = "closed" if self._closing else "lost"

@@ -67,7 +67,8 @@ class Parser(nats.protocol.parser.Parser):
                 self._buffer(buffer[begin:], stop + 2 - len(buffer))
                 return b""
             data, headers = buffer[payload:stop], buffer[end + 2 : payload]
-            rest = self.nc._process_msg(number, subject, b"".join(reply), data, headers)
+            first = reply[0] if reply else b""
+            rest = self.nc._process_msg(number, subject, first, data, headers)
             if rest is not None:
                 await rest
             begin = stop + 2
@@ -171,12 +172,22 @@ def _shown(line: bytes) -> str:
     return repr(line[:_MAX_SHOWN])[1:]
 
 
-def header_block(headers: Mapping[str, str]) -> bytes:
-    """Encode headers; raises `InvalidHeader` for a name or value that cannot be sent."""
+Headers = Mapping[str, str] | str
+"""Headers to be sent: by name, or as the lines that `header_lines` makes of them."""
+
+
+def header_lines(headers: Mapping[str, str]) -> str:
+    """The lines of headers; raises `InvalidHeader` for a name or value that cannot be sent."""
     lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
     # The count too, because a value could contain a line break and another header after it.
     if lines.count("\r\n") != len(headers) or not _HEADER_LINES.fullmatch(lines):
         raise _bad_header(headers)
+    return lines
+
+
+def header_block(headers: Headers) -> bytes:
+    """Encode headers; raises what `header_lines` raises. Lines are not checked again."""
+    lines = headers if isinstance(headers, str) else header_lines(headers)
     return f"NATS/1.0\r\n{lines}\r\n".encode()
 
 

@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 from eventstore.client.connection import nats_errors
-from eventstore.errors import ConnectionLost, PermissionDenied, RequestTimeout
+from eventstore.errors import ClientError, ConnectionLost, PermissionDenied, RequestTimeout
 
-Send = Callable[[str, "asyncio.Future[Any]"], Awaitable[None]]
+Send = Callable[[str, "asyncio.Future[Any]"], None]
 
 _TOKEN_BYTES = 12
+_TOKEN_DIGITS = 2 * _TOKEN_BYTES
+
+
+class Receiver(Protocol):
+    """What takes one answer, or the error instead of it; a future is one."""
+
+    def done(self) -> bool:
+        """Whether it has taken one."""
+
+    def set_result(self, result: Any, /) -> None:
+        """Take the answer."""
+
+    def set_exception(self, exception: Any, /) -> None:
+        """Take the error."""
 
 
 def new_token() -> str:
@@ -24,10 +38,11 @@ class PendingReplies:
     """Matches answers with pending requests."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, tuple[asyncio.Future[Any], str]] = {}
+        self._waiting: dict[str, tuple[Receiver, str]] = {}
+        self._together: dict[str, _Together] = {}
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._waiting) + len(self._together)
 
     async def awaited(self, what: str, timeout: float, send: Send) -> Any:
         """The answer to the request that `send` sends, given a token and the future to complete.
@@ -42,32 +57,111 @@ class PendingReplies:
         self._waiting[token] = future, what
         try:
             with nats_errors(what):
-                await send(token, future)
+                send(token, future)
             return await future
         finally:
             timer.cancel()
             del self._waiting[token]
 
+    async def awaited_together(
+        self, subjects: Sequence[str], timeout: float, send: Callable[[str], None]
+    ) -> list[Any]:
+        """The answer to each of several requests, or the `ClientError` instead of it.
+
+        `send` sends all of them; the token of each is the given one and, after it, its index in
+        `subjects`. Takes one future and one timer for all.
+        """
+        loop = asyncio.get_running_loop()
+        token = new_token()
+        together = self._together[token] = _Together(subjects, loop.create_future())
+        timer = loop.call_later(timeout, together.expire, timeout)
+        try:
+            send(token)
+            await together.complete
+        finally:
+            timer.cancel()
+            del self._together[token]
+        return together.answers
+
+    def await_by(self, receiver: Receiver, what: str) -> str:
+        """Pass the next answer to `receiver`; returns its token, for `forget`."""
+        token = new_token()
+        self._waiting[token] = receiver, what
+        return token
+
+    def forget(self, token: str) -> None:
+        """Take no answer for this token any more."""
+        self._waiting.pop(token, None)
+
     def deliver(self, token: str, answer: object) -> bool:
         """Complete the request of a token; returns whether it is pending."""
         waiting = self._waiting.get(token)
-        if waiting is not None and not waiting[0].done():
-            waiting[0].set_result(answer)
-        return waiting is not None
+        if waiting is not None:
+            if not waiting[0].done():
+                waiting[0].set_result(answer)
+        elif (together := self._together.get(token[:_TOKEN_DIGITS])) is not None:
+            together.deliver(token[_TOKEN_DIGITS:], answer)
+        else:
+            return False
+        return True
 
     def fail_all(self, problem: str) -> None:
         """Fail all pending requests with `ConnectionLost`."""
-        for future, what in self._waiting.values():
-            if not future.done():
-                future.set_exception(ConnectionLost(f"{what}: {problem}"))
+        for receiver, what in list(self._waiting.values()):
+            if not receiver.done():
+                receiver.set_exception(ConnectionLost(f"{what}: {problem}"))
+        for together in self._together.values():
+            together.fail(lambda what: ConnectionLost(f"{what}: {problem}"))
 
     def deny(self, subject: str) -> None:
         """Fail the requests on this subject, in lower case, with `PermissionDenied`."""
-        for future, what in self._waiting.values():
-            if what.lower() == subject and not future.done():
-                future.set_exception(PermissionDenied(f"the server forbids {what} to this user"))
+        for receiver, what in list(self._waiting.values()):
+            if what.lower() == subject and not receiver.done():
+                receiver.set_exception(_denied(what))
+        for together in self._together.values():
+            together.fail(_denied, subject)
+
+
+class _Together:
+    """Several requests that are awaited together, and their answers so far."""
+
+    def __init__(self, subjects: Sequence[str], complete: asyncio.Future[None]) -> None:
+        self.answers: list[Any] = [None] * len(subjects)
+        self.complete = complete
+        self._subjects = subjects
+        self._missing = len(subjects)
+
+    def deliver(self, index: str, answer: object) -> None:
+        """Take the answer to the request of this index, the first one only."""
+        if index.isdecimal() and int(index) < len(self.answers):
+            self._take(int(index), answer)
+
+    def fail(self, error_of: Callable[[str], ClientError], subject: str | None = None) -> None:
+        """Fail those that are not answered; only those on `subject`, in lower case, if given."""
+        for index, what in enumerate(self._subjects):
+            if subject in (None, what.lower()):
+                self._take(index, error_of(what))
+
+    def expire(self, timeout: float) -> None:
+        """Fail those that are not answered after `timeout` seconds."""
+        self.fail(lambda what: _late(what, timeout))
+
+    def _take(self, index: int, answer: object) -> None:
+        if self.answers[index] is None:
+            self.answers[index] = answer
+            self._missing -= 1
+            if not self._missing and not self.complete.done():
+                self.complete.set_result(None)
+
+
+def _denied(what: str) -> ClientError:
+    return PermissionDenied(f"the server forbids {what} to this user")
+
+
+def _late(what: str, timeout: float) -> ClientError:
+    return RequestTimeout(f"{what}: no answer after {timeout:g} s")
 
 
 def _expire(future: asyncio.Future[Any], what: str, timeout: float) -> None:
     if not future.done():
-        future.set_exception(RequestTimeout(f"{what}: no answer after {timeout:g} s"))
+        future.set_exception(_late(what, timeout))

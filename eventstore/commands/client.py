@@ -11,9 +11,11 @@ import msgspec
 
 from eventstore.client.client import Client, Msg
 from eventstore.client.replies import new_token
-from eventstore.commands.digest import digest_of, without_data
+from eventstore.commands.command_message import CommandMessage
+from eventstore.commands.execution import Execution
 from eventstore.commands.outcomes import Outcomes
 from eventstore.concurrency.resource import Resource
+from eventstore.concurrency.timer_wheel import TimerWheel
 from eventstore.errors import (
     ClientError,
     CommandIdReused,
@@ -21,10 +23,11 @@ from eventstore.errors import (
     InvalidHeader,
     InvalidMessage,
     PermissionDenied,
+    RequestTimeout,
     StreamMissing,
     UnknownType,
 )
-from eventstore.jetstream.publish import Draft, check_sizes, publish_queued
+from eventstore.jetstream.publish import PubAck, check_sizes, publish_queued
 from eventstore.messages.codec import Codec
 from eventstore.messages.context import current
 from eventstore.messages.envelope import (
@@ -47,7 +50,7 @@ from eventstore.messages.headers import (
 from eventstore.messages.outcome import Outcome
 from eventstore.messages.subjects import AggregateId, check_aggregate_id
 from eventstore.messages.types import Command
-from eventstore.telemetry import NO_TELEMETRY, Telemetry
+from eventstore.telemetry import NO_TELEMETRY, Span, Telemetry
 
 _FIRST_PAUSE = 1.0
 _SHORTEST_PAUSE = 0.05
@@ -103,11 +106,13 @@ class CommandClient(Resource):
         self._outcomes = outcomes or Outcomes(client, codec.subjects)
         self._inbox = client.new_inbox()
         self._sent: dict[str, SentCommand] = {}
-        self._waiting: dict[str, tuple[str, asyncio.Future[Outcome]]] = {}
+        self._waiting: dict[str, Execution] = {}
+        self._wheel = TimerWheel[str](self._look)
 
     async def _enter(self, stack: AsyncExitStack) -> None:
         subscription = await self._client.listen(f"{self._inbox}.*", self._receive)
         stack.push_async_callback(subscription.unsubscribe)
+        stack.callback(self._wheel.stop)
 
     async def send(
         self,
@@ -130,9 +135,13 @@ class CommandClient(Resource):
         and another `ClientError` if the server did not accept it, or if that is not known (repeat
         it with the same id).
         """
-        envelope = self._envelope(command, aggregate_id, command_id, cause, actor)
-        extra = _id_header(command_id, cause) | _expectation(expected)
-        sent = await self._send(command, envelope, extra, timeout)
+        with self._span(command, cause) as span:
+            message = self._message(
+                command, aggregate_id, command_id, cause, actor, span, _expectation(expected)
+            )
+            stream = self._codec.subjects.command_stream
+            ack = await publish_queued(self._client, message.draft, timeout, stream=stream)
+        sent = _sent(message, ack)
         self._remember(sent)
         return sent
 
@@ -155,28 +164,27 @@ class CommandClient(Resource):
         after it was called: the command stays accepted and may still be carried out; `outcome`
         returns its outcome later.
         """
-        envelope = self._envelope(command, aggregate_id, command_id, cause, actor)
         loop = asyncio.get_running_loop()
-        began = loop.time()
+        deadline = loop.time() + timeout
         token = new_token()
-        answered: asyncio.Future[Outcome] = loop.create_future()
-        self._waiting[token] = envelope.identity.id, answered
-        sent = None
-        try:
-            extra = {REPLY_TO: f"{self._inbox}.{token}", **_id_header(command_id, cause)}
-            extra |= _expectation(expected)
-            sent = await self._send(command, envelope, extra, timeout)
-            async with asyncio.timeout(began + timeout - loop.time()):
-                return await self._awaited(sent, answered)
-        except CommandIdReused as error:
-            aggregate = type(command).__aggregate__
-            return Outcome.error(error, envelope.identity.id, aggregate, envelope.aggregate_id)
-        except TimeoutError:
-            if sent is not None:
-                self._remember(sent)
-            raise CommandTimeout(envelope.identity.id, timeout) from None
-        finally:
-            del self._waiting[token]
+        extra = {REPLY_TO: f"{self._inbox}.{token}"} | _expectation(expected)
+        with self._span(command, cause) as span:
+            message = self._message(command, aggregate_id, command_id, cause, actor, span, extra)
+            execution = Execution(message, self._codec.subjects.command_stream)
+            self._waiting[token] = execution
+            draft = message.draft
+            forget = None
+            try:
+                forget = self._client.request_soon(
+                    execution, draft.subject, draft.payload, draft.lines
+                )
+                self._wheel.add(token, min(_FIRST_PAUSE, timeout))
+                await execution.changed
+                return execution.outcome or await self._looked_up(execution, deadline, timeout)
+            finally:
+                del self._waiting[token]
+                if forget is not None:
+                    forget()
 
     async def outcome(self, command_id: MessageId) -> Outcome | None:
         """The outcome of a command sent earlier; None if there is none yet, or if it has expired.
@@ -195,36 +203,74 @@ class CommandClient(Resource):
         except CommandIdReused as error:
             return Outcome.error(error, command_id, aggregate_id=sent.aggregate_id)
 
-    async def _awaited(self, sent: SentCommand, answered: asyncio.Future[Outcome]) -> Outcome:
-        """The outcome from the reply, or from the bucket if no reply arrives.
+    async def _looked_up(self, execution: Execution, deadline: float, timeout: float) -> Outcome:
+        """The outcome of a command for which no reply has come, until the deadline.
 
-        None arrives if the connection broke, or if the command's id had been sent before. Raises
-        `CommandIdReused` if it had, with another command.
+        None comes if the connection broke, or if the command's id had been sent before.
         """
-        since = 0 if sent.duplicate else sent.sequence
-        pause = 0.0 if sent.duplicate else _FIRST_PAUSE
-        while not (await asyncio.wait([answered], timeout=pause))[0]:
-            try:
-                known = await self._outcomes.get(
-                    sent.command_id, since=since, digest=sent.digest, sequence=sent.sequence
-                )
-            except PermissionDenied:
-                break
-            except (ClientError, StreamMissing):  # disconnected, perhaps
-                known = None
-            if known is not None:
-                return known
-            pause = min(max(2 * pause, _SHORTEST_PAUSE), _MAX_PAUSE)
-        return await answered
+        message = execution.message
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await self._found(execution)
+        except CommandIdReused as error:
+            aggregate, aggregate_id = message.aggregate, message.envelope.aggregate_id
+            return Outcome.error(error, message.identity.id, aggregate, aggregate_id)
+        except TimeoutError:
+            if execution.ack is None:
+                raise RequestTimeout(
+                    f"{message.draft.subject}: no answer after {timeout:g} s"
+                ) from None
+            self._remember(_sent(message, execution.ack))
+            raise CommandTimeout(message.identity.id, timeout) from None
 
-    def _envelope(
+    async def _found(self, execution: Execution) -> Outcome:
+        """The outcome from the bucket, or from a late reply.
+
+        Raises `CommandIdReused` if the id had been sent before with another command.
+        """
+        pause, may_ask = _SHORTEST_PAUSE, True
+        while execution.outcome is None:
+            if execution.error is not None:
+                raise execution.error
+            if execution.ack is not None and may_ask:
+                try:
+                    known = await self._outcome_of(_sent(execution.message, execution.ack))
+                except PermissionDenied:
+                    may_ask = False
+                else:
+                    execution.outcome = execution.outcome or known
+            if execution.outcome is None:
+                await execution.wait(pause)
+                pause = min(2 * pause, _MAX_PAUSE)
+        return execution.outcome
+
+    async def _outcome_of(self, sent: SentCommand) -> Outcome | None:
+        since = 0 if sent.duplicate else sent.sequence
+        try:
+            return await self._outcomes.get(
+                sent.command_id, since=since, digest=sent.digest, sequence=sent.sequence
+            )
+        except PermissionDenied:
+            raise
+        except (ClientError, StreamMissing):  # disconnected, perhaps
+            return None
+
+    def _span(self, command: Command, cause: Identity | None) -> Span:
+        handling = current() if cause is None else None
+        given = handling.traceparent if handling else None
+        return self._telemetry.span("send", traceparent=given, type=type(command).__name__)
+
+    def _message(
         self,
         command: Command,
         aggregate_id: AggregateId | None,
         command_id: MessageId | None,
         cause: Identity | None,
         actor: str | None,
-    ) -> Envelope:
+        span: Span,
+        extra: dict[str, str],
+    ) -> CommandMessage:
+        """The command as it is sent; raises `InvalidMessage` and `EventTooLarge`."""
         cls = type(command)
         if not hasattr(cls, "__aggregate__"):
             raise InvalidMessage(f"{command!r} is no command: its class has no subject")
@@ -234,11 +280,13 @@ class CommandClient(Resource):
         if handling is not None:
             name = f"command {cls.__aggregate__}.{aggregate_id or ''}.{cls.__name__}"
             identity = handling.caused(name, command_id)
+            if command_id is None:
+                extra[ID_DERIVED] = "1"
         elif cause is not None:
             identity = Identity.caused_by(cause, command_id)
         else:
             identity = Identity.root(command_id)
-        return Envelope(
+        envelope = Envelope(
             identity=identity,
             type=cls.__name__,
             domain=self._codec.domain,
@@ -246,32 +294,12 @@ class CommandClient(Resource):
             schema_version=cls.__schema_version__,
             aggregate_id=recipient(command, aggregate_id, identity.id),
             actor=actor or (handling.actor if handling else None),
-            traceparent=handling.traceparent if handling else None,
+            traceparent=span.traceparent,
         )
-
-    async def _send(
-        self, command: Command, envelope: Envelope, extra: dict[str, str], timeout: float
-    ) -> SentCommand:
-        cls = type(command)
-        subject = self._codec.subjects.command(cls.__aggregate__, cls.__action__)
-        payload, as_read = self._codec.round_trip(command)
-        given = envelope.traceparent
-        with self._telemetry.span("send", traceparent=given, type=cls.__name__) as span:
-            traced = msgspec.structs.replace(envelope, traceparent=span.traceparent)
-            headers = traced.to_headers() | extra
-            check_sizes([Draft(subject, headers, payload, cls.__name__)], self._client.max_payload)
-            stream = self._codec.subjects.command_stream
-            ack = await publish_queued(self._client, subject, payload, headers, timeout, stream)
-        own, aggregate_id = envelope.identity.id, str(envelope.aggregate_id)
-        digest = digest_of(as_read, aggregate_id, own, payload, expected_version_of(extra))
-        return SentCommand(
-            command_id=own,
-            correlation_id=envelope.identity.correlation_id,
-            aggregate_id=aggregate_id,
-            sequence=ack.seq,
-            duplicate=ack.duplicate,
-            digest=without_data(digest) if ID_DERIVED in extra else digest,
-        )
+        is_own = cause is None and handling is None and envelope.actor is None
+        message = CommandMessage(self._codec, command, envelope, extra, is_checked=is_own)
+        check_sizes([message.draft], self._client.max_payload)
+        return message
 
     def _remember(self, sent: SentCommand) -> None:
         """Remember a command whose outcome was not returned to its sender."""
@@ -281,12 +309,26 @@ class CommandClient(Resource):
             del self._sent[next(iter(self._sent))]
 
     def _receive(self, message: Msg) -> None:
-        command_id, waiting = self._waiting.get(message.subject.rpartition(".")[2], ("", None))
-        if waiting is None or waiting.done():
-            return
-        outcome = Outcome.of(command_id, message.data)
-        if outcome is not None:  # anybody may send something else
-            waiting.set_result(outcome)
+        execution = self._waiting.get(message.subject.rpartition(".")[2])
+        if execution is not None:
+            execution.receive(message)
+
+    def _look(self, token: str) -> None:
+        """No reply has come for some time."""
+        execution = self._waiting.get(token)
+        if execution is not None:
+            execution.look()
+
+
+def _sent(message: CommandMessage, ack: PubAck) -> SentCommand:
+    return SentCommand(
+        command_id=message.identity.id,
+        correlation_id=message.identity.correlation_id,
+        aggregate_id=str(message.envelope.aggregate_id),
+        sequence=ack.seq,
+        duplicate=ack.duplicate,
+        digest=message.digest,
+    )
 
 
 def recipient(command: Command, aggregate_id: AggregateId | None, command_id: str) -> str:
@@ -303,12 +345,6 @@ def recipient(command: Command, aggregate_id: AggregateId | None, command_id: st
             f"is missing: {cls.__name__} needs the id of its {cls.__aggregate__} (--id)",
         )
     return derive_id(command_id, "aggregate")
-
-
-def _id_header(command_id: MessageId | None, cause: Identity | None) -> dict[str, str]:
-    """The header that marks an id as derived from the handled message, if it is."""
-    is_derived = command_id is None and cause is None and current() is not None
-    return {ID_DERIVED: "1"} if is_derived else {}
 
 
 def _expectation(version: int | None) -> dict[str, str]:

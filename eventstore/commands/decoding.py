@@ -200,7 +200,8 @@ def _as_sent(headers: Mapping[str, str]) -> Mapping[str, str]:
         given = {name: value for name, value in headers.items() if name not in _WORKERS_OWN}
     if Header.TRACEPARENT in given and legal_value(given, Header.TRACEPARENT) is None:
         given = {name: value for name, value in given.items() if name != Header.TRACEPARENT}
-    if _JSON_IN_UTF8.fullmatch(given.get(Header.CONTENT_TYPE, "")):
+    content_type = given.get(Header.CONTENT_TYPE, JSON)
+    if content_type != JSON and _JSON_IN_UTF8.fullmatch(content_type):
         given = {**given, Header.CONTENT_TYPE: JSON}
     return given
 

@@ -1,4 +1,7 @@
-"""The command pipeline: load, decide, append, outcome; after a conflict from the load on."""
+"""The command pipeline: load, decide, append, outcome; after a conflict from the load on.
+
+It is written as for one command, and run for one or for several (`concurrency.batching`).
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from eventstore.commands.outcomes import Outcomes
 from eventstore.commands.results import rejected, succeeded
 from eventstore.commands.state_cache import CachedState, StateCache
 from eventstore.concurrency.backoff import Backoff
+from eventstore.concurrency.batching import own_task
 from eventstore.decider.decider import CommandContext, Decider
 from eventstore.decider.domain import Domain
 from eventstore.errors import (
@@ -109,6 +113,7 @@ class CommandHandler:
                 leader = True
                 self._states.drop(command.key)
                 self._telemetry.count("conflicts", aggregate=command.aggregate)
+            await own_task()
             await asyncio.sleep(_BACKOFF.delay(conflicts))
         return await self._attempt(command, decider, traceparent, leader=leader)
 
@@ -157,7 +162,10 @@ class CommandHandler:
     ) -> CachedState:
         with self._telemetry.span("load", aggregate=command.aggregate) as span:
             era = self._states.era
-            cached = await self._loader.load(decider, command.aggregate_id, leader=leader)
+            new = type(command.command).__creates__
+            cached = await self._loader.load(
+                decider, command.aggregate_id, leader=leader, likely_new=new
+            )
             cached.era = era
             span.set(version=cached.head.version)
         self._states.put(command.key, cached)
@@ -211,7 +219,7 @@ class CommandHandler:
                 traceparent=span.traceparent,
             )
             try:
-                write = self._store.prepare(append, now)
+                write = self._store.prepare(append, now, is_checked=True)
                 # From the cache first: if a decider's function has changed the state that it was
                 # given, the cached one is no longer that at its head, unless the append succeeds.
                 self._states.drop(command.key)

@@ -23,9 +23,21 @@ class Loader:
         self._snapshots = snapshots
 
     async def load(
-        self, decider: Decider[Any], aggregate_id: str, *, leader: bool = False
+        self,
+        decider: Decider[Any],
+        aggregate_id: str,
+        *,
+        leader: bool = False,
+        likely_new: bool = False,
     ) -> CachedState:
-        """Load an aggregate; for `leader` and what is raised, see `EventStore.read`."""
+        """Load an aggregate; for `leader` and what is raised, see `EventStore.read`.
+
+        One that is `likely_new` is first asked for its last event, in one request with others.
+        """
+        if likely_new and not leader:
+            head = await self._store.last_position(decider.aggregate, aggregate_id)
+            if not head:
+                return self._empty(decider)
         cached = await self._start(decider, aggregate_id)
         read = self._store.read_stored(
             decider.aggregate, aggregate_id, after=cached.head, leader=leader
@@ -49,9 +61,14 @@ class Loader:
 
     async def _start(self, decider: Decider[Any], aggregate_id: str) -> CachedState:
         if self._snapshots is None or not self._snapshots.is_enabled_for(decider):
-            return CachedState(decider.initial(), NOTHING, CommandDeduplication())
+            return self._empty(decider)
         snapshot = await self._snapshots.load(decider, aggregate_id)
         if snapshot is None:
-            return CachedState(decider.initial(), NOTHING, CommandDeduplication(filtering=True))
+            return self._empty(decider)
         commands = CommandDeduplication(snapshot.commands)
         return CachedState(snapshot.state, snapshot.head, commands, snapshot.head.version)
+
+    def _empty(self, decider: Decider[Any]) -> CachedState:
+        """The state of an aggregate without events, or to read all of its events into."""
+        filtering = self._snapshots is not None and self._snapshots.is_enabled_for(decider)
+        return CachedState(decider.initial(), NOTHING, CommandDeduplication(filtering=filtering))

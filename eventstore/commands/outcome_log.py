@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from eventstore.client.client import Client, Msg
+from eventstore.client.protocol import header_lines
 from eventstore.commands.decoding import DecodedCommand, ReceivedCommand
 from eventstore.errors import UnknownType
 from eventstore.jetstream.consumer import Delivery
@@ -126,32 +127,34 @@ class OutcomeLog:
                 yield OutcomePage(outcomes, consumer.position, consumer.pending)
 
 
-def about(codec: Codec, received: ReceivedCommand) -> dict[str, str]:
-    """The headers with the metadata of a command, whether or not it could be decoded."""
+def about(codec: Codec, received: ReceivedCommand) -> str:
+    """The lines of headers with the metadata of a command, whether or not it could be decoded."""
     command = received.content
     if isinstance(command, DecodedCommand):
-        headers = _of_decoded(command)
+        lines = _of_decoded(command)
     else:
-        headers = _of_undecoded(codec, received)
-    headers[_ACCEPTED_AT] = format_timestamp(_instant(received.delivery.time))
-    headers[_DELIVERIES] = str(received.delivery.delivered)
-    return headers
+        lines = header_lines(_of_undecoded(codec, received))
+    accepted_at = format_timestamp(_instant(received.delivery.time))
+    delivered = received.delivery.delivered
+    return f"{lines}{_ACCEPTED_AT}: {accepted_at}\r\n{_DELIVERIES}: {delivered}\r\n"
 
 
-def _of_decoded(command: DecodedCommand) -> dict[str, str]:
+def _of_decoded(command: DecodedCommand) -> str:
+    """The lines of what was checked when it was decoded."""
     envelope, identity = command.envelope, command.identity
-    headers = {
-        Header.EVENT_TYPE: envelope.type,
-        Header.CORRELATION_ID: identity.correlation_id,
-        Header.CAUSATION_ID: identity.causation_id,
-    }
-    if envelope.actor is not None:
-        headers[Header.ACTOR] = envelope.actor
-    if envelope.authenticated_as is not None:
-        headers[AUTHENTICATED_AS] = envelope.authenticated_as
-    if command.digest is not None:
-        headers[COMMAND_DIGEST] = command.digest
-    return headers
+    lines = (
+        f"{Header.EVENT_TYPE}: {envelope.type}\r\n"
+        f"{Header.CORRELATION_ID}: {identity.correlation_id}\r\n"
+        f"{Header.CAUSATION_ID}: {identity.causation_id}\r\n"
+    )
+    for name, value in (
+        (Header.ACTOR, envelope.actor),
+        (AUTHENTICATED_AS, envelope.authenticated_as),
+        (COMMAND_DIGEST, command.digest),
+    ):
+        if value is not None:
+            lines += f"{name}: {value}\r\n"
+    return lines
 
 
 def _of_undecoded(codec: Codec, received: ReceivedCommand) -> dict[str, str]:

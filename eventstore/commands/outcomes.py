@@ -69,12 +69,18 @@ class Outcomes:
         return stored.of(digest) if stored is not None and stored.is_final else None
 
     async def put(
-        self, outcome: Outcome, *, sequence: int = 0, about: Mapping[str, str] = _NOTHING
+        self,
+        outcome: Outcome,
+        *,
+        sequence: int = 0,
+        about: str = "",
+        digest: str | None = None,
     ) -> Outcome:
         """Store an outcome; returns the command's outcome once the server has it.
 
-        `sequence` is the command's in its stream (0: not known); `about` are headers that describe
-        the command (`eventstore.commands.outcome_log`). The first final outcome wins: if the
+        `sequence` is the command's in its stream (0: not known); `about` are the lines of headers
+        that describe the command (`eventstore.commands.outcome_log`), `digest` is its digest, if it
+        has one. The first final outcome wins: if the
         command already has one, that is returned. An error is replaced by any later outcome. Events
         that were appended and that the earlier outcome does not name are logged as an error.
 
@@ -82,15 +88,15 @@ class Outcomes:
         returned if it is an error or has events; else `CommandIdReused` is raised.
         """
         data = outcome.to_json()
-        headers = {**about, _SEQUENCE: str(sequence)}
+        lines = f"{about}{_SEQUENCE}: {sequence}\r\n"
         revision = 0
         for _ in range(_MAX_TRIES):
-            if await self._bucket.update(outcome.command_id, data, revision, headers):
+            if await self._bucket.update(outcome.command_id, data, revision, lines):
                 return outcome
             stored = await self._stored(outcome.command_id, leader=True)
             revision = 0 if stored is None else stored.revision
             if stored is not None and stored.is_final:
-                return stored.instead_of(outcome, about.get(COMMAND_DIGEST), sequence)
+                return stored.instead_of(outcome, digest, sequence)
         raise RequestTimeout(
             f"outcome of command {outcome.command_id}: others write it as well; try again"
         )

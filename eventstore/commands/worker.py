@@ -1,6 +1,8 @@
 """The command worker: takes commands off their stream and carries them out, durably.
 
-Commands on one aggregate are carried out sequentially, those on different aggregates concurrently.
+Commands on one aggregate are carried out sequentially, those on different aggregates concurrently,
+in batches of what has come: what they wait for is requested for all at once. A command that needs
+more, a load say, leaves its batch and goes on by itself (`eventstore.concurrency.batching`).
 A command is acknowledged last: after its events are recorded and its outcome is stored and sent. So
 a crash anywhere leads to a redelivery, and a redelivery changes nothing.
 """
@@ -23,7 +25,8 @@ from eventstore.commands.releases import OtherReleases
 from eventstore.commands.senders import Senders
 from eventstore.concurrency.backoff import Backoff
 from eventstore.concurrency.failures import only_own_cancellation, ungrouped
-from eventstore.concurrency.keyed import KeyedLocks, KeyedQueue
+from eventstore.concurrency.keyed import KeyedLocks
+from eventstore.concurrency.keyed_batches import KeyedBatches
 from eventstore.errors import (
     ClientError,
     CommandIdReused,
@@ -154,7 +157,7 @@ class CommandWorker:
         with ungrouped():
             async with self._senders or nullcontext(), asyncio.TaskGroup() as tasks:
                 extending = tasks.create_task(self._acks.extend_ack_waits(self._ack_wait))
-                async with KeyedQueue(
+                async with KeyedBatches(
                     self._process,
                     max_concurrency=self._in_flight,
                     max_pending=_PENDING_FACTOR * self._in_flight,
@@ -168,7 +171,7 @@ class CommandWorker:
                     await self._requeue(queue.clear())
                 extending.cancel()
 
-    async def _intake(self, queue: KeyedQueue[ReceivedCommand]) -> None:
+    async def _intake(self, queue: KeyedBatches[ReceivedCommand]) -> None:
         retry = Retry(self._client, "commands", passes=is_transient)
 
         async def work() -> None:
@@ -185,7 +188,7 @@ class CommandWorker:
     async def _take(
         self,
         taken: deque[ReceivedCommand],
-        queue: KeyedQueue[ReceivedCommand],
+        queue: KeyedBatches[ReceivedCommand],
         retry: Retry,
     ) -> None:
         """Put commands into the queue; those left in `taken` are not in it."""
@@ -253,8 +256,13 @@ class CommandWorker:
         return outcome
 
     async def _store(self, received: ReceivedCommand, outcome: Outcome) -> Outcome:
-        sequence, headers = received.delivery.sequence, about(self._codec, received)
-        return await self._outcomes.put(outcome, sequence=sequence, about=headers)
+        content = received.content
+        return await self._outcomes.put(
+            outcome,
+            sequence=received.delivery.sequence,
+            about=about(self._codec, received),
+            digest=content.digest if isinstance(content, DecodedCommand) else None,
+        )
 
     async def _outcome_of(self, received: ReceivedCommand) -> Outcome:
         if isinstance(received.content, Exception):

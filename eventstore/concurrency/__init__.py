@@ -1,4 +1,4 @@
-"""Asynchronous building blocks: back-off, supervision, resources, keyed work, failures of tasks.
+"""Asynchronous building blocks: back-off, supervision, resources, keyed work, batches, failures.
 
 They know nothing of events, and are not public.
 """

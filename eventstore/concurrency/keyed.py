@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Generic, TypeVar
-from weakref import WeakValueDictionary
 
+from eventstore.concurrency.batching import own_task
 from eventstore.concurrency.failures import only_own_cancellation
 from eventstore.concurrency.resource import Resource
 
@@ -108,13 +108,50 @@ class KeyedLocks:
     """Locks by key; each exists only while somebody holds it or waits for it."""
 
     def __init__(self) -> None:
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # of each that is held
 
-    @asynccontextmanager
-    async def held(self, key: str) -> AsyncIterator[None]:
-        """Hold the lock of a key inside the block; waits while another holds it."""
-        lock = self._locks.get(key)
-        if lock is None:
-            lock = self._locks[key] = asyncio.Lock()
-        async with lock:
-            yield
+    def held(self, key: str) -> HeldLock:
+        """Hold the lock of a key in an `async with` block; waits while another holds it."""
+        return HeldLock(self._waiting, key)
+
+
+class HeldLock:
+    """Holds one of the `KeyedLocks` inside a block.
+
+    A class, because it is entered for every command: a generator takes several times as long.
+    """
+
+    __slots__ = ("_key", "_waiting")
+
+    def __init__(self, waiting: dict[str, deque[asyncio.Future[None]]], key: str) -> None:
+        self._waiting = waiting
+        self._key = key
+
+    async def __aenter__(self) -> None:
+        """Wait for the lock."""
+        waiting = self._waiting.get(self._key)
+        if waiting is None:
+            self._waiting[self._key] = deque()
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiting.append(turn)
+        try:
+            await own_task()
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancel():  # it has come already
+                self._pass_on()
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        """Pass the lock on."""
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        waiting = self._waiting[self._key]
+        while waiting:
+            turn = waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        del self._waiting[self._key]

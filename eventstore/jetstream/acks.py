@@ -78,11 +78,13 @@ class Acknowledgements:
         """Ack, and return when the server confirms it; raises `ClientError` if it does not."""
         reply = self._in_flight.get(_key(each), each.message.reply)
         await self._client.request(reply, _ACK)
-        self._remember(each)
+        if self._once:
+            self._remember(each)
 
     async def ack(self, each: TrackedDelivery) -> None:
         """Ack a message that was handled, so that it is not redelivered."""
-        self._remember(each)
+        if self._once:
+            self._remember(each)
         await self._release(each, _ACK)
 
     async def nak(self, each: TrackedDelivery, delay: float = 0.0) -> None:
@@ -104,10 +106,9 @@ class Acknowledgements:
         self._acked.clear()
 
     def _remember(self, each: TrackedDelivery) -> None:
-        if self._once:
-            self._acked[_key(each)] = None
-            if len(self._acked) > _MAX_REMEMBERED:
-                self._acked.popitem(last=False)
+        self._acked[_key(each)] = None
+        if len(self._acked) > _MAX_REMEMBERED:
+            self._acked.popitem(last=False)
 
     async def _release(self, each: TrackedDelivery, payload: bytes) -> None:
         reply = self._in_flight.pop(_key(each), each.message.reply)

@@ -7,7 +7,7 @@ the `leader_*` reads are answered by the leader.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Hashable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
@@ -16,6 +16,7 @@ import msgspec
 from eventstore.client.api_answers import decimal
 from eventstore.client.client import Client, Message
 from eventstore.client.replies import new_token
+from eventstore.concurrency.batching import Batchable, own_task
 from eventstore.concurrency.resource import Resource
 from eventstore.errors import (
     ClientError,
@@ -47,7 +48,54 @@ _MAX_SUBJECTS = 64
 _encode = msgspec.json.Encoder().encode
 
 
-class _BatchReplies:
+class LastMessage(Batchable[StoredMessage | None]):
+    """A direct get of the last message on a subject, in a batch one request for all; may lag.
+
+    Raises `ClientError`, `NoResponders` also if there is no such stream.
+    """
+
+    __slots__ = ("_client", "_stream", "_subject", "_timeout")
+
+    def __init__(self, client: Client, stream: str, subject: str, timeout: float) -> None:
+        self._client = client
+        self._stream = stream
+        self._subject = subject
+        self._timeout = timeout
+
+    @property
+    def kind(self) -> Hashable:
+        """The stream."""
+        return self._client, self._stream
+
+    async def alone(self) -> StoredMessage | None:
+        """Request it by its subject, which needs less permissions."""
+        subject = self._client.api_subject(Api.DIRECT_GET.of(self._stream, self._subject))
+        answer = await self._client.request(subject, timeout=self._timeout)
+        return read_direct(answer, self._stream, self._subject)
+
+    async def together(self, batch: Sequence[LastMessage]) -> Sequence[StoredMessage | None]:
+        """Request all by one request."""
+        if len(batch) == 1:
+            return [await self.alone()]
+        subjects = [each._subject for each in batch]
+        page = BatchReplies(self._stream)
+        subject = self._client.api_subject(Api.DIRECT_GET.of(self._stream))
+        forget = self._client.request_soon(page, subject, _encode({"multi_last": subjects}))
+        try:
+            async with asyncio.timeout(self._timeout):
+                await page.complete
+        except TimeoutError:
+            problem = f"no complete page of {subjects[0]} and others within {self._timeout:g} s"
+            raise RequestTimeout(problem) from None
+        finally:
+            forget()
+        found = {message.subject: message for message in page.messages}
+        if page.pending:  # they were too large for one page
+            return [found.get(each._subject) or await each.alone() for each in batch]
+        return [found.get(subject) for subject in subjects]
+
+
+class BatchReplies:
     """The replies to one batched direct get.
 
     All must be messages of one stream and subject, in ascending sequence.
@@ -60,15 +108,20 @@ class _BatchReplies:
         self._subject = subject
         self._after = after
         self._last = 0
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.complete: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def receive(self, message: Message) -> None:
-        if self.done.done():
+    def done(self) -> bool:
+        """Whether the last reply has arrived, or an error."""
+        return self.complete.done()
+
+    def set_result(self, message: Message) -> None:
+        """Take the next reply."""
+        if self.done():
             return
         try:
             self._take(message)
         except ClientError as error:
-            self.fail(error)
+            self.set_exception(error)
 
     def _take(self, message: Message) -> None:
         found = event_in_page(message, self._stream)
@@ -106,11 +159,12 @@ class _BatchReplies:
             raise JetStreamError(0, status, headers.get("Description", "direct get refused"))
         if status == 204:
             self.pending = number_in(self._subject, headers, NatsHeader.NUM_PENDING)
-        self.done.set_result(None)
+        self.complete.set_result(None)
 
-    def fail(self, error: Exception) -> None:
-        if not self.done.done():
-            self.done.set_exception(error)
+    def set_exception(self, error: Exception) -> None:
+        """Fail."""
+        if not self.done():
+            self.complete.set_exception(error)
 
 
 class DirectReader(Resource):
@@ -124,7 +178,7 @@ class DirectReader(Resource):
         self.stream = stream
         self._client = client
         self._timeout = timeout
-        self._pages: dict[str, _BatchReplies] = {}
+        self._pages: dict[str, BatchReplies] = {}
         self._inbox = client.new_inbox()
 
     async def _enter(self, stack: AsyncExitStack) -> None:
@@ -135,13 +189,17 @@ class DirectReader(Resource):
         stack.callback(self._client.on_disconnect(self._disconnected))
 
     async def last(self, subject: str) -> StoredMessage | None:
-        """The last message on a subject; may lag on a replicated stream."""
-        return await self._direct_get(subject, subject=subject)
+        """The last message on a literal subject; may lag on a replicated stream."""
+        try:
+            return await LastMessage(self._client, self.stream, subject, self._timeout)
+        except NoResponders:
+            await self.check_stream()
+            raise
 
     async def at(self, sequence: int, *, leader: bool = False) -> StoredMessage | None:
         """The message at a sequence; may lag on a replicated stream, unless `leader`."""
         request = {"seq": sequence}
-        get = self._leader_get(request) if leader else self._direct_get(request=request)
+        get = self._leader_get(request) if leader else self._direct_get(request)
         found = await get
         if found is not None and found.sequence != sequence:
             raise InvalidAnswer(f"sequence {sequence} was requested, and {found.sequence} answered")
@@ -169,7 +227,7 @@ class DirectReader(Resource):
         """
         while True:
             page = await self._ask_page(
-                _BatchReplies(self.stream, subject, after),
+                BatchReplies(self.stream, subject, after),
                 subject,
                 seq=after + 1,
                 next_by_subj=subject,
@@ -181,9 +239,12 @@ class DirectReader(Resource):
                 after = page.messages[-1].sequence
             if page.pending == 0 or not page.messages:
                 break
-        while leader and (following := await self.leader_next(subject, after)) is not None:
-            yield [following]
-            after = following.sequence
+        if leader:  # up to what it has now: others may append as fast as this reads
+            last = await self.leader_last(subject)
+            end = 0 if last is None else last.sequence
+            while after < end and (following := await self.leader_next(subject, after)) is not None:
+                yield [following]
+                after = following.sequence
 
     async def messages(self, subject: str, after: int = 0) -> AsyncGenerator[StoredMessage, None]:
         """All messages on a literal subject after a sequence, up to the leader's last."""
@@ -198,7 +259,7 @@ class DirectReader(Resource):
         for start in range(0, len(subjects), _MAX_SUBJECTS):
             some = subjects[start : start + _MAX_SUBJECTS]
             page = await self._ask_page(
-                _BatchReplies(self.stream),
+                BatchReplies(self.stream),
                 f"{some[0]} and others",
                 multi_last=some,
                 up_to_seq=until,
@@ -206,7 +267,8 @@ class DirectReader(Resource):
             found += page.messages
         return found
 
-    async def _ask_page(self, page: _BatchReplies, what: str, **request: object) -> _BatchReplies:
+    async def _ask_page(self, page: BatchReplies, what: str, **request: object) -> BatchReplies:
+        await own_task()  # which the timeout below needs
         token = new_token()
         self._pages[token] = page
         try:
@@ -216,7 +278,7 @@ class DirectReader(Resource):
                     _encode(request),
                     reply=f"{self._inbox}.{token}",
                 )
-                await page.done
+                await page.complete
         except TimeoutError:
             raise RequestTimeout(f"no complete page of {what} within {self._timeout:g} s") from None
         except NoResponders:
@@ -226,19 +288,14 @@ class DirectReader(Resource):
             del self._pages[token]
         return page
 
-    async def _direct_get(
-        self, *names: str, request: object = None, subject: str | None = None
-    ) -> StoredMessage | None:
+    async def _direct_get(self, request: object) -> StoredMessage | None:
+        subject = self._client.api_subject(Api.DIRECT_GET.of(self.stream))
         try:
-            answer = await self._client.request(
-                self._client.api_subject(Api.DIRECT_GET.of(self.stream, *names)),
-                b"" if request is None else _encode(request),
-                timeout=self._timeout,
-            )
+            answer = await self._client.request(subject, _encode(request), timeout=self._timeout)
         except NoResponders:
             await self.check_stream()
             raise
-        return read_direct(answer, self.stream, subject)
+        return read_direct(answer, self.stream)
 
     async def _leader_get(self, request: dict[str, Any]) -> StoredMessage | None:
         return await leader_get(self._client, self.stream, request, timeout=self._timeout)
@@ -247,14 +304,14 @@ class DirectReader(Resource):
         # The subject of a reply is the inbox's; the stored subject is in a header.
         page = self._pages.get(message.subject.rpartition(".")[2])
         if page is not None:
-            page.receive(message)
+            page.set_result(message)
 
     def _denied(self, subject: str) -> None:
         own = self._client.api_subject(Api.DIRECT_GET.of(self.stream))
         if subject == own.lower():
             for page in self._pages.values():
-                page.fail(PermissionDenied(f"the server forbids {own} to this user"))
+                page.set_exception(PermissionDenied(f"the server forbids {own} to this user"))
 
     def _disconnected(self) -> None:
         for page in self._pages.values():
-            page.fail(ConnectionLost("the connection broke during a read"))
+            page.set_exception(ConnectionLost("the connection broke during a read"))

@@ -11,18 +11,20 @@ from contextlib import aclosing
 
 from eventstore.client.api_answers import StreamInfo
 from eventstore.client.client import Client, Msg
+from eventstore.client.protocol import Headers, header_lines
 from eventstore.errors import JetStreamError
 from eventstore.jetstream.api import stream_info
-from eventstore.jetstream.direct_get import DirectReader
+from eventstore.jetstream.direct_get import DirectReader, LastMessage
 from eventstore.jetstream.publish import publish_acked
-from eventstore.jetstream.stored_message import StoredMessage, erase_message, read_direct
+from eventstore.jetstream.stored_message import StoredMessage, erase_message
 from eventstore.jetstream.vocabulary import (
     CONFLICTS,
-    Api,
     NatsHeader,
     bucket_stream,
     bucket_subject,
 )
+
+_OWN_HEADERS = (NatsHeader.EXPECTED_LAST_SUBJECT_SEQUENCE, NatsHeader.KV_OPERATION)
 
 DELETED = "DEL"
 """The value of `NatsHeader.KV_OPERATION` that deletes a key."""
@@ -43,7 +45,6 @@ class KeyValue:
         self.stream = bucket_stream(bucket)
         self._client = client
         self._prefix = bucket_subject(bucket, "")
-        self._direct_get = client.api_subject(Api.DIRECT_GET.of(self.stream))
         self._reader = DirectReader(client, self.stream, timeout=timeout)
         self._timeout = timeout
 
@@ -57,9 +58,7 @@ class KeyValue:
 
     async def get(self, key: str) -> StoredMessage | None:
         """The last entry of a key by direct get; may lag on a replicated bucket."""
-        subject = self.subject(key)
-        answer = await self._client.request(f"{self._direct_get}.{subject}", timeout=self._timeout)
-        return read_direct(answer, self.stream, subject)
+        return await LastMessage(self._client, self.stream, self.subject(key), self._timeout)
 
     async def leader_get(self, key: str) -> StoredMessage | None:
         """The last entry of a key, or of keys by wildcards, as the bucket's leader has it."""
@@ -84,12 +83,10 @@ class KeyValue:
             after = entry.sequence
             yield entry
 
-    async def put(
-        self, key: str, value: bytes | None, headers: dict[str, str] | None = None
-    ) -> int:
+    async def put(self, key: str, value: bytes | None, headers: Headers = "") -> int:
         """Set a key, or delete it (None), whatever it is; returns the revision."""
         if value is None:
-            headers = {**(headers or {}), NatsHeader.KV_OPERATION: DELETED}
+            headers = f"{_lines(headers)}{NatsHeader.KV_OPERATION}: {DELETED}\r\n"
         subject = f"{self._client.domain_prefix}{self.subject(key)}"
         ack = await publish_acked(
             *(self._client, subject, value or b"", headers, self._timeout), self.stream
@@ -97,16 +94,15 @@ class KeyValue:
         return ack.seq
 
     async def update(
-        self, key: str, value: bytes | None, revision: int, headers: dict[str, str] | None = None
+        self, key: str, value: bytes | None, revision: int, headers: Headers = ""
     ) -> int | None:
         """Set a key, or delete it (None), if this is its revision (0: none); the new revision.
 
-        None if another writer was faster. The expected revision is added to the given `headers`.
+        None if another writer was faster.
         """
-        headers = {} if headers is None else headers
-        headers[NatsHeader.EXPECTED_LAST_SUBJECT_SEQUENCE] = str(revision)
+        expected = f"{NatsHeader.EXPECTED_LAST_SUBJECT_SEQUENCE}: {revision}\r\n"
         try:
-            return await self.put(key, value, headers)
+            return await self.put(key, value, _lines(headers) + expected)
         except JetStreamError as error:
             if error.err_code not in CONFLICTS:
                 raise
@@ -148,3 +144,10 @@ class KeyValue:
                 await subscription.unsubscribe()
 
         return stop
+
+
+def _lines(headers: Headers) -> str:
+    """The lines of headers, without those that each write adds: they may be a stored entry's."""
+    if isinstance(headers, str):
+        return headers
+    return header_lines({k: v for k, v in headers.items() if k not in _OWN_HEADERS})

@@ -13,7 +13,8 @@ import msgspec
 from msgspec import Meta
 
 from eventstore.client.api_answers import read_answer
-from eventstore.client.client import Client
+from eventstore.client.client import Client, Msg, OutgoingMessage, is_unanswerable
+from eventstore.client.protocol import Headers, header_block, header_lines, read_headers
 from eventstore.errors import (
     BatchTooLarge,
     EventTooLarge,
@@ -25,6 +26,9 @@ from eventstore.errors import (
 from eventstore.jetstream.vocabulary import ErrorCode, NatsHeader
 from eventstore.messages.envelope import new_id
 from eventstore.messages.headers import POSITION
+from eventstore.messages.undecodable import UNDECODABLE
+
+_EMPTY_BLOCK = len(header_block(""))
 
 MAX_HEADERS = 65_535
 """Bytes of headers that a stream accepts (the server's error 10097)."""
@@ -39,12 +43,34 @@ PUBLICATION_HEADERS = sum(
 
 
 class Draft(msgspec.Struct, frozen=True):
-    """A message to be published; `type` is for the text of errors."""
+    """A message to be published, with the lines of its headers; `type` is for the text of errors.
+
+    A header must not be added twice.
+    """
 
     subject: str
-    headers: dict[str, str]
+    lines: str
     payload: bytes
     type: str
+
+    @classmethod
+    def of(cls, subject: str, headers: Mapping[str, str], payload: bytes, type: str) -> Draft:  # noqa: A002
+        """A message with these headers; raises `InvalidHeader`."""
+        return cls(subject, header_lines(headers), payload, type)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers, as they will be read."""
+        return read_headers(header_block(self.lines))
+
+    def plus(self, lines: str) -> Draft:
+        """The same with further headers."""
+        return Draft(self.subject, self.lines + lines, self.payload, self.type)
+
+    @property
+    def outgoing(self) -> OutgoingMessage:
+        """The message for the connection."""
+        return OutgoingMessage(self.subject, self.payload, self.lines)
 
 
 class PubAck(msgspec.Struct, frozen=True):
@@ -60,6 +86,15 @@ class PubAck(msgspec.Struct, frozen=True):
     count: int | None = None
 
 
+class _PlainAck(PubAck, frozen=True):
+    """An ack that is no error, which has the same fields and one more."""
+
+    error: None = None
+
+
+_decode_ack = msgspec.json.Decoder(_PlainAck).decode
+
+
 def check_sizes(drafts: Sequence[Draft], max_payload: int, *, added: int = 0) -> None:
     """Raise `BatchTooLarge` or `EventTooLarge` for what the server would refuse.
 
@@ -69,7 +104,7 @@ def check_sizes(drafts: Sequence[Draft], max_payload: int, *, added: int = 0) ->
     if len(drafts) > MAX_BATCH:
         raise BatchTooLarge(len(drafts), MAX_BATCH)
     for draft in drafts:
-        headers = _header_size(draft.headers) + added
+        headers = _EMPTY_BLOCK + _size(draft.lines) + added
         size = headers + len(draft.payload)
         if headers > MAX_HEADERS:
             raise EventTooLarge(draft.type, "headers", headers, MAX_HEADERS)
@@ -84,13 +119,11 @@ def guarded(drafts: Sequence[Draft], expected: Mapping[str, int]) -> list[Draft]
     first draft of each subject, because the server refuses a second check of it (10164).
     """
     unguarded = dict(expected)
-    batch = _batch_headers(len(drafts))
     messages = []
-    for draft, extra in zip(drafts, batch, strict=True):
-        headers = {**draft.headers, **extra}
+    for draft, lines in zip(drafts, _batch_lines(len(drafts)), strict=True):
         if draft.subject in unguarded:
-            headers[NatsHeader.EXPECTED_LAST_SUBJECT_SEQUENCE] = str(unguarded.pop(draft.subject))
-        messages.append(Draft(draft.subject, headers, draft.payload, draft.type))
+            lines += _guard(unguarded.pop(draft.subject))
+        messages.append(draft.plus(lines) if lines else draft)
     return messages
 
 
@@ -110,37 +143,51 @@ async def publish(
     Raises `JetStreamError` with the server's error code, or another `ClientError` if there was no
     answer (or not `stream`'s); the messages may have been recorded all the same.
     """
-    last = messages[-1]
-    answered = {last.subject}
-    for message in messages[:-1]:
-        if asking and message.subject not in answered:
-            answered.add(message.subject)
-            await _begin(client, message, timeout)
-        else:
-            await client.publish(message.subject, message.payload, headers=message.headers)
-    ack = await publish_acked(client, last.subject, last.payload, last.headers, timeout, stream)
-    batch = last.headers.get(NatsHeader.BATCH_ID)
-    if not ack.duplicate and batch is not None and (ack.batch, ack.count) != (batch, len(messages)):
-        raise InvalidAnswer(
-            f"{last.subject}: {len(messages)} messages were sent as one batch, and {ack.count} "
-            "of another were acknowledged"
-        )
+    *leading, last = messages
+    if asking:
+        leading = await _asked(client, leading, last.subject, timeout)
+    outgoing = [message.outgoing for message in leading]
+    try:
+        reply = await client.request_after(outgoing, last.outgoing, timeout=timeout)
+    except NoResponders:
+        raise _no_stream(last.subject) from None
+    ack = read_ack(last.subject, reply.data, stream)
+    if len(messages) > 1 and not ack.duplicate:
+        _check_batch(ack, messages)
     return ack
 
 
-async def _begin(client: Client, message: Draft, timeout: float) -> None:
-    """Send a message of a batch, but not its last; the answer is empty, or an error."""
-    subject, headers = message.subject, message.headers
-    reply = await client.request(subject, message.payload, headers=headers, timeout=timeout)
-    if reply.data:
-        read_ack(subject, reply.data)
+async def _asked(
+    client: Client, leading: Sequence[Draft], last: str, timeout: float
+) -> list[Draft]:
+    """Send messages of a batch, and wait for the answer to the first of each subject."""
+    answered = {last}
+    for message in leading:
+        subject, headers = message.subject, message.lines
+        if subject in answered:
+            await client.publish(subject, message.payload, headers=headers)
+            continue
+        answered.add(subject)
+        reply = await client.request(subject, message.payload, headers=headers, timeout=timeout)
+        if reply.data:  # an error
+            read_ack(subject, reply.data)
+    return []
+
+
+def _check_batch(ack: PubAck, messages: Sequence[Draft]) -> None:
+    batch = messages[-1].headers.get(NatsHeader.BATCH_ID)
+    if (ack.batch, ack.count) != (batch, len(messages)):
+        raise InvalidAnswer(
+            f"{messages[-1].subject}: {len(messages)} messages were sent as one batch, and "
+            f"{ack.count} of another were acknowledged"
+        )
 
 
 async def publish_acked(
     client: Client,
     subject: str,
     payload: bytes,
-    headers: dict[str, str] | None = None,
+    headers: Headers | None = None,
     timeout: float = 5.0,
     stream: str | None = None,
 ) -> PubAck:
@@ -151,10 +198,14 @@ async def publish_acked(
     try:
         reply = await client.request(subject, payload, headers=headers, timeout=timeout)
     except NoResponders:
-        raise NoResponders(
-            f"no stream has the subject {subject}: declare the topology, and enable JetStream"
-        ) from None
+        raise _no_stream(subject) from None
     return read_ack(subject, reply.data, stream)
+
+
+def _no_stream(subject: str) -> NoResponders:
+    return NoResponders(
+        f"no stream has the subject {subject}: declare the topology, and enable JetStream"
+    )
 
 
 def read_ack(subject: str, data: bytes, stream: str | None = None) -> PubAck:
@@ -163,41 +214,50 @@ def read_ack(subject: str, data: bytes, stream: str | None = None) -> PubAck:
     Raises `JetStreamError` for an error, `InvalidAnswer` for anything else than an ack, and for
     that of another stream than `stream`.
     """
-    ack = read_answer(subject, data, PubAck)
+    try:
+        ack: PubAck = _decode_ack(data)
+    except UNDECODABLE:
+        ack = read_answer(subject, data, _PlainAck)  # raises what is wrong
     if stream is not None and ack.stream != stream:
         raise InvalidAnswer(f"{subject}: stream {ack.stream[:80]!r} answered, not {stream}")
     return ack
 
 
 async def publish_queued(
-    client: Client,
-    subject: str,
-    payload: bytes,
-    headers: dict[str, str],
-    timeout: float = 5.0,
-    stream: str | None = None,
+    client: Client, draft: Draft, timeout: float = 5.0, *, stream: str
 ) -> PubAck:
     """Publish a command; raises `QueueFull` at the queue's limit, and as `publish` does."""
     try:
-        return await publish_acked(client, subject, payload, headers, timeout, stream)
+        reply = await client.request_after((), draft.outgoing, timeout=timeout)
+    except NoResponders:
+        raise _no_stream(draft.subject) from None
+    return read_queued(draft.subject, reply, stream)
+
+
+def read_queued(subject: str, reply: Msg, stream: str) -> PubAck:
+    """Read the answer to a command; raises what `publish_queued` raises."""
+    if is_unanswerable(reply):
+        raise _no_stream(subject)
+    try:
+        return read_ack(subject, reply.data, stream)
     except JetStreamError as error:
         if error.err_code == ErrorCode.STREAM_STORE_FAILED:
             raise QueueFull(subject) from error
         raise
 
 
-def _batch_headers(count: int) -> list[dict[str, str]]:
+def _batch_lines(count: int) -> list[str]:
     if count == 1:  # a batch of one would be ten times slower
-        return [{}]
-    batch = new_id()
-    headers = [
-        {NatsHeader.BATCH_ID: batch, NatsHeader.BATCH_SEQUENCE: str(number)}
-        for number in range(1, count + 1)
-    ]
-    headers[-1][NatsHeader.BATCH_COMMIT] = "1"
-    return headers
+        return [""]
+    start = f"{NatsHeader.BATCH_ID}: {new_id()}\r\n{NatsHeader.BATCH_SEQUENCE}: "
+    lines = [f"{start}{number}\r\n" for number in range(1, count + 1)]
+    lines[-1] += f"{NatsHeader.BATCH_COMMIT}: 1\r\n"
+    return lines
 
 
-def _header_size(headers: Mapping[str, str]) -> int:
-    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-    return len(f"NATS/1.0\r\n{lines}\r\n".encode())
+def _guard(sequence: int) -> str:
+    return f"{NatsHeader.EXPECTED_LAST_SUBJECT_SEQUENCE}: {sequence}\r\n"
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())

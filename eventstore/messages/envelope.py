@@ -5,6 +5,7 @@ The payload is only data.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import uuid
 from collections.abc import Callable, Mapping
@@ -24,6 +25,18 @@ from eventstore.messages.headers import (
     check_envelope,
 )
 
+_EVENT_LINES = (
+    f"{Header.EVENT_ID}: %s\r\n"
+    f"{Header.EVENT_TYPE}: %s\r\n"
+    f"{Header.CORRELATION_ID}: %s\r\n"
+    f"{Header.CAUSATION_ID}: %s\r\n"
+    f"{Header.TIMESTAMP}: %s\r\n"
+    f"{Header.DOMAIN}: %s\r\n"
+    f"{Header.SCHEMA_VERSION}: %s\r\n"
+    f"{Header.CONTENT_TYPE}: {JSON}\r\n"
+    f"{Header.MESSAGE_ID}: %s\r\n"
+    f"{Header.AGGREGATE_ID}: %s\r\n"
+)
 _CANONICAL = re.compile(r"[0-9T:-]{19}\.[0-9]{6}Z")
 
 
@@ -38,7 +51,12 @@ def new_id() -> str:
 
 def derive_id(parent_id: str, name: str) -> str:
     """The id derived from a parent's id and a name, always the same (UUIDv5, RFC 9562)."""
-    return str(uuid.uuid5(uuid.UUID(parent_id), name))
+    # As `uuid.uuid5` does, in a third of the time: it is made for every event.
+    parent = bytes.fromhex(parent_id.replace("-", ""))
+    digits = hashlib.sha1(parent + name.encode(), usedforsecurity=False).hexdigest()
+    variant = "89ab"[int(digits[16], 16) & 3]
+    start = f"{digits[:8]}-{digits[8:12]}-5{digits[13:16]}"
+    return f"{start}-{variant}{digits[17:20]}-{digits[20:32]}"
 
 
 def check_message_id(value: MessageId) -> str:
@@ -82,7 +100,8 @@ def format_timestamp(time: datetime) -> str:
     """RFC 3339 in UTC with microseconds; raises `ValueError` if `time` has no zone."""
     if time.tzinfo is None:
         raise ValueError(f"time {time} has no zone")
-    return time.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+    utc = time if time.tzinfo is UTC else time.astimezone(UTC)
+    return utc.isoformat(timespec="microseconds")[:26] + "Z"  # without the offset
 
 
 def parse_timestamp(text: str) -> datetime:
@@ -176,6 +195,30 @@ class Envelope(Struct, frozen=True, kw_only=True):
         check_envelope(headers)
         _canonical_time(self.timestamp)
         return headers
+
+    def event_lines(self) -> str:
+        """The lines of `to_headers` for an event that has no version yet; nothing is checked."""
+        identity = self.identity
+        lines = _EVENT_LINES % (
+            identity.id,
+            self.type,
+            identity.correlation_id,
+            identity.causation_id,
+            self.timestamp,
+            self.domain,
+            self.schema_version,
+            identity.id,
+            self.aggregate_id,
+        )
+        for name, value in (
+            (Header.ACTOR, self.actor),
+            (AUTHENTICATED_AS, self.authenticated_as),
+            (COMMAND_DIGEST, self.command_digest),
+            (Header.TRACEPARENT, self.traceparent),
+        ):
+            if value is not None:
+                lines += f"{name}: {value}\r\n"
+        return lines
 
     @classmethod
     def from_headers(cls, headers: Mapping[str, str]) -> Envelope:

@@ -18,7 +18,7 @@ from eventstore.client.client import Client, Msg
 from eventstore.concurrency.keyed import KeyedQueue
 from eventstore.errors import EventStoreError, NotParked, RetryOutOfOrder
 from eventstore.jetstream.direct_get import DirectReader
-from eventstore.jetstream.publish import publish_queued
+from eventstore.jetstream.publish import Draft, publish_queued
 from eventstore.jetstream.stored_message import StoredMessage, erase_message
 from eventstore.jetstream.vocabulary import SERVER_HEADERS
 from eventstore.messages.headers import REPLY_TO, Header
@@ -296,10 +296,8 @@ class ParkedMessages:
             RETRY_OF: str(message.sequence),
             **(extra or {}),
         }
-        await publish_queued(
-            *(self._client, record.subject, record.payload, headers),
-            stream=self._subjects.command_stream,
-        )
+        draft = Draft.of(record.subject, headers, record.payload, "command")
+        await publish_queued(self._client, draft, stream=self._subjects.command_stream)
         await self._remove(message)
 
     async def _remove(self, message: ParkedMessage | UnreadableMessage) -> None:

@@ -117,7 +117,9 @@ _GAUGES: dict[GaugeName, _MetricSpec] = {
     "health": _MetricSpec("0 healthy, 1 degraded, 2 unhealthy.", ("check",)),
 }
 _SPANS: dict[SpanName, _MetricSpec] = {
-    "send": _MetricSpec("Publishing a command, until the server has stored it.", ("type",)),
+    "send": _MetricSpec(
+        "Sending a command, until it is stored or, if executed, until its outcome.", ("type",)
+    ),
     "command": _MetricSpec("Handling a command.", ("type",)),
     "load": _MetricSpec("Reading and folding an aggregate.", ("aggregate",)),
     "decide": _MetricSpec("Deciding.", ("aggregate",)),

@@ -10,9 +10,9 @@ import msgspec
 
 from eventstore.errors import InvalidHeader, InvalidId, InvalidMessage
 from eventstore.jetstream.publish import Draft
-from eventstore.messages.chain import chain_value
+from eventstore.messages.chain import ChainedEvent
 from eventstore.messages.codec import Codec
-from eventstore.messages.encryption import Keys, seal, subjects_in
+from eventstore.messages.encryption import PERSONAL, Keys, seal, subjects_in
 from eventstore.messages.envelope import Envelope, Identity, derive_id, format_timestamp
 from eventstore.messages.events import NewEvent
 from eventstore.messages.headers import NO_COMMAND, Header
@@ -87,30 +87,65 @@ class AppendResult(msgspec.Struct, frozen=True, kw_only=True):
         return self.positions[-1]
 
 
+class _Encoded:
+    """An event that has all but its version and its chain value."""
+
+    __slots__ = ("_envelope", "_lines", "_payload", "chained")
+
+    def __init__(self, subject: str, envelope: Envelope, payload: bytes, added: str = "") -> None:
+        self._envelope = envelope
+        self._lines = envelope.event_lines() + added
+        self._payload = payload
+        self.chained = ChainedEvent(subject, envelope, payload)
+
+    @property
+    def event_id(self) -> str:
+        return self._envelope.identity.id
+
+    def sealed(
+        self, subject: str, event: Event, fields: tuple[PersonalField, ...], keys: Keys
+    ) -> _Encoded:
+        """The same with its personal data encrypted; raises `SubjectForgotten`."""
+        payload, headers = seal(event, self._payload, self._envelope.to_headers(), fields, keys)
+        names = headers.get(PERSONAL)
+        added = "" if names is None else f"{PERSONAL}: {names}\r\n"
+        return _Encoded(subject, self._envelope, payload, added)
+
+    def draft(self, subject: str, version: int, chain: str) -> Draft:
+        """The event as a message."""
+        lines = f"{self._lines}{Header.AGGREGATE_VERSION}: {version}\r\n{Header.CHAIN}: {chain}\r\n"
+        return Draft(subject, lines, self._payload, self._envelope.type)
+
+
 class PendingAppend:
     """One `Append` in progress: its encoded events, its base, and its result once recorded.
 
     Personal data must be encrypted by `seal`, with the keys of `data_subjects`, before it is sent.
+    What the append has for the envelopes is checked, unless it `is_checked`.
     """
 
-    def __init__(self, append: Append, codec: Codec, now: datetime) -> None:
+    def __init__(
+        self, append: Append, codec: Codec, now: datetime, *, is_checked: bool = False
+    ) -> None:
         codec.check_aggregate(append.aggregate)
         self.append = append
+        self._is_checked = is_checked
+        self._chain = ""
         self.aggregate_id = check_aggregate_id(append.aggregate_id)
         self.subject = codec.subjects.log(append.aggregate, self.aggregate_id)
         self.events: list[Event] = []
         """The events as they will be read."""
-        self._fixed: list[tuple[dict[str, str], bytes]] = []  # without version and chain value
+        self._encoded: list[_Encoded] = []
         self._personal: dict[int, tuple[Event, tuple[PersonalField, ...]]] = {}  # by index
         for index, event in enumerate(append.events):
             new = event if isinstance(event, NewEvent) else NewEvent(data=event)
-            headers = self._headers(new, index, codec, now)
+            envelope = self._envelope(new, index, codec, now)
             payload, as_read = codec.round_trip(new.data)
-            self._fixed.append((headers, payload))
+            self._encoded.append(_Encoded(self.subject, envelope, payload))
             self.events.append(as_read)
             if fields := codec.personal_fields(type(new.data)):
                 self._personal[index] = new.data, fields
-        self.event_ids = tuple(headers[Header.EVENT_ID] for headers, _ in self._fixed)
+        self.event_ids = tuple([each.event_id for each in self._encoded])
         self.base: Head = NOTHING
         self.end = 0  # the last message on the subject: foreign ones may follow the base
         self.result: AppendResult | None = None
@@ -132,6 +167,12 @@ class PendingAppend:
         given = any(isinstance(e, NewEvent) and e.identity for e in self.append.events)
         return given or self.append.cause is not None
 
+    @property
+    def is_fixed(self) -> bool:
+        """Whether the caller named the base."""
+        expected = self.append.expected
+        return isinstance(expected, Head) or expected is NO_STREAM
+
     def begin_at(self, found: FoundHead) -> None:
         """Append the events after this head."""
         self.base, self.end = found.head, found.end
@@ -147,21 +188,28 @@ class PendingAppend:
     def seal(self, keys: Keys) -> None:
         """Encrypt the personal data; raises `SubjectForgotten`."""
         for index, (event, fields) in self._personal.items():
-            headers, payload = self._fixed[index]
-            payload, headers = seal(event, payload, headers, fields, keys)
-            self._fixed[index] = headers, payload
+            self._encoded[index] = self._encoded[index].sealed(self.subject, event, fields, keys)
 
     def drafts(self) -> list[Draft]:
         """The events as messages that follow the base."""
         version, chain = self.base.version, self.base.chain
         drafts = []
-        for fixed, payload in self._fixed:
+        for each in self._encoded:
             version += 1
-            headers = {**fixed, Header.AGGREGATE_VERSION: str(version)}
-            chain = chain_value(chain, self.subject, headers, payload)
-            headers[Header.CHAIN] = chain
-            drafts.append(Draft(self.subject, headers, payload, headers[Header.EVENT_TYPE]))
+            chain = each.chained.value(chain, version)
+            drafts.append(each.draft(self.subject, version, chain))
+        self._chain = chain
         return drafts
+
+    def recorded_at(self, last: int) -> Head:
+        """Set the result: the events of the last `drafts` are recorded, the last at this position.
+
+        Their positions have no gaps. Returns the head after them.
+        """
+        count = len(self.event_ids)
+        head = Head(last, self.base.version + count, self._chain, self.event_ids[-1])
+        self.recorded(head, range(last - count + 1, last + 1), duplicate=False)
+        return head
 
     def recorded(self, head: Head, positions: Sequence[int], *, duplicate: bool) -> AppendResult:
         """Set the result: the events are recorded."""
@@ -175,7 +223,7 @@ class PendingAppend:
         )
         return self.result
 
-    def _headers(self, new: NewEvent, index: int, codec: Codec, now: datetime) -> dict[str, str]:
+    def _envelope(self, new: NewEvent, index: int, codec: Codec, now: datetime) -> Envelope:
         cls, append = type(new.data), self.append
         codec.check_event_type(cls)
         if cls.__aggregate__ != append.aggregate:
@@ -183,7 +231,7 @@ class PendingAppend:
         identity = new.identity or self._identity(index)
         # The mark of a fact that has a cause, which tells it from a command's event.
         no_command = NO_COMMAND if identity.causation_id != identity.id else None
-        return Envelope(
+        envelope = Envelope(
             identity=identity,
             type=cls.__name__,
             domain=codec.domain,
@@ -194,14 +242,17 @@ class PendingAppend:
             authenticated_as=append.authenticated_as,
             command_digest=append.command_digest or no_command,
             traceparent=new.traceparent or append.traceparent,
-        ).to_headers()
+        )
+        if not self._is_checked:
+            envelope.to_headers()
+        return envelope
 
     def _identity(self, index: int) -> Identity:
         cause = self.append.cause
         if cause is None:
             return Identity.root()
         name = f"{self.append.aggregate}.{self.aggregate_id}.{index}"
-        return Identity.caused_by(cause, derive_id(cause.id, name))
+        return Identity(derive_id(cause.id, name), cause.correlation_id, cause.id)
 
 
 def _timestamp(time: datetime) -> str:

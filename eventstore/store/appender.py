@@ -10,7 +10,7 @@ others', for ever and not only within the server's duplicate window:
 2. Search for ids that the caller may have sent before, in the aggregate up to the base. Events
    after the base are excluded by the guard. If none is found, a base that is not the expected one
    is a conflict.
-3. Publish, each aggregate guarded by the last position on its subject.
+3. Publish, each aggregate guarded by the last position on its subject (`log_writer`).
 4. If the answer is a clear success, note the positions.
 5. Else wait as long as the answer requires, search up to the heads that the leader knows, and go on
    with step 3 if nothing was found.
@@ -24,31 +24,35 @@ and an aggregate has moved past a fixed base, it is a conflict. Else it is publi
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from eventstore.client.client import Client
+from eventstore.concurrency.batching import own_task
 from eventstore.errors import (
     AppendUnknown,
+    BatchTooLarge,
     ClientError,
     Conflict,
     ConnectionLost,
     DuplicateId,
     EventStoreError,
+    EventTooLarge,
     JetStreamError,
     NoResponders,
     PermissionDenied,
     RequestTimeout,
 )
 from eventstore.jetstream.direct_get import DirectReader
-from eventstore.jetstream.publish import PUBLICATION_HEADERS, Draft, check_sizes, guarded, publish
+from eventstore.jetstream.publish import PubAck
 from eventstore.jetstream.vocabulary import CONFLICTS, ErrorCode
-from eventstore.messages.headers import Header
 from eventstore.store.append import ANY, NO_STREAM, AppendResult, PendingAppend
 from eventstore.store.append_retries import AppendRetries
 from eventstore.store.append_search import AppendSearch
 from eventstore.store.head import NOTHING, FoundHead, Head, find_head
 from eventstore.store.id_index import IdIndex
 from eventstore.store.known_heads import KnownHeads
+from eventstore.store.log_writer import LogWriter
 from eventstore.telemetry import Telemetry
 
 _UNBOUNDED = 86_400.0  # the append as a whole has its own bound
@@ -57,7 +61,10 @@ _MAX_CLAIMS = 3
 
 
 class Appender:
-    """One append, from its expectations to its result; `timeout` is seconds for each answer."""
+    """One append, from its expectations to its result; `timeout` is seconds for each answer.
+
+    `tried` is the answer to a first attempt, if there was one: it then goes on with step 5.
+    """
 
     def __init__(
         self,
@@ -68,7 +75,11 @@ class Appender:
         writes: Sequence[PendingAppend],
         timeout: float,
         telemetry: Telemetry,
+        log: LogWriter,
+        tried: ClientError | PubAck | None = None,
     ) -> None:
+        self._log = log
+        self._tried = tried
         self._client = client
         self._direct = direct
         self._ids = ids
@@ -82,15 +93,16 @@ class Appender:
         self._unclear = False  # something was sent, and the answer is not known
         self._search = AppendSearch(direct, ids, writes)
 
-    async def run(self, timeout: float) -> list[AppendResult]:
-        """Record the writes within `timeout` seconds, all or none.
+    async def run(self, timeout: float, began: float) -> list[AppendResult]:
+        """Record the writes within `timeout` seconds of `began` (`time.monotonic`), all or none.
 
         Raises `Conflict`, `AppendUnknown` if something was sent and its result is not known,
         `DuplicateId`, and if nothing was sent, or the server refused it, `EventTooLarge`,
         `BatchTooLarge`, `StreamMissing` or a `ClientError`.
         """
+        await own_task()  # which the timeout below needs
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(began + timeout - time.monotonic()):
                 await self._record()
         except TimeoutError:
             raise self._out_of_time(timeout) from self._retries.last
@@ -107,7 +119,12 @@ class Appender:
 
     async def _record(self) -> None:
         """The write protocol; the numbers are those of the module's docstring."""
-        await self._ask(self._prepare)  # steps 1 and 2
+        if self._tried is None:
+            await self._ask(self._prepare)  # steps 1 and 2
+        else:
+            self._tries, self._unclear = 1, True
+            await self._react(self._tried, before=False)
+            await self._ask(self._prepare if self._has_guessed() else self._look)
         while not all(write.result for write in self._writes):
             await self._connected()
             # A broken connection ends the era: the log may have been replaced since.
@@ -131,33 +148,38 @@ class Appender:
 
     async def _publish(self) -> bool:
         """Send the events, and note their positions; False unless the server confirms them."""
-        # 3. Publish, guarded by the last position on each subject.
-        drafts = [draft for write in self._writes for draft in write.drafts()]
-        messages = guarded(drafts, {write.subject: write.end for write in self._writes})
-        check_sizes(messages, self._client.max_payload, added=PUBLICATION_HEADERS)
         if self._tries:
             self._telemetry.count("retries", operation="append")
         self._tries += 1
         before, self._unclear = self._unclear, True
+        asking = self._retries.incomplete > 0  # a subject of the batch may be forbidden
         try:
-            asking = self._retries.incomplete > 0  # a subject of the batch may be forbidden
-            ack = await publish(
-                self._client, messages, self._timeout, self._direct.stream, asking=asking
-            )
-        except (RequestTimeout, ConnectionLost) as error:
-            self._retries.last = error  # which `_look` may explain
-            return False
-        except (JetStreamError, NoResponders, PermissionDenied) as error:
+            answer = await self._log.attempt(self._writes, self._timeout, asking=asking)
+        except (EventTooLarge, BatchTooLarge):  # nothing was sent
             self._unclear = before
-            await self._after_refusal(error)
-            return False
-        self._unclear = before
-        if ack.duplicate:
-            self._search.claimed = f"an event id is recorded at position {ack.seq} already"
-            return False
-        # 4. Note the positions.
-        self._recorded(drafts, ack.seq)
-        return True
+            raise
+        if answer is None:
+            return True
+        await self._react(answer, before)
+        return False
+
+    def _has_guessed(self) -> bool:
+        """Whether a base was refused that nobody has named: it may be wrong in any way."""
+        is_conflict = isinstance(self._tried, JetStreamError) and self._tried.err_code in CONFLICTS
+        return is_conflict and not any(write.is_fixed for write in self._writes)
+
+    async def _react(self, answer: ClientError | PubAck, before: bool) -> None:
+        """Wait as long as an answer requires; `before`: earlier attempts are unclear."""
+        if isinstance(answer, RequestTimeout | ConnectionLost):
+            self._retries.last = answer  # which `_look` may explain
+        elif isinstance(answer, JetStreamError | NoResponders | PermissionDenied):
+            self._unclear = before
+            await self._after_refusal(answer)
+        elif isinstance(answer, PubAck):
+            self._unclear = before
+            self._search.claimed = f"an event id is recorded at position {answer.seq} already"
+        else:
+            raise answer
 
     async def _look(self) -> None:
         """Step 5: search up to the heads that the leader knows, for our events and others'.
@@ -206,22 +228,6 @@ class Appender:
             await asyncio.sleep(self._retries.delay_after_conflict())
         else:
             await asyncio.sleep(self._retries.delay_after(error))
-
-    def _recorded(self, drafts: Sequence[Draft], last: int) -> None:
-        """Give each write its positions; those of a batch have no gaps."""
-        position = last - len(drafts)
-        taken = 0
-        for write in self._writes:
-            count = len(write.event_ids)
-            taken += count
-            headers = drafts[taken - 1].headers
-            positions = range(position + 1, position + count + 1)
-            position += count
-            version = write.base.version + count
-            head = Head(position, version, headers[Header.CHAIN], headers[Header.EVENT_ID])
-            self._ids.recorded(write.subject, write.base, head, write.event_ids)
-            self._heads.note(write.subject, head, self._era)
-            write.recorded(head, positions, duplicate=False)
 
     async def _ask(self, question: Callable[[], Awaitable[object]]) -> None:
         """Ask until there is an answer, because events that were sent may be recorded."""

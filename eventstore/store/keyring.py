@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from eventstore.client.client import Client
+from eventstore.concurrency.batching import own_task
 from eventstore.messages.encryption import NO_KEYS, PERSONAL, DataKey, DestroyedKey, Keys, refs_in
 from eventstore.messages.envelope import format_timestamp, utc_now
 from eventstore.messages.personal import ref_of
@@ -104,6 +105,7 @@ class Keyring:
         return forgotten
 
     async def _all(self, refs: Iterable[str], get: _Get) -> Keys:
+        await own_task()  # of which the requests below make several
         async with self._watch_lock:
             if self._stop_watch is None:
                 self._stop_watch = await self._bucket.watch(self._on_change, self._on_reconnect)

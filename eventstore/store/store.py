@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from datetime import datetime
@@ -9,6 +10,7 @@ from datetime import datetime
 from eventstore.client.client import Client
 from eventstore.concurrency.resource import Resource
 from eventstore.errors import (
+    ClientError,
     InvalidId,
     InvalidMessage,
     SubjectForgotten,
@@ -17,6 +19,7 @@ from eventstore.errors import (
     UnsupportedSchema,
 )
 from eventstore.jetstream.direct_get import DirectReader
+from eventstore.jetstream.publish import PubAck
 from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import Identity, checked_clock, utc_now
@@ -38,6 +41,7 @@ from eventstore.store.head import NOTHING, Head, find_head
 from eventstore.store.id_index import IdIndex
 from eventstore.store.keyring import Keyring
 from eventstore.store.known_heads import KnownHeads
+from eventstore.store.log_writer import LogWriter
 from eventstore.store.reader import EventReader
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
@@ -72,6 +76,7 @@ class EventStore(Resource):
         self._direct = DirectReader(client, codec.subjects.log_stream, timeout=request_timeout)
         self._ids = IdIndex(self._direct)
         self._heads = KnownHeads(client, codec.subjects.log_stream)
+        self._log = LogWriter(client, codec.subjects.log_stream, self._ids, self._heads)
         self.keyring = Keyring(client, codec.subjects)
         self.findings = LogFindings(telemetry)
         self._reader = EventReader(client, codec, keyring=self.keyring, findings=self.findings)
@@ -129,13 +134,16 @@ class EventStore(Resource):
         now = self._clock()
         return await self.append_prepared(*(self.prepare(append, now) for append in appends))
 
-    def prepare(self, append: Append, now: datetime | None = None) -> PendingAppend:
+    def prepare(
+        self, append: Append, now: datetime | None = None, *, is_checked: bool = False
+    ) -> PendingAppend:
         """Encode the events of an append for `append_prepared`; sends nothing.
 
-        `now` is the time of events that have none, by default the clock's. Raises `InvalidMessage`
-        for events that may not be in the log.
+        `now` is the time of events that have none, by default the clock's; `is_checked`: the ids
+        and all else that the append has for their envelopes come from one that was decoded. Raises
+        `InvalidMessage` for events that may not be in the log.
         """
-        return PendingAppend(append, self.codec, now or self._clock())
+        return PendingAppend(append, self.codec, now or self._clock(), is_checked=is_checked)
 
     async def append_prepared(self, *writes: PendingAppend) -> list[AppendResult]:
         """Append what was prepared, once; guarantees and raises what `append_all` does."""
@@ -146,7 +154,25 @@ class EventStore(Resource):
             raise InvalidId(
                 f"append to {writes[0].subject}: an event id repeats; each event needs its own"
             )
-        appender = Appender(
+        try:
+            await self._seal(writes)
+        except SubjectForgotten:  # perhaps after it was recorded
+            if before := await self._appender(writes).recorded_before(self._append_timeout):
+                return before
+            raise
+        began, tried = time.monotonic(), None
+        if self._log.begin(writes):
+            timeout = min(self._request_timeout, self._append_timeout)
+            tried = await self._log.attempt(writes, timeout)
+            if tried is None:
+                return [write.result for write in writes if write.result]
+        appender = self._appender(writes, tried)
+        return await appender.run(self._append_timeout, began)
+
+    def _appender(
+        self, writes: Sequence[PendingAppend], tried: ClientError | PubAck | None = None
+    ) -> Appender:
+        return Appender(
             self._client,
             self._direct,
             self._ids,
@@ -154,14 +180,9 @@ class EventStore(Resource):
             writes,
             self._request_timeout,
             self._telemetry,
+            self._log,
+            tried,
         )
-        try:
-            await self._seal(writes)
-        except SubjectForgotten:  # perhaps after it was recorded
-            if before := await appender.recorded_before(self._append_timeout):
-                return before
-            raise
-        return await appender.run(self._append_timeout)
 
     async def _seal(self, writes: Sequence[PendingAppend]) -> None:
         subjects = {subject for write in writes for subject in write.data_subjects}
@@ -200,6 +221,14 @@ class EventStore(Resource):
         found = await find_head(self._direct, subject, leader=leader, known=known)
         self._heads.note(subject, found.head, era)
         return found.head
+
+    async def last_position(self, aggregate: str, aggregate_id: AggregateId) -> int:
+        """The position of the last message of an aggregate, 0 if it has none.
+
+        It may be foreign, and outdated on a replicated stream.
+        """
+        last = await self._direct.last(self.codec.subjects.log(aggregate, aggregate_id))
+        return 0 if last is None else last.sequence
 
     async def holds(
         self, aggregate: str, aggregate_id: AggregateId, head: Head, *, leader: bool = False

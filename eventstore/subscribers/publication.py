@@ -43,7 +43,7 @@ def publication(event: RecordedEvent, codec: Codec, keys: Keys = NO_KEYS) -> Dra
         fields = codec.personal_fields(type(event.data))
         payload, headers = seal(event.data, payload, headers, fields, keys, forgotten="replace")
     subject = codec.subjects.event(event.aggregate, type(event.data).__action__)
-    return Draft(subject, headers, payload, event.type)
+    return Draft.of(subject, headers, payload, event.type)
 
 
 def stored_publication(event: UnreadEvent, codec: Codec) -> Draft | None:
@@ -55,7 +55,7 @@ def stored_publication(event: UnreadEvent, codec: Codec) -> Draft | None:
         return None
     (cls,) = event.types
     subject = codec.subjects.event(event.aggregate, cls.__action__)
-    return Draft(subject, _published_headers(event), event.payload, event.type)
+    return Draft.of(subject, _published_headers(event), event.payload, event.type)
 
 
 def _published_headers(event: StoredEvent) -> dict[str, str]:

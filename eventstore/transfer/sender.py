@@ -205,6 +205,6 @@ def _drafts(unit: SendUnit) -> list[Draft]:
     for event in unit.events:
         own = {k: v for k, v in event.headers.items() if not k.startswith(EXPECTED_HEADERS)}
         event_type = own.get(Header.EVENT_TYPE, "?")
-        drafts.append(Draft(event.subject, own, event.payload, event_type))
-    drafts[0].headers[NatsHeader.EXPECTED_LAST_SEQUENCE] = str(unit.first - 1)
+        drafts.append(Draft.of(event.subject, own, event.payload, event_type))
+    drafts[0] = drafts[0].plus(f"{NatsHeader.EXPECTED_LAST_SEQUENCE}: {unit.first - 1}\r\n")
     return drafts

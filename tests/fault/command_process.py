@@ -1,6 +1,10 @@
 """A command worker that kills itself.
 
 `python -m tests.fault.command_process URL DOMAIN POINT [EVENTS FOR A SNAPSHOT]`
+
+At a point between two steps it dies as soon as the first command of a batch is there, when all of
+the batch have done the step before; in the middle of a step, when half of a batch has been written
+to the socket.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ import sys
 from typing import Any
 
 from eventstore.client.client import connect
+from eventstore.client.connection import Connection
 from eventstore.commands import CommandWorker, Outcome, Outcomes
 from eventstore.config import StreamSettings
 from eventstore.jetstream.acks import Acknowledgements, TrackedDelivery
@@ -35,8 +40,37 @@ POINTS = (
 )
 
 
+MIDDLES = {
+    "in the middle of the appends": "{domain}.log.",
+    "in the middle of the outcomes": "$KV.",
+    "in the middle of the answers": "_INBOX.",
+    "in the middle of the acknowledgements": "$JS.ACK.",
+}
+"""Points in the middle of a batch's step, and how the subjects begin that are written in it."""
+
+HALF = 8
+"""How many commands of a batch have done a step at a point in the middle of it."""
+
+
 def _die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_in_the_middle(start: str) -> None:
+    """Die when some messages on subjects that begin like this have been written."""
+    send, sent = Connection.send, 0
+
+    def dying(own: Connection, subject: str, *message: Any) -> None:
+        nonlocal sent
+        send(own, subject, *message)
+        sent += subject.startswith(start)
+        if sent == HALF:
+            written = b"".join(own._pending)
+            socket: Any = own._transport._io_writer.get_extra_info("socket")  # type: ignore[union-attr]
+            os.write(socket.fileno(), written)
+            _die()
+
+    Connection.send = dying  # type: ignore[method-assign,assignment]
 
 
 class DyingStore(EventStore):
@@ -81,6 +115,8 @@ class DyingAcknowledgements(Acknowledgements):
 
 async def main(url: str, domain: str, point: str, every: str = "0") -> None:
     """Work until the point is reached."""
+    if point in MIDDLES:
+        die_in_the_middle(MIDDLES[point].format(domain=domain))
     DyingStore.point = DyingOutcomes.point = DyingAcknowledgements.point = point
     async with (
         connect(settings_for(url)) as client,

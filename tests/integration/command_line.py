@@ -113,9 +113,9 @@ class CommandLine:
                     stream.close()
 
     @contextlib.contextmanager
-    def serving(self, *words: object) -> Iterator[RunningProcess]:
+    def serving(self, *words: object, forked: bool = True) -> Iterator[RunningProcess]:
         """A service that is ready; it must have been stopped, or is killed at the end."""
-        with self.start("serve", *words) as running:
+        with self.start("serve", *words, forked=forked) as running:
             line = running.line()
             assert line.startswith("ready: "), (line, running.ended().err)
             yield running

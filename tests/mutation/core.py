@@ -14,7 +14,14 @@ PACKAGES = ("eventstore", "projections")
 
 CORE = (
     # append, read
-    *("store/appender", "store/append_search", "store/append", "store/head", "store/store"),
+    *(
+        "store/appender",
+        "store/log_writer",
+        "store/append_search",
+        "store/append",
+        "store/head",
+        "store/store",
+    ),
     *("store/reader", "store/aggregate_reading", "store/log", "store/batches"),
     *("jetstream/publish", "jetstream/direct_get"),
     # what is written, and that it can be trusted

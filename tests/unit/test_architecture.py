@@ -424,7 +424,7 @@ def test_store_alone_writes_the_log_and_the_feed_alone_the_event_stream() -> Non
         and names[module] & {"guarded", "publish", "read_ack"}
     }
     assert writing == {
-        "eventstore.store.appender",
+        "eventstore.store.log_writer",
         "eventstore.projections.feed.feed",
         "eventstore.transfer.sender",  # into an empty log
     }

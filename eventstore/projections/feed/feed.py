@@ -269,7 +269,7 @@ class Feed:
         read = [each for each in events if isinstance(each, RecordedEvent)]
         keys = await self._store.keyring.to_seal(data_subjects(read, self._store.codec))
         drafts = guarded([self._draft(event, keys) for event in events], {})
-        drafts[0].headers[NatsHeader.EXPECTED_LAST_SEQUENCE] = str(after)
+        drafts[0] = drafts[0].plus(f"{NatsHeader.EXPECTED_LAST_SEQUENCE}: {after}\r\n")
         check_sizes(drafts, self._client.max_payload)
         return drafts
 

@@ -56,8 +56,8 @@ class SnapshotBucket:
                 if known.head.version >= version:
                     return False
         revision = 0 if existing is None else existing.sequence
-        headers: dict[str, str] = {NatsHeader.EXPECTED_LAST_SUBJECT_SEQUENCE: str(revision)}
-        draft = Draft(key, headers, data, f"the snapshot of {aggregate_id}")
+        headers = {NatsHeader.EXPECTED_LAST_SUBJECT_SEQUENCE: str(revision)}
+        draft = Draft.of(key, headers, data, f"the snapshot of {aggregate_id}")
         check_sizes([draft], self._client.max_payload)
         return bool(await self._bucket.update(key, data, revision))
 

@@ -1,4 +1,7 @@
-"""`eventstore serve --processes 2`: one service in two processes, which start and end together."""
+"""`eventstore serve --processes 2`: one service in two processes, which start and end together.
+
+The second process is the first one's program once more: a fork of the tests' own has none.
+"""
 
 from __future__ import annotations
 
@@ -69,25 +72,25 @@ def test_it_is_one_service_with_one_ready_line_one_health_and_one_stop(cli: Comm
         rendered = asyncio.run(metrics(cli))
         assert cli.call("config", "set", "projections.paused", "flakes").status == 0
         until(lambda: checks(cli)["projections"]["projections"]["flakes"]["state"] == "paused")
-        os.killpg(service.process.pid, signal.SIGINT)  # as a terminal does for Ctrl-C
-        ended = service.ended()
+        pid = details["read_side"]["pid"]
+        assert os.getpgid(pid) == pid, "no Ctrl-C reaches it"
+        ended = service.stopped()
 
     assert ready.startswith("ready: cim-domain-nix ")
     assert ready.endswith(", read model var/read_model.sqlite")
     assert "1 item" in found.out
     assert {"streams", "commands", "read_side", "projections", "feed"} <= details.keys()
-    assert details["read_side"]["pid"] != service.process.pid
     assert "nix.query.flake.list" in {each["subject"] for each in announced["endpoints"]}
     assert 'eventstore_commands_total{outcome="success",type="CreateFlake"} 1.0' in rendered
     assert 'eventstore_projection_position{process="read_side",projection="flakes"}' in rendered
     assert rendered.count("# TYPE eventstore_projection_position") == 1
     assert ended == (0, "", STOPPED)
     assert cli.server_url is None
-    assert_ends(details["read_side"]["pid"])
+    assert_ends(pid)
 
 
 def test_nothing_is_left_if_it_is_killed(cli: CommandLine) -> None:
-    with cli.serving("--processes", 2) as service:
+    with cli.serving("--processes", 2, forked=False) as service:
         others = (read_side(cli), cli.server_pid())
         service.stopped(signal.SIGKILL)
         for pid in others:
@@ -95,7 +98,7 @@ def test_nothing_is_left_if_it_is_killed(cli: CommandLine) -> None:
 
 
 def test_the_second_ctrl_c_ends_both_at_once(cli: CommandLine) -> None:
-    with cli.serving("--processes", 2) as service:
+    with cli.serving("--processes", 2, forked=False) as service:
         assert service.process.stderr is not None
         others = (read_side(cli), cli.server_pid())
         os.kill(others[1], signal.SIGSTOP)  # so that an orderly shutdown would take long
@@ -112,7 +115,7 @@ def test_the_second_ctrl_c_ends_both_at_once(cli: CommandLine) -> None:
 def test_a_crash_of_the_read_side_is_reported_and_it_is_started_again(
     external: CommandLine,
 ) -> None:
-    with external.serving() as service:
+    with external.serving(forked=False) as service:
         before = read_side(external)
         os.kill(before, signal.SIGKILL)
         assert_ends(before)
@@ -144,7 +147,7 @@ def test_the_read_model_may_be_in_postgresql(
 ) -> None:
     location = asyncio.run(postgresql_server.create())
     subject = CREATE[1].replace("nix", domain_name, 1)
-    with external.start("serve", "--database", location) as service:
+    with external.start("serve", "--database", location, forked=False) as service:
         assert service.line().endswith(f", read model {location}")
         sent = json.loads(external.call("send", subject, *CREATE[2:], "--json").out)
         found = external.call("query", "flake", "list", "--wait", sent["position"])

@@ -13,6 +13,7 @@ from nats.aio.client import Client as PlainClient
 
 from eventstore.application import running
 from eventstore.client.client import Client
+from eventstore.client.protocol import header_lines
 from eventstore.client.responder import Responder
 from eventstore.commands import CommandClient, Outcome, Outcomes
 from eventstore.commands.status import status_answers
@@ -218,7 +219,7 @@ async def test_one_that_cannot_be_read_is_not_answered_with_the_success_of_anoth
 async def test_one_that_other_code_cannot_read_any_more_has_the_outcome_it_had(line: Line) -> None:
     own = new_id()
     done = Outcome(status="success", message="", code="ok", command_id=own)
-    about = {COMMAND_DIGEST: "0" * 16}
+    about = header_lines({COMMAND_DIGEST: "0" * 16})
     unreadable = Outcome.error(InvalidPayload("no more"), own)
     await line.outcomes.put(done, sequence=7, about=about)
     assert await line.outcomes.put(unreadable, sequence=7) == done
@@ -296,7 +297,7 @@ async def test_a_sender_does_not_get_the_error_of_another_command(
 ) -> None:
     own = new_id()
     error = Outcome.error(InvalidPayload("another's"), own)
-    about = {} if digest is None else {COMMAND_DIGEST: digest}
+    about = "" if digest is None else header_lines({COMMAND_DIGEST: digest})
     await line.outcomes.put(error, sequence=99, about=about)
     executed = asyncio.create_task(line.commands.execute(Add(), "c1", command_id=own))
     await asyncio.wait([executed], timeout=1.5)  # it looks at what is kept after one second

@@ -45,6 +45,13 @@ class WatchedStore(EventStore):
         await super().__aenter__()
         return self
 
+    async def last_position(self, aggregate: str, aggregate_id: AggregateId) -> int:
+        last = await super().last_position(aggregate, aggregate_id)
+        if not last:  # then nothing else is read
+            self.reads += 1
+            self.meanwhile()
+        return last
+
     async def read_stored(
         self,
         aggregate: str,

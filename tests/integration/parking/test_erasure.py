@@ -84,7 +84,7 @@ class DomainWithParked:
     async def keep(self, text: str, *, status: str = "rejected", **about: str) -> str:
         own = {"command_id": new_id(), "aggregate": "order", "aggregate_id": "o1", **about}
         outcome = Outcome(status=status, message=text, code="no", **own)  # type: ignore[arg-type]
-        await self.outcomes.put(outcome, about={"X-Actor": "somebody"})
+        await self.outcomes.put(outcome, about="X-Actor: somebody\r\n")
         return own["command_id"]
 
     async def outcome_text(self, command_id: str) -> str:

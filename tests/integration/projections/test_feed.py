@@ -555,7 +555,7 @@ def growing(domain: str) -> Codec:
 
 async def largest_of_an_earlier_version(store: EventStore, patch: pytest.MonkeyPatch) -> int:
     """Like `largest`, without space for the headers of the feed."""
-    patch.setattr("eventstore.store.appender.PUBLICATION_HEADERS", 0)
+    patch.setattr("eventstore.store.log_writer.PUBLICATION_HEADERS", 0)
     return await largest(store)
 
 

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from eventstore.client.client import Client, connect
+from eventstore.client.connection import Connection
+from eventstore.client.protocol import header_block, read_headers
 from eventstore.config import AuthSettings, Secret
 from eventstore.errors import (
     AppendUnknown,
@@ -331,17 +333,17 @@ async def test_a_batch_that_fell_apart_is_repeated_as_another_batch(
 ) -> None:
     """As if the leader changes in the middle of it: the rest of the batch is refused (10176)."""
     ids: list[str] = []
-    publish = Client.publish
+    send = Connection.send
 
-    async def losing(own: Client, subject: str, *args: Any, **options: Any) -> None:
-        headers = options.get("headers") or {}
+    def losing(own: Connection, *message: Any) -> None:
+        headers = read_headers(header_block(message[3] or ""))
         if headers.get("Nats-Batch-Sequence") == "1":
             ids.append(headers["Nats-Batch-Id"])
             if len(ids) <= lost:
                 return
-        await publish(own, subject, *args, **options)
+        send(own, *message)
 
-    monkeypatch.setattr(Client, "publish", losing)
+    monkeypatch.setattr(Connection, "send", losing)
     appended = await store.append("account", "a1", [fixed(), fixed()], expected=NO_STREAM)
     assert not appended.duplicate
     assert len(set(ids)) == lost + 1
@@ -351,13 +353,13 @@ async def test_a_batch_that_fell_apart_is_repeated_as_another_batch(
 async def test_a_batch_that_always_falls_apart_is_refused_in_the_end(
     store: EventStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publish = Client.publish
+    send = Connection.send
 
-    async def losing(own: Client, subject: str, *args: Any, **options: Any) -> None:
-        if (options.get("headers") or {}).get("Nats-Batch-Sequence") != "1":
-            await publish(own, subject, *args, **options)
+    def losing(own: Connection, *message: Any) -> None:
+        if read_headers(header_block(message[3] or "")).get("Nats-Batch-Sequence") != "1":
+            send(own, *message)
 
-    monkeypatch.setattr(Client, "publish", losing)
+    monkeypatch.setattr(Connection, "send", losing)
     with pytest.raises(JetStreamError) as refusal:
         await store.append("account", "a1", [fixed(), fixed()], expected=NO_STREAM)
     assert refusal.value.err_code == 10176

@@ -2,11 +2,22 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from typing import Any
 
 import pytest
 
 from eventstore.concurrency.keyed import KeyedLocks, KeyedQueue, QueueTurn
+from eventstore.concurrency.keyed_batches import KeyedBatches
 from tests.unit.concurrency.clock import settle
+
+Queues = type[KeyedQueue[Any]] | type[KeyedBatches[Any]]
+
+
+@pytest.fixture(params=[KeyedQueue, KeyedBatches])
+def make(request: pytest.FixtureRequest) -> Queues:
+    """Both kinds of queues, which do the same if what they do needs a task for each item."""
+    kind: Queues = request.param
+    return kind
 
 
 class Work:
@@ -32,21 +43,21 @@ class Work:
             self.gates[item].set()
 
 
-async def test_items_of_one_key_are_worked_on_in_order_one_at_a_time() -> None:
+async def test_items_of_one_key_are_worked_on_in_order_one_at_a_time(make: Queues) -> None:
     work = Work()
     items = [f"a{number}" for number in range(200)]
     work.open(*items)
-    async with KeyedQueue(work, max_concurrency=10, max_pending=300) as queue:
+    async with make(work, max_concurrency=10, max_pending=300) as queue:
         for item in items:
             await queue.put("a", item)
     assert work.begun == items
     assert work.max_concurrency == 1
 
 
-async def test_a_key_that_waits_does_not_hold_up_another() -> None:
+async def test_a_key_that_waits_does_not_hold_up_another(make: Queues) -> None:
     work = Work()
     work.open("b1", "b2")
-    async with KeyedQueue(work, max_concurrency=2, max_pending=10) as queue:
+    async with make(work, max_concurrency=2, max_pending=10) as queue:
         for item in ("a1", "a2", "a3"):
             await queue.put("a", item)
         for item in ("b1", "b2"):
@@ -57,9 +68,9 @@ async def test_a_key_that_waits_does_not_hold_up_another() -> None:
     assert work.begun[-2:] == ["a2", "a3"]
 
 
-async def test_no_more_are_worked_on_at_once_than_allowed() -> None:
+async def test_no_more_are_worked_on_at_once_than_allowed(make: Queues) -> None:
     work = Work()
-    async with KeyedQueue(work, max_concurrency=3, max_pending=100) as queue:
+    async with make(work, max_concurrency=3, max_pending=100) as queue:
         for number in range(50):
             await queue.put(number, str(number))
         await settle()
@@ -69,9 +80,9 @@ async def test_no_more_are_worked_on_at_once_than_allowed() -> None:
     assert work.max_concurrency == 3
 
 
-async def test_putting_waits_while_there_is_no_room() -> None:
+async def test_putting_waits_while_there_is_no_room(make: Queues) -> None:
     work = Work()
-    async with KeyedQueue(work, max_concurrency=1, max_pending=2) as queue:
+    async with make(work, max_concurrency=1, max_pending=2) as queue:
         await queue.put("a", "a1")
         await queue.put("a", "a2")
         putting = asyncio.create_task(queue.put("b", "b1"))
@@ -83,9 +94,9 @@ async def test_putting_waits_while_there_is_no_room() -> None:
     assert sorted(work.begun) == ["a1", "a2", "b1"]
 
 
-async def test_what_has_not_begun_can_be_taken_out_and_makes_room() -> None:
+async def test_what_has_not_begun_can_be_taken_out_and_makes_room(make: Queues) -> None:
     work = Work()
-    async with KeyedQueue(work, max_concurrency=1, max_pending=4) as queue:
+    async with make(work, max_concurrency=1, max_pending=4) as queue:
         for key, item in (("a", "a1"), ("a", "a2"), ("b", "b1"), ("a", "a3")):
             await queue.put(key, item)
         await settle()
@@ -97,9 +108,9 @@ async def test_what_has_not_begun_can_be_taken_out_and_makes_room() -> None:
     assert work.begun == ["a1", "a4", "a5", "a6"]
 
 
-async def test_leaving_waits_for_what_is_held() -> None:
+async def test_leaving_waits_for_what_is_held(make: Queues) -> None:
     work = Work()
-    queue = KeyedQueue(work, max_concurrency=1, max_pending=4)
+    queue = make(work, max_concurrency=1, max_pending=4)
     await queue.__aenter__()
     await queue.put("a", "a1")
     await queue.put("a", "a2")
@@ -111,11 +122,11 @@ async def test_leaving_waits_for_what_is_held() -> None:
     assert work.begun == ["a1", "a2"]
 
 
-async def test_a_failure_of_the_block_cancels_what_is_under_way() -> None:
+async def test_a_failure_of_the_block_cancels_what_is_under_way(make: Queues) -> None:
     work = Work()
 
     async def block() -> None:
-        async with KeyedQueue(work, max_concurrency=1, max_pending=4) as queue:
+        async with make(work, max_concurrency=1, max_pending=4) as queue:
             await queue.put("a", "a1")
             await queue.put("a", "a2")
             await settle()
@@ -133,12 +144,14 @@ async def test_a_failure_of_the_block_cancels_what_is_under_way() -> None:
     [(ValueError("a1"), "a1"), (asyncio.CancelledError(), "has been cancelled")],
     ids=["error", "cancellation"],
 )
-async def test_a_failure_of_the_work_ends_the_block(failure: BaseException, message: str) -> None:
+async def test_a_failure_of_the_work_ends_the_block(
+    make: Queues, failure: BaseException, message: str
+) -> None:
     async def fail(_item: str) -> None:
         raise failure
 
     async def block() -> None:
-        async with KeyedQueue(fail, max_concurrency=1, max_pending=4) as queue:
+        async with make(fail, max_concurrency=1, max_pending=4) as queue:
             await queue.put("a", "a1")
             await asyncio.Event().wait()
 
@@ -148,7 +161,9 @@ async def test_a_failure_of_the_work_ends_the_block(failure: BaseException, mess
     assert message in str(error)
 
 
-async def test_a_turn_is_had_when_what_is_before_it_has_ended_and_holds_up_what_is_behind() -> None:
+async def test_a_turn_is_had_when_what_is_before_it_has_ended_and_holds_up_what_is_behind(
+    make: Queues,
+) -> None:
     work, had = Work(), asyncio.Event()
 
     async def begin(item: str | QueueTurn) -> None:
@@ -160,7 +175,7 @@ async def test_a_turn_is_had_when_what_is_before_it_has_ended_and_holds_up_what_
             had.set()
             await work("turn")
 
-    async with KeyedQueue(begin, max_concurrency=4, max_pending=4) as queue:
+    async with make(begin, max_concurrency=4, max_pending=4) as queue:
         turn = QueueTurn()
         for item in ("a1", turn, "a2"):
             await queue.put("a", item)
@@ -175,12 +190,12 @@ async def test_a_turn_is_had_when_what_is_before_it_has_ended_and_holds_up_what_
     assert work.begun == ["a1", "turn", "a2"]
 
 
-async def test_a_turn_that_nobody_waits_for_any_more_is_passed_over() -> None:
+async def test_a_turn_that_nobody_waits_for_any_more_is_passed_over(make: Queues) -> None:
     async def have(turn: QueueTurn) -> bool:
         async with turn.awaited() as given:
             return given
 
-    async with KeyedQueue(QueueTurn.give, max_concurrency=1, max_pending=4) as queue:
+    async with make(QueueTurn.give, max_concurrency=1, max_pending=4) as queue:
         turns = [QueueTurn() for _ in range(3)]
         abandoned, refused, had = [asyncio.create_task(have(turn)) for turn in turns]
         await settle()

@@ -14,7 +14,7 @@ EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 
 
 def draft(subject: str = "d.log.a.1", payload: bytes = b"{}", **headers: str) -> Draft:
-    return Draft(subject, headers, payload, "Happened")
+    return Draft.of(subject, headers, payload, "Happened")
 
 
 def test_one_message_is_guarded_without_a_batch() -> None:
@@ -50,7 +50,7 @@ HEADERS = st.dictionaries(
 @given(headers=HEADERS, payload=st.binary(max_size=50))
 def test_the_size_is_exactly_that_on_the_wire(headers: dict[str, str], payload: bytes) -> None:
     size = len(header_block(headers)) + len(payload)
-    message = Draft("s", headers, payload, "Happened")
+    message = Draft.of("s", headers, payload, "Happened")
     check_sizes([message], size)
     with pytest.raises(EventTooLarge) as refusal:
         check_sizes([message], size - 1)

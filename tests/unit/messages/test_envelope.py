@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
+from eventstore.client.protocol import header_lines
 from eventstore.errors import InvalidHeader, InvalidId
 from eventstore.messages.envelope import (
     Envelope,
@@ -95,6 +96,22 @@ def test_every_envelope_survives_its_headers_and_the_wire(envelope: Envelope) ->
     assert over_the_wire(headers) == headers
     assert Envelope.from_headers(headers) == envelope
     assert Envelope.from_headers(over_the_wire(headers)) == envelope
+
+
+@given(ENVELOPES, st.none() | ACTORS, st.sampled_from([None, "none", "0" * 16]))
+@settings(deadline=None, max_examples=100)
+def test_the_lines_of_an_event_are_those_of_its_headers(
+    envelope: Envelope, sender: str | None, digest: str | None
+) -> None:
+    event = structs.replace(
+        envelope,
+        aggregate_id=envelope.aggregate_id or "a1",
+        version=None,
+        chain=None,
+        authenticated_as=sender,
+        command_digest=digest,
+    )
+    assert event.event_lines() == header_lines(event.to_headers())
 
 
 def test_the_headers_of_an_envelope() -> None:

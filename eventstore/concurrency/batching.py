@@ -1,0 +1,206 @@
+"""Coroutines that are run together, so that what they wait for is requested in one batch.
+
+Code that is run so looks like any other. It awaits a `Batchable`, an answer to a request say: in a
+task of its own that is done for it alone; in a batch, all members are advanced until each waits,
+and then what they wait for is done for all of them at once. Whatever else takes time needs a task:
+a member that comes to it leaves the batch, and goes on by itself from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import abstractmethod
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Hashable, Iterable, Sequence
+from contextlib import suppress
+from contextvars import ContextVar, copy_context
+from typing import Any, Generic, Self, TypeVar
+
+from eventstore.concurrency.failures import only_own_cancellation
+
+T = TypeVar("T")
+
+
+class _Batch:
+    """Whether the members of a batch are being advanced now.
+
+    A context has its member's batch, and so have the tasks that were started in it, or that the
+    member has left for; but they run while no member does.
+    """
+
+    __slots__ = ("is_running",)
+
+    def __init__(self) -> None:
+        self.is_running = False
+
+
+_batch: ContextVar[_Batch | None] = ContextVar("batch", default=None)
+
+
+def _is_batched() -> bool:
+    batch = _batch.get()
+    return batch is not None and batch.is_running
+
+
+class Batchable(Awaitable[T], Generic[T]):
+    """Something to wait for that can be done for several in one batch."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        """Wait for it: in a batch together with others of its kind, else alone."""
+        if _is_batched():
+            result: T = yield self
+            return result
+        return (yield from self.alone().__await__())
+
+    @property
+    @abstractmethod
+    def kind(self) -> Hashable:
+        """What those have in common that can be done in one batch."""
+
+    @abstractmethod
+    async def alone(self) -> T:
+        """Do it by itself."""
+
+    @abstractmethod
+    async def together(self, batch: Sequence[Self]) -> Sequence[T | Exception]:
+        """Do all of a batch, this one among them; the result of each, or what it raises."""
+
+
+class _OwnTask:
+    """What a member waits for that leaves its batch."""
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        if _is_batched():
+            yield self
+
+
+_OWN_TASK = _OwnTask()
+
+
+async def own_task() -> None:
+    """Leave the batch: what follows needs a task, as `asyncio.timeout` does, or takes long.
+
+    Does nothing in a coroutine that has one.
+    """
+    await _OWN_TASK
+
+
+class Member:
+    """A coroutine to be run in a batch; `done` is called once, when it has ended.
+
+    It has a context of its own, as a task has, so that spans of tracing do not mix.
+    """
+
+    __slots__ = ("_context", "_coroutine", "_done")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, None], done: Callable[[], None]) -> None:
+        self._coroutine = coroutine
+        self._done = done
+        self._context = copy_context()
+
+    def join(self, batch: _Batch) -> None:
+        """Become a member of a batch."""
+        self._context.run(_batch.set, batch)
+
+    def advance(self, result: Any) -> Any:
+        """Run on with a result, or an error, to what it waits for next; `_ENDED` if it ends."""
+        send = self._coroutine.throw if isinstance(result, Exception) else self._coroutine.send
+        try:
+            return self._context.run(send, result)
+        except StopIteration:
+            self._done()
+            return _ENDED
+
+    def leave(self, tasks: asyncio.TaskGroup, waits_for: Any) -> None:
+        """Go on in a task of its own."""
+        rest = _rest(self._coroutine, waits_for)
+        task = tasks.create_task(rest, context=self._context)
+        task.add_done_callback(lambda _: self._done())
+
+    def cancel(self) -> None:
+        """End it as a cancelled task ends."""
+        with suppress(Exception, asyncio.CancelledError):
+            self._context.run(self._coroutine.throw, asyncio.CancelledError())
+        self._coroutine.close()
+        self._done()
+
+
+_ENDED = object()
+
+
+async def run_batch(members: Iterable[Member], tasks: asyncio.TaskGroup) -> None:
+    """Run coroutines together until each has ended, or has left for one of `tasks`.
+
+    Raises what one of them raises, and cancels the others.
+    """
+    running: dict[Member, Any] = dict.fromkeys(members)  # with the results they are to go on with
+    batch = _Batch()
+    for member in running:
+        member.join(batch)
+    try:
+        while running:
+            batch.is_running = True
+            waiting = _advance(running, tasks)
+            batch.is_running = False
+            for each in waiting:
+                running |= await _done(each)
+    except BaseException:
+        batch.is_running = False
+        for member in running:
+            member.cancel()
+        raise
+
+
+def _advance(
+    running: dict[Member, Any], tasks: asyncio.TaskGroup
+) -> list[dict[Member, Batchable[Any]]]:
+    """Advance all, and drop those that have ended or left; what the others wait for, by kind."""
+    batches: dict[Hashable, dict[Member, Batchable[Any]]] = {}
+    with only_own_cancellation():
+        for member, result in list(running.items()):
+            waits_for = member.advance(result)
+            if isinstance(waits_for, Batchable):
+                batches.setdefault(waits_for.kind, {})[member] = waits_for
+                continue
+            del running[member]
+            if waits_for is not _ENDED:
+                member.leave(tasks, waits_for)
+    return list(batches.values())
+
+
+async def _done(batch: dict[Member, Batchable[Any]]) -> dict[Member, Any]:
+    """Do what members wait for, which is of one kind; their results, or errors."""
+    several = list(batch.values())
+    try:
+        results = await several[0].together(several)
+    except Exception as error:
+        return dict.fromkeys(batch, error)
+    return dict(zip(batch, results, strict=True))
+
+
+async def _rest(coroutine: Coroutine[Any, Any, None], waits_for: Any) -> None:
+    with only_own_cancellation():
+        await _Rest(coroutine, waits_for)
+
+
+class _Rest:
+    """The rest of a coroutine that has begun, from what it waits for on."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, None], waits_for: Any) -> None:
+        self._coroutine = coroutine
+        self._waits_for = waits_for
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        waits_for, result = self._waits_for, None
+        while True:
+            send: Any = self._coroutine.send
+            if waits_for is not _OWN_TASK:
+                try:
+                    result = yield waits_for
+                except BaseException as error:  # a cancellation, say
+                    send, result = self._coroutine.throw, error
+            try:
+                waits_for = send(result)
+            except StopIteration:
+                return
