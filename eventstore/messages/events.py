@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
 
 from msgspec import Struct
 
 from eventstore.errors import InvalidMessage
 from eventstore.messages.envelope import Envelope, Identity, parse_timestamp
 from eventstore.messages.types import Event
+
+_parsed = lru_cache(maxsize=2048)(parse_timestamp)  # several handlers need that of the same event
 
 
 class NewEvent(Struct, frozen=True, kw_only=True):
@@ -60,7 +63,7 @@ class StoredEvent(Struct, frozen=True, kw_only=True, gc=False):
     @property
     def time(self) -> datetime:
         """The time at which it was decided, in UTC."""
-        return parse_timestamp(self.envelope.timestamp)
+        return _parsed(self.envelope.timestamp)
 
 
 class RecordedEvent(StoredEvent, frozen=True, kw_only=True, gc=False):
