@@ -45,12 +45,14 @@ lint: $(TESTS)
 bench: $(PEERS)
 	$(BIN)/python -m tests.bench $(BENCH)
 
-## bench-compare: commands, reading and the service of another revision, in turns with those here:
+## bench-compare: commands, reading, read models and the service of another revision, in turns with those here:
 ## `make bench-compare REV=main`
 bench-compare: $(TESTS)
 	@test -n '$(REV)' || { echo 'name a revision: make bench-compare REV=main'; exit 2; }
 	$(BIN)/python -m tests.bench.compare $(if $(SMALL),--count 500 --slices 4) $(REV)
 	$(BIN)/python -m tests.bench.reading $(REV)
+	$(BIN)/python -m tests.bench.projections $(REV)
+	$(BIN)/python -m tests.bench.queries $(REV)
 	$(BIN)/python -m tests.bench.service $(REV)
 
 ## scale: whether figures stay the same from 10,000 to 5,000,000 events: long;

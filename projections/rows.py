@@ -19,14 +19,27 @@ def last_event(recorded: RecordedEvent) -> dict[str, int]:
 def created(table: Table, recorded: RecordedEvent, **values: Any) -> BoundStatement:
     """A new row for the event's aggregate."""
     time = recorded.time
-    row = {"id": recorded.aggregate_id, "created_at": time, "updated_at": time}
-    return BoundStatement(_insert(table), row | last_event(recorded) | values)
+    row = {
+        "id": recorded.aggregate_id,
+        "created_at": time,
+        "updated_at": time,
+        "version": recorded.version,
+        "position": recorded.position,
+        **values,
+    }
+    return BoundStatement(_insert(table), row)
 
 
 def changed(table: Table, recorded: RecordedEvent, **values: Any) -> BoundStatement:
     """New values in the row of the event's aggregate."""
-    row = {"aggregate_id": recorded.aggregate_id, "updated_at": recorded.time}
-    return BoundStatement(_update(table), row | last_event(recorded) | values)
+    row = {
+        "aggregate_id": recorded.aggregate_id,
+        "updated_at": recorded.time,
+        "version": recorded.version,
+        "position": recorded.position,
+        **values,
+    }
+    return BoundStatement(_update(table), row)
 
 
 @cache

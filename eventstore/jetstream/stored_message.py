@@ -31,7 +31,7 @@ _ADDED = re.compile(
 )
 
 
-class StoredMessage(msgspec.Struct, frozen=True):
+class StoredMessage(msgspec.Struct, frozen=True, gc=False):
     """A message of a stream; `headers` are those it was published with."""
 
     subject: str

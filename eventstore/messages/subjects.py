@@ -20,7 +20,6 @@ Kind = Literal["cmd", "event", "query"]
 
 _KINDS = get_args(Kind)
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
-_LOG = re.compile(r"[^.]+\.log\.([^.]+)\.([^.]+)")
 AGGREGATE_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 AggregateId = str | UUID
@@ -156,7 +155,7 @@ class Subjects:
 
 def parse_log_subject(subject: str) -> tuple[str, str]:
     """As `Subjects.parse_log`, for a log of any domain."""
-    found = _LOG.fullmatch(subject)
-    if found is None:
+    tokens = subject.split(".")
+    if len(tokens) != 4 or tokens[1] != "log" or "" in tokens:
         raise InvalidSubject(f"subject {subject!r} is not {{domain}}.log.{{aggregate}}.{{id}}")
-    return found[1], found[2]
+    return tokens[2], tokens[3]

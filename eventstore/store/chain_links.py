@@ -25,7 +25,7 @@ from eventstore.messages.subjects import parse_log_subject
 _CHAIN = re.compile(r"[0-9a-f]{64}")
 _VERSION = re.compile(r"[1-9][0-9]{0,17}")
 _MAX_GUESSES = 4
-_OWN = (Header.EVENT_ID, Header.EVENT_TYPE, Header.AGGREGATE_VERSION, Header.CHAIN)
+_OWN = frozenset((Header.EVENT_ID, Header.EVENT_TYPE, Header.AGGREGATE_VERSION, Header.CHAIN))
 
 ProblemKind = Literal[
     "foreign", "header", "wrong_aggregate", "out_of_order", "changed", "version_gap", "missing"
@@ -99,7 +99,7 @@ def extends(head: Link, message: StoredMessage) -> bool:
 def follow(links: Links, message: StoredMessage) -> LinkCheck:
     """Check the aggregate's next message; raises `InvalidSubject` for one of no log."""
     headers = message.headers
-    if not any(name in headers for name in _OWN):
+    if _OWN.isdisjoint(headers):
         return LinkCheck(
             links, Problem("foreign", "it has no envelope: the store did not write it")
         )

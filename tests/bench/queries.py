@@ -1,79 +1,47 @@
-"""Queries by request and reply: service and client are two processes, 16 in flight."""
+"""Queries by request and reply, 1 and 16 in flight; beside another revision if one is named.
+
+python -m tests.bench.queries [REVISION]
+"""
 
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
-from multiprocessing.synchronize import Event
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, insert
-
-from eventstore import connect, load_settings, nix, running
-from eventstore.client.client import Client
+from eventstore import nix
 from eventstore.client.queries import QueryClient
-from eventstore.client.responder import Responder
 from eventstore.messages.queries import Query
-from eventstore.projections.database.database import Database
-from eventstore.projections.database.tables import checkpoints
-from eventstore.projections.queries.queries import query_answers
-from eventstore.projections.queries.waiting import CheckpointPositions
 from eventstore.server.embedded import EmbeddedServer
-from projections import nix_migrations
-from projections.models import flake
-from projections.queries import nix_queries
 from tests.bench.loop import run
+from tests.bench.read_side import FLAKES, client_of
+from tests.bench.read_sides import ROOT, Side, checked_out, side
 
-FLAKES = 10_000
-ASKED = 5_000
-SUBJECTS = nix.domain().codec.subjects
-
-
-def serve(url: str, path: Path, ready: Event, stop: Event) -> None:
-    """The service process."""
-    run(_serve(url, path, ready, stop))
+ASKED = 1_000
+SLICES = 8
 
 
-async def _serve(url: str, path: Path, ready: Event, stop: Event) -> None:
-    async with _client(url) as client, Database(path, migrations=nix_migrations()) as database:
-        await database.migrate()
-        await database.transact(_fill)
-        positions = CheckpointPositions(database)
-        answers = query_answers(database, positions, nix_queries(), SUBJECTS)
-        responder = Responder(client, answers, queue="bench")
-        async with running(responder):
-            await responder.ready.wait()
-            ready.set()
-            await asyncio.to_thread(stop.wait)
+class Service(NamedTuple):
+    """A service of one revision, with a server of its own, and a client of it."""
+
+    name: str
+    side: Side
+    queries: QueryClient
 
 
-def _fill(connection: Connection) -> None:
-    now = datetime.now(UTC)
-    checkpoint = {"name": "flakes", "version": 1, "position": FLAKES, "updated_at": now}
-    connection.execute(insert(checkpoints).values(checkpoint))
-    rows = [
-        {
-            "id": f"f{number}",
-            "path": f"./flakes/{number:05}",
-            "description": "Imported from a lock file",
-            "version": 1,
-            "position": number + 1,
-            "created_at": now,
-            "updated_at": now,
-        }
-        for number in range(FLAKES)
-    ]
-    connection.execute(insert(flake), rows)
+class Slice(NamedTuple):
+    """Queries a second, milliseconds, and the service's microseconds of CPU a query."""
 
-
-def _client(url: str) -> Client:
-    return connect(load_settings(nats_url=url, environ={}))
+    rate: float
+    p50: float
+    p99: float
+    cpu: float
 
 
 def _get(number: int) -> Query[Any]:
@@ -84,52 +52,65 @@ def _list(number: int) -> Query[Any]:
     return nix.ListFlakes(path_prefix=f"./flakes/{number % 9}", limit=50)
 
 
-async def _ask(
-    queries: QueryClient, query: Callable[[int], Query[Any]], max_concurrency: int
-) -> tuple[float, float, float]:
-    """Queries a second, and the median and 99th percentile in milliseconds."""
+async def _service(stack: AsyncExitStack, name: str, tree: Path) -> Service:
+    directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    server = await stack.enter_async_context(EmbeddedServer(directory / "nats"))
+    location = str(directory / "read.sqlite")
+    process = await stack.enter_async_context(side(tree, "queries", server.url, location))
+    client = await stack.enter_async_context(client_of(server.url))
+    return Service(name, process, QueryClient(client, nix.domain().codec.subjects))
+
+
+async def _ask(service: Service, query: Callable[[int], Query[Any]], concurrency: int) -> Slice:
     latencies: list[float] = []
     numbers = iter(range(ASKED))
 
     async def one_after_another() -> None:
         for number in numbers:
             began = time.perf_counter()
-            await queries.ask(query(number), timeout=60)
+            await service.queries.ask(query(number), timeout=60)
             latencies.append(time.perf_counter() - began)
 
-    began = time.perf_counter()
-    await asyncio.gather(*(one_after_another() for _ in range(max_concurrency)))
-    rate = ASKED / (time.perf_counter() - began)
+    used, began = service.side.cpu(), time.perf_counter()
+    await asyncio.gather(*(one_after_another() for _ in range(concurrency)))
+    seconds, cpu = time.perf_counter() - began, service.side.cpu() - used
     cuts = statistics.quantiles(latencies, n=100)
-    return rate, cuts[49] * 1000, cuts[98] * 1000
+    return Slice(ASKED / seconds, cuts[49] * 1000, cuts[98] * 1000, cpu / ASKED * 1e6)
 
 
-async def measure() -> None:
-    """Print a line for each kind of query, sequential and concurrent."""
-    spawn = multiprocessing.get_context("spawn")
-    with tempfile.TemporaryDirectory() as directory:
-        async with EmbeddedServer(Path(directory) / "nats") as server:
-            ready, stop = spawn.Event(), spawn.Event()
-            arguments = (server.url, Path(directory) / "read.sqlite", ready, stop)
-            process = spawn.Process(target=serve, args=arguments)
-            process.start()
-            await asyncio.to_thread(ready.wait, 30)
-            async with _client(server.url) as client:
-                queries = QueryClient(client, SUBJECTS)
-                for name, query in (("flake.get", _get), ("flake.list, 50 items", _list)):
-                    for max_concurrency in (1, 16):
-                        rate, median, high = await _ask(queries, query, max_concurrency)
-                        print(
-                            f"{name}, {max_concurrency} in flight: {rate:,.0f}/s, "
-                            f"p50 {median:.1f} ms, p99 {high:.1f} ms"
-                        )
-            stop.set()
-            await asyncio.to_thread(process.join, 30)
+async def measure(revision: str = "") -> None:
+    """Print a line for each kind of query and number in flight, and the ratio to a revision."""
+    async with AsyncExitStack() as stack:
+        services = [await _service(stack, "here", ROOT)]
+        if revision:
+            tree = stack.enter_context(checked_out(revision))
+            services.append(await _service(stack, revision[:8], tree))
+        for name, query in (("flake.get", _get), ("flake.list, 50 items", _list)):
+            for concurrency in (1, 16):
+                print(f"{name}, {concurrency} in flight")
+                await _compare(services, query, concurrency)
+
+
+async def _compare(
+    services: list[Service], query: Callable[[int], Query[Any]], concurrency: int
+) -> None:
+    slices: dict[str, list[Slice]] = {each.name: [] for each in services}
+    for number in range(SLICES):
+        for each in services if number % 2 else services[::-1]:
+            slices[each.name].append(await _ask(each, query, concurrency))
+    for name, found in slices.items():
+        rate, p50, p99, cpu = (statistics.median(each) for each in zip(*found, strict=True))
+        print(f"  {name}: {rate:,.0f}/s, p50 {p50:.1f}, p99 {p99:.1f} ms, CPU {cpu:,.0f} us")
+    if len(slices) == 2:
+        own, other = slices.values()
+        ratios = [a.rate / b.rate for a, b in zip(own, other, strict=True)]
+        low, middle, high = statistics.quantiles(ratios, n=4)
+        print(f"  ratio of the rates {middle:.2f} ({low:.2f} to {high:.2f})", flush=True)
 
 
 def main() -> None:
     """Run the benchmark."""
-    run(measure())
+    run(measure(*sys.argv[1:2]))
 
 
 if __name__ == "__main__":

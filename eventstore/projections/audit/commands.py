@@ -27,6 +27,7 @@ from eventstore.errors import EventStoreError, ProjectionFenced, WaitTimeout
 from eventstore.messages.subjects import Subjects
 from eventstore.messages.text import make_log_records_safe, storable
 from eventstore.projections.audit.models import audit_command, audit_outcomes
+from eventstore.projections.database import prepared
 from eventstore.projections.database.backends.base import cause_of
 from eventstore.projections.database.database import Database
 from eventstore.projections.database.locks import Locks, locks_of
@@ -169,7 +170,7 @@ def _begin(connection: Connection, bucket: _Bucket, end: int) -> int:
 
 def _store_page(connection: Connection, bucket: _Bucket, start: int, page: OutcomePage) -> None:
     values = {"own": bucket.name, "made_then": bucket.made, "start": start, "end": page.position}
-    if connection.execute(_move, values).rowcount != 1:
+    if prepared.execute(connection, _move, [values]).rowcount != 1:
         raise ProjectionFenced(f"another service has collected the outcomes after {start}")
     last = {record.outcome.command_id: _row(record) for record in page.outcomes}
     if last:
@@ -180,8 +181,8 @@ def _replace_rows(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> 
     """Replace older rows by these; one that the database refuses is skipped."""
     try:
         with connection.begin_nested():
-            connection.execute(_remove, [{"command_id": row["id"]} for row in rows])
-            connection.execute(_add, rows)
+            prepared.execute(connection, _remove, [{"command_id": row["id"]} for row in rows])
+            prepared.execute(connection, _add, rows)
     except Exception as error:
         if not _is_refusal(error):
             raise

@@ -33,7 +33,7 @@ from eventstore.errors import (
     VersionChanged,
 )
 from eventstore.messages.text import storable
-from eventstore.projections.database import parking
+from eventstore.projections.database import parking, prepared
 from eventstore.projections.database.tables import checkpoints as table
 from eventstore.projections.projection import Projection
 
@@ -189,8 +189,7 @@ def move_all(
         if each.epoch is not None:
             values[f"epoch_{number}"] = each.epoch
     statement = _moving(tuple(each.epoch is not None for each in expected))
-    # The values are given separately, so that the statement is compiled only once.
-    if connection.execute(statement, values).rowcount != len(expected):
+    if prepared.execute(connection, statement, [values]).rowcount != len(expected):
         raise _reason(connection, expected)
 
 

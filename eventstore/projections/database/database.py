@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -144,9 +144,25 @@ class Database(Resource):
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
         """A connection to read by; raises `DatabaseUnavailable` if a retry may succeed."""
-        try:
+        with self._readable():
             async with self.engine.connect() as connection:
                 yield connection
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """Run `work`, which only reads, in one transaction, and so on one snapshot.
+
+        It may run in another thread and must not touch the event loop. A few run at a time, and
+        others wait for their turn. A cancelled call that has begun goes on, and its result is
+        dropped. Raises `DatabaseUnavailable` if a retry may succeed, and whatever else `work` or
+        SQLAlchemy raise.
+        """
+        with self._readable():
+            return await self._backend.read(work)
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
         except DBAPIError as error:
             if not is_transient(error):
                 raise

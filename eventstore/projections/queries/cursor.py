@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -64,6 +65,12 @@ def _refused(query: ListQuery[Any]) -> InvalidPayload:
 def _digest(query: ListQuery[Any], by: Sequence[object], content: bytes) -> bytes:
     cls = type(query)
     filters = msgspec.structs.replace(query, limit=1, after=None)
-    what = (cls.__aggregate__, cls.__action__, [str(each) for each in by], filters)
+    what = (cls.__aggregate__, cls.__action__, [_text(each) for each in by], filters)
     whole = msgspec.json.encode(what) + b"\n" + content
     return hashlib.blake2b(whole, digest_size=_DIGEST_BYTES).digest()
+
+
+@lru_cache(maxsize=1024)
+def _text(column: object) -> str:
+    """The SQL of a column, for which SQLAlchemy compiles it."""
+    return str(column)

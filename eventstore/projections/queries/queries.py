@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, or_, select
 
 from eventstore.client.responder import Answer, Reply, Request
 from eventstore.errors import (
@@ -43,13 +43,13 @@ from eventstore.messages.queries import MAX_WAIT, WAIT_POSITION, WAIT_TIMEOUT, Q
 from eventstore.messages.subjects import Subjects
 from eventstore.messages.undecodable import UNDECODABLE
 from eventstore.projections.database.database import Database
+from eventstore.projections.database.prepared import execute
 from eventstore.projections.database.tables import checkpoints
 from eventstore.projections.projection import Projection
 from eventstore.projections.queries.rows import Rows
 from eventstore.projections.queries.waiting import Positions
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
-_MAX_CONCURRENT_READS = 3
 _PAUSE = 0.02
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -98,10 +98,9 @@ def query_answers(
     of its `X-Wait-Timeout` or for `wait_seconds`, by means of `positions`. Raises
     `ProjectionError` if two handlers share a subject.
     """
-    reading = asyncio.Semaphore(_MAX_CONCURRENT_READS)
     answers: dict[str, Answer] = {}
     for group in handlers:
-        reader = _Reader(database, positions, group.projections, reading)
+        reader = _Reader(database, positions, group.projections)
         for query, handler in group.handlers.items():
             subject = subjects.query(query.__aggregate__, query.__action__)
             if subject in answers:
@@ -118,15 +117,12 @@ class _Reader:
         database: Database,
         positions: Positions,
         projections: tuple[str, ...],
-        free: asyncio.Semaphore,
     ) -> None:
         self._database = database
         self._positions = positions
         self._projections = projections
-        self._free = free
-        self._checkpoint = select(func.min(checkpoints.c.position), func.count()).where(
-            checkpoints.c.name.in_(projections)
-        )
+        own = (checkpoints.c.name == each for each in projections)
+        self._checkpoint = select(func.min(checkpoints.c.position), func.count()).where(or_(*own))
 
     async def read_at(
         self, request: Request, wait_seconds: float, work: Callable[[Rows], bytes]
@@ -164,7 +160,7 @@ class _Reader:
         self, min_position: int, work: Callable[[Rows], bytes]
     ) -> tuple[bytes | None, int]:
         def read(connection: Connection) -> tuple[bytes | None, int]:
-            lowest, count = connection.execute(self._checkpoint).one()
+            lowest, count = execute(connection, self._checkpoint, [{}]).all()[0]
             position = lowest if count == len(self._projections) else 0  # one was never used
             if position < min_position:
                 return None, position
@@ -173,8 +169,7 @@ class _Reader:
             except QueryNotFound as error:
                 raise QueryNotFound(f"{error} at position {position} of the log") from error
 
-        async with self._free, self._database.reading() as connection:
-            return await connection.run_sync(read)
+        return await self._database.read(read)
 
 
 class _QueryAnswer:

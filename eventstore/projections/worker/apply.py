@@ -12,7 +12,7 @@ from eventstore.errors import PoisonEvent
 from eventstore.messages.envelope import utc_now
 from eventstore.messages.events import LogEvent
 from eventstore.messages.text import storable
-from eventstore.projections.database import checkpoint, parking
+from eventstore.projections.database import checkpoint, parking, prepared
 from eventstore.projections.database.backends import cause_of, is_transient
 from eventstore.projections.database.checkpoint import ExpectedCheckpoint
 from eventstore.projections.database.parking import AggregateKey
@@ -77,7 +77,7 @@ def execute(connection: Connection, projection: Projection, recorded: LogEvent) 
 
     Raises `PoisonEvent`, and transient errors of the database as they are.
     """
-    _execute(connection, projection, _step(projection, recorded))
+    _execute_all(connection, projection, [recorded])
 
 
 def _apply_one(
@@ -88,42 +88,33 @@ def _apply_one(
     now: datetime,
     blocked: set[AggregateKey],
 ) -> AppliedBatch:
-    taken: list[LogEvent] = []
-    parked: list[int] = []
     projection = expected.projection
-    for recorded in events:
-        if not (expected.position < recorded.position <= until and projection.takes(recorded)):
-            continue
-        if blocked and (recorded.aggregate, recorded.aggregate_id) in blocked:
-            if recorded.position not in parked:  # all parts of an event are parked as one
-                parking.park(connection, projection, recorded, now)
-                parked.append(recorded.position)
-        else:
-            taken.append(recorded)
+    taken = [each for each in _between(events, expected.position, until) if projection.takes(each)]
+    parked: frozenset[int] = frozenset()
+    if blocked:
+        behind = [each for each in taken if (each.aggregate, each.aggregate_id) in blocked]
+        parked = _park_all(connection, projection, behind, now)
+        taken = [each for each in taken if each.position not in parked]
     for begin in range(0, len(taken), _MAX_EVENTS):
         _execute_all(connection, projection, taken[begin : begin + _MAX_EVENTS])
-    return AppliedBatch(len(taken), frozenset(parked))
+    return AppliedBatch(len(taken), parked)
 
 
-class _Step(NamedTuple):
-    """The changes that an event leads to, or why its handler failed."""
-
-    recorded: LogEvent
-    changes: tuple[Change, ...] = ()
-    failure: Exception | None = None
-
-    def made(self) -> tuple[Change, ...]:
-        """The changes; raises what the handler raised."""
-        if self.failure is not None:
-            raise self.failure
-        return self.changes
+def _between(events: Sequence[LogEvent], after: int, until: int) -> Sequence[LogEvent]:
+    """The events in a range of positions, most often all of them."""
+    if events and after < events[0].position and events[-1].position <= until:
+        return events
+    return [each for each in events if after < each.position <= until]
 
 
-def _step(projection: Projection, recorded: LogEvent) -> _Step:
-    try:
-        return _Step(recorded, projection.statements(recorded))
-    except Exception as error:
-        return _Step(recorded, failure=error)
+def _park_all(
+    connection: Connection, projection: Projection, events: Sequence[LogEvent], now: datetime
+) -> frozenset[int]:
+    """Park events behind older ones; all parts of an event are parked as one."""
+    first = {each.position: each for each in reversed(events)}
+    for position in sorted(first):
+        parking.park(connection, projection, first[position], now)
+    return frozenset(first)
 
 
 def _execute_all(
@@ -134,19 +125,28 @@ def _execute_all(
     A batch that fails does not say because of which event: then the changes are executed one by
     one, up to the first that fails.
     """
-    steps = []
+    made: list[tuple[Change, ...]] = []
+    failure: Exception | None = None
     for recorded in events:
-        steps.append(_step(projection, recorded))
-        if steps[-1].failure is not None:
+        try:
+            made.append(projection.statements(recorded))
+        except Exception as error:
+            failure = error
             break
-    if steps[-1].failure is not None or not _execute_batches(connection, steps):
-        for step in steps:
-            _execute(connection, projection, step)
+    if failure is not None or not _execute_batches(connection, made):
+        for recorded, changes in zip(events, made, strict=False):
+            _execute(connection, projection, recorded, changes)
+    if failure is not None and is_transient(failure):
+        raise failure
+    if failure is not None:
+        raise _poison(projection, events[len(made)], failure) from failure
 
 
-def _execute_batches(connection: Connection, steps: Sequence[_Step]) -> bool:
+def _execute_batches(connection: Connection, made: Sequence[tuple[Change, ...]]) -> bool:
     """Whether all changes were executed in batches; otherwise none was."""
-    changes = [change for step in steps for change in step.changes]
+    changes = [change for several in made for change in several]
+    if len(changes) <= _SAVEPOINT:
+        return False
     batches = arranged(changes)
     if len(changes) - len(batches) <= _SAVEPOINT:
         return False
@@ -163,18 +163,23 @@ def _execute_batches(connection: Connection, steps: Sequence[_Step]) -> bool:
     return True
 
 
-def _execute(connection: Connection, projection: Projection, step: _Step) -> None:
+def _execute(
+    connection: Connection, projection: Projection, recorded: LogEvent, changes: Sequence[Change]
+) -> None:
     try:
-        for change in step.made():
+        for change in changes:
             if isinstance(change, BoundStatement):
-                connection.execute(change.statement, change.values)
+                prepared.execute(connection, change.statement, [change.values])
             else:
                 connection.execute(change)
     except Exception as error:
         if is_transient(error):
             raise
-        reason = storable(_described(error))
-        raise PoisonEvent(projection.name, step.recorded, reason) from error
+        raise _poison(projection, recorded, error) from error
+
+
+def _poison(projection: Projection, recorded: LogEvent, error: Exception) -> PoisonEvent:
+    return PoisonEvent(projection.name, recorded, storable(_described(error)))
 
 
 def _described(cause: Exception) -> str:

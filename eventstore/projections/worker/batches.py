@@ -8,7 +8,6 @@ changes of the same scope keep their order, and a change without a scope keeps i
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
@@ -16,28 +15,24 @@ from typing import Any
 from sqlalchemy import BindParameter, Connection
 from sqlalchemy.sql.visitors import iterate
 
+from eventstore.projections.database.prepared import execute
 from eventstore.projections.projection import BoundStatement, Change, Statement
-from eventstore.projections.worker.commutativity import scope_of
+from eventstore.projections.worker.commutativity import pin_of
 
 
 class Batch:
-    """A statement, and the values of each of its executions."""
+    """A statement, and the values of each of its executions; none if it has no separate values."""
 
     def __init__(self, statement: Statement) -> None:
         self._statement = statement
-        self._values: list[Mapping[str, Any]] = []
-
-    def add(self, change: Change) -> None:
-        """Execute it with these values, too, after the others."""
-        if isinstance(change, BoundStatement):
-            self._values.append(change.values)
+        self.values: list[Mapping[str, Any]] = []
 
     def execute(self, connection: Connection) -> None:
         """Execute these changes in their order; raises what the database raises for any of them."""
-        if len(self._values) > 1:
-            connection.execute(self._statement, self._values)
+        if self.values:
+            execute(connection, self._statement, self.values)
         else:
-            connection.execute(self._statement, *self._values)
+            connection.execute(self._statement)
 
 
 def arranged(changes: Iterable[Change]) -> list[Batch]:
@@ -48,37 +43,57 @@ def arranged(changes: Iterable[Change]) -> list[Batch]:
     return arrangement.batches
 
 
+class _Alike:
+    """The changes with one statement and equal keys of values: their scopes, and their batches."""
+
+    def __init__(self, change: BoundStatement) -> None:
+        self.pin = pin_of(change.statement)
+        self.can_join = bool(change.values) and _is_repeatable(change.statement)
+        self.batches: list[int] = []
+
+    def first(self, earliest: int) -> int | None:
+        """The first batch from `earliest` on that another change may join."""
+        own = self.batches
+        if not self.can_join or not own or own[-1] < earliest:
+            return None
+        return own[bisect_left(own, earliest)]
+
+
 class _Arrangement:
     def __init__(self) -> None:
         self.batches: list[Batch] = []
-        self._alike: dict[Hashable, list[int]] = defaultdict(list)
+        self._alike: dict[Hashable, _Alike] = {}
         self._last: dict[Hashable, int] = {}
         self._earliest = 0
 
     def add(self, change: Change) -> None:
-        scope = scope_of(change) if isinstance(change, BoundStatement) else None
+        if not isinstance(change, BoundStatement):
+            self._earliest = self._append(change)
+            return
+        statement, values = change
+        shape = (statement, *values)
+        alike = self._alike.get(shape)
+        if alike is None:
+            alike = self._alike[shape] = _Alike(change)
+        scope = None if alike.pin is None else alike.pin.scope(values)
         if scope is None:
-            self._earliest = self._put(change, len(self.batches) - 1)
+            self._earliest = self._put(change, alike, len(self.batches) - 1)
         else:
             earliest = max(self._earliest, self._last.get(scope, 0))
-            self._last[scope] = self._put(change, earliest)
+            self._last[scope] = self._put(change, alike, earliest)
 
-    def _put(self, change: Change, earliest: int) -> int:
+    def _put(self, change: BoundStatement, alike: _Alike, earliest: int) -> int:
         """Add it to the first fitting batch from `earliest` on, or a new one; returns its index."""
-        indexes = self._alike[_shape(change)]
-        at = bisect_left(indexes, earliest)
-        if at == len(indexes):
-            statement = change.statement if isinstance(change, BoundStatement) else change
-            indexes.append(len(self.batches))
-            self.batches.append(Batch(statement))
-        self.batches[indexes[at]].add(change)
-        return indexes[at]
+        at = alike.first(earliest)
+        if at is None:
+            at = self._append(change.statement)
+            alike.batches.append(at)
+        self.batches[at].values.append(change.values)
+        return at
 
-
-def _shape(change: Change) -> Hashable:
-    if isinstance(change, BoundStatement) and change.values and _is_repeatable(change.statement):
-        return change.statement, *change.values
-    return object()
+    def _append(self, statement: Statement) -> int:
+        self.batches.append(Batch(statement))
+        return len(self.batches) - 1
 
 
 @lru_cache(maxsize=1024)

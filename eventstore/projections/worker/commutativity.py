@@ -11,7 +11,7 @@ depend on the order, cascades, collations, subqueries, functions, upserts.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -68,17 +68,11 @@ _CONSTRAINTS = (PrimaryKeyConstraint, UniqueConstraint, ForeignKeyConstraint, Ch
 
 def scope_of(change: BoundStatement) -> Hashable | None:
     """The scope of a change; None if it is not proven to have one."""
-    pin = _pin(change.statement)
-    if pin is None or (pin.fixed is not None and pin.fixed in change.values):
-        return None
-    value = change.values.get(pin.parameter)
-    if type(value) is not pin.kind:
-        return None
-    # PostgreSQL is given U+FFFD instead of NUL.
-    return pin.root, value.replace("\0", "\ufffd") if isinstance(value, str) else value
+    pin = pin_of(change.statement)
+    return None if pin is None else pin.scope(change.values)
 
 
-class _Pin(NamedTuple):
+class Pin(NamedTuple):
     """The parameter whose value is the scope; a change that sets the column `fixed` has none."""
 
     root: Column[Any]
@@ -86,9 +80,19 @@ class _Pin(NamedTuple):
     parameter: str
     fixed: str | None = None
 
+    def scope(self, values: Mapping[str, Any]) -> Hashable | None:
+        """The scope of a change with these values; None if it is not proven to have one."""
+        root, kind, parameter, fixed = self
+        value = values.get(parameter)
+        if type(value) is not kind or fixed in values:
+            return None
+        # PostgreSQL is given U+FFFD instead of NUL.
+        return root, value.replace("\0", "\ufffd") if isinstance(value, str) else value
+
 
 @lru_cache(maxsize=1024)
-def _pin(statement: Statement) -> _Pin | None:
+def pin_of(statement: Statement) -> Pin | None:
+    """What the scope of a change by this statement is; None if none is proven."""
     try:
         return _proven(statement)
     except (SQLAlchemyError, RecursionError):
@@ -96,7 +100,7 @@ def _pin(statement: Statement) -> _Pin | None:
         return None
 
 
-def _proven(statement: Statement) -> _Pin | None:
+def _proven(statement: Statement) -> Pin | None:
     table = statement.table
     key = _key(table) if isinstance(table, Table) else None
     kind = None if key is None else _kind(key.type)
@@ -106,7 +110,7 @@ def _proven(statement: Statement) -> _Pin | None:
         parameter, fixed = _inserted(statement, key), None
     else:
         parameter, fixed = _changed(statement, key), key.key
-    return None if parameter is None else _Pin(_root(key), kind, parameter, fixed)
+    return None if parameter is None else Pin(_root(key), kind, parameter, fixed)
 
 
 # Each of these rebuilds the statement from the parts that it has examined, and compares the two:

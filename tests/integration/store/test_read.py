@@ -25,10 +25,10 @@ from eventstore.errors import (
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.messages.chain import chain_value
 from eventstore.messages.codec import Codec
-from eventstore.messages.envelope import Envelope, Identity
+from eventstore.messages.envelope import Envelope, EventHeaders, Identity
 from eventstore.messages.events import RecordedEvent, UnreadEvent
 from eventstore.messages.types import Event
-from eventstore.store.append import NO_STREAM
+from eventstore.store.append import NO_STREAM, Append
 from eventstore.store.head import NOTHING, Head
 from eventstore.store.store import EventStore
 from tests.integration.ledger import Deposited, Noted, Opened, fixed, jetstream, read, read_all
@@ -451,3 +451,24 @@ async def test_large_events_do_not_make_large_pages(
     assert sum(map(len, pages)) == 20
     assert max(map(len, pages)) < 12
     assert Head.of(pages[-1][-1]).version == 20
+
+
+async def test_what_the_store_appends_is_read_by_the_pattern(store: EventStore) -> None:
+    both = [Append(aggregate="account", aggregate_id=each, events=[Opened()] * 2) for each in "ab"]
+    await store.append_all(*both)
+    await store.append("account", "a", [Deposited()], expected=2)
+    await store.append_all(
+        Append(
+            aggregate="account",
+            aggregate_id="a",
+            events=[Deposited()],
+            cause=Identity.root(),
+            actor="Änne, at the desk",
+            authenticated_as="desk",
+            command_digest="0123456789abcdef",
+            traceparent=f"00-{'a' * 32}-{'b' * 16}-01",
+        )
+    )
+    events = await read_all(store) + await read(store, "a")
+    assert len(events) == 6 + 4
+    assert {type(event.headers) for event in events} == {EventHeaders}

@@ -11,10 +11,12 @@ import pytest
 
 from eventstore.client.client import Client, Message, connect
 from eventstore.errors import ConnectionLost, CorruptLog, IncompleteBatch, JetStreamError
-from eventstore.jetstream.consumer import PullConsumer
+from eventstore.jetstream.consumer import Delivery, PullConsumer
+from eventstore.jetstream.ordered_consumer import OrderedConsumer
 from eventstore.messages.codec import Codec
 from eventstore.messages.events import RecordedEvent
 from eventstore.server.embedded import EmbeddedServer
+from eventstore.store import log
 from eventstore.store.batches import BatchCheck
 from eventstore.store.reader import EventReader, Page
 from eventstore.store.store import EventStore
@@ -189,6 +191,52 @@ async def test_events_lost_on_their_way_are_requested_again(
 
     monkeypatch.setattr(PullConsumer, "_receive", lossy)
     assert [event.position for event in await read_all(store)] == list(range(1, 11))
+
+
+@pytest.fixture
+def whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of ten messages have arrived when some are taken, and two are handled at a time."""
+    take = OrderedConsumer.take
+
+    async def take_ten(
+        consumer: OrderedConsumer, max_messages: int
+    ) -> list[tuple[Message, Delivery]]:
+        taken: list[tuple[Message, Delivery]] = []
+        while len(taken) < 10:
+            taken += await take(consumer, max_messages - len(taken))
+        return taken
+
+    monkeypatch.setattr(OrderedConsumer, "take", take_ten)
+    monkeypatch.setattr(log, "_MAX_PART", 2)
+
+
+@pytest.mark.usefixtures("whole")
+async def test_what_has_arrived_together_is_one_page(store: EventStore) -> None:
+    await store.append("account", "a1", [Deposited()] * 10)
+    pages = [page async for page in store.pages()]
+    assert [[event.position for event in page.events] for page in pages] == [list(range(1, 11))]
+    assert [(page.position, page.pending) for page in pages] == [(10, 0)]
+
+
+@pytest.mark.usefixtures("whole")
+async def test_a_stored_page_says_whether_the_next_one_has_arrived(
+    client: Client, store: EventStore, codec: Codec
+) -> None:
+    await store.append("account", "a1", [Deposited()])
+    for _ in range(3):
+        await store.append("account", "a1", [Deposited()] * 3)
+    stream = log.StoredLog(client, codec.subjects.log_stream)
+    pages = [page async for page in stream.pages()]
+    assert [len(page.messages) for page in pages] == [2] * 5
+    assert [page.has_next for page in pages] == [True] * 4 + [False]
+    # The first complete batch from position 5 on ends at 7.
+    pages = [page async for page in stream.pages(until=5)]
+    assert [(page.position, page.has_next) for page in pages] == [
+        (2, True),
+        (4, True),
+        (6, True),
+        (7, False),
+    ]
 
 
 Disturb = Callable[[Client, Codec, EmbeddedServer], Awaitable[None]]

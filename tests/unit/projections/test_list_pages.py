@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, delete, event
+from sqlalchemy import Connection, Engine, delete, event
 
 from eventstore.errors import InvalidPayload
 from eventstore.messages.queries import ListQuery
@@ -163,11 +163,11 @@ async def plan(database: Database, query: ListQuery[Any]) -> list[str]:
     def executed(_c: Any, _cursor: Any, sql: str, values: Any, _x: Any, _many: Any) -> None:
         statements.append((sql, values))
 
-    event.listen(database.engine.sync_engine, "before_cursor_execute", executed)
+    event.listen(Engine, "before_cursor_execute", executed)
     try:
         await ask(nix_answers(database), query)
     finally:
-        event.remove(database.engine.sync_engine, "before_cursor_execute", executed)
+        event.remove(Engine, "before_cursor_execute", executed)
     sql, values = statements[-1]
 
     def explain(connection: Connection) -> list[str]:

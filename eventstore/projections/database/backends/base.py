@@ -47,6 +47,13 @@ class Backend(ABC):
         """
 
     @abstractmethod
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """Run one read transaction, which sees one snapshot; few run at a time, others wait.
+
+        If cancelled, it does not begin, or its result is dropped.
+        """
+
+    @abstractmethod
     async def peek(self, work: Callable[[Connection], T]) -> T:
         """Read from a database that need not be open, without creating or changing anything."""
 

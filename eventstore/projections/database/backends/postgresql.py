@@ -31,6 +31,9 @@ T = TypeVar("T")
 
 DRIVERS = {"postgres", "postgresql", "postgresql+asyncpg"}
 
+READERS = 3
+"""How many transactions read at a time, besides those of users."""
+
 LOCK_SECONDS = 2.0
 """How long PostgreSQL itself waits for the lock of another before it reports that."""
 
@@ -99,6 +102,7 @@ class Postgresql(Backend):
         self._writer = self._engine(_WRITER + path, pool_size=1, max_overflow=0)
         self.engine = self._engine(_READER + path)
         self._one_at_a_time = asyncio.Lock()
+        self._reads = asyncio.Semaphore(READERS)
 
     async def open(self) -> None:
         """Connect, and create the schemas of a shadow."""
@@ -117,6 +121,11 @@ class Postgresql(Backend):
         await self._one_at_a_time.acquire()
         running = asyncio.create_task(self._transaction(work))
         return await run_to_end(running, lambda: False, committed)
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` in one transaction, switching to the event loop at each statement."""
+        async with self._reads, self.engine.connect() as connection:
+            return await connection.run_sync(work)
 
     async def peek(self, work: Callable[[Connection], T]) -> T:
         """Read by a connection that is then closed."""

@@ -1,0 +1,121 @@
+"""Prepared statements: compiled once, and given to the driver with values that are ready for it.
+
+SQLAlchemy looks up how a statement is compiled, and converts each row's values by their names, at
+each execution; for many rows that takes longer than the database does. Whatever needs more than
+text and values (defaults that are functions, lists that are expanded, `RETURNING`, schemas that
+are translated) is left to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, CursorResult, Delete, Insert, Select, Update
+from sqlalchemy.engine import Dialect
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.elements import BindParameter
+
+Executable = Insert | Update | Delete | Select[*tuple[Any, ...]]
+Values = Mapping[str, Any]
+
+
+def execute(
+    connection: Connection, statement: Executable, rows: Sequence[Values]
+) -> CursorResult[*tuple[Any, ...]]:
+    """Execute a statement that was built once, with the values of each row, which have equal keys.
+
+    What a `Select` returns is as the driver returns it. Raises as `Connection.execute` does.
+    """
+    if not connection.get_execution_options().get("schema_translate_map"):
+        prepared = _prepared(statement, tuple(rows[0]), connection.dialect)
+        bound = None if prepared is None else prepared.bound(rows)
+        if prepared is not None and bound is not None:
+            return connection.exec_driver_sql(prepared.sql, bound)
+    # One set of values is given as such: for several, a driver does not count the changed rows.
+    return connection.execute(statement, list(rows) if len(rows) > 1 else rows[0])
+
+
+Convert = Callable[[Any], Any]
+
+
+class _Prepared(NamedTuple):
+    """The text of a statement, and how its parameters are made of a row.
+
+    These are values of the row by `keys`, some of which are converted, and constants, by the index
+    of the parameter.
+    """
+
+    sql: str
+    keys: tuple[str, ...]
+    converted: tuple[tuple[int, Convert], ...]
+    constants: tuple[tuple[int, Any], ...]
+
+    def bound(self, rows: Sequence[Values]) -> Any:
+        """What the driver is given; None if a value cannot be converted."""
+        try:
+            columns = self._columns(rows)
+        except Exception:
+            return None  # SQLAlchemy reports it
+        bound = list(zip(*columns, strict=True)) or [()] * len(rows)
+        return bound if len(rows) > 1 else bound[0]
+
+    def _columns(self, rows: Sequence[Values]) -> list[Sequence[Any]]:
+        """The values of each parameter in all rows."""
+        if len(self.keys) > 1:
+            columns: list[Sequence[Any]] = list(
+                zip(*map(itemgetter(*self.keys), rows), strict=True)
+            )
+        else:
+            columns = [[row[key] for row in rows] for key in self.keys]
+        for at, constant in self.constants:
+            columns.insert(at, [constant] * len(rows))
+        for at, convert in self.converted:
+            columns[at] = list(map(convert, columns[at]))
+        return columns
+
+
+@lru_cache(maxsize=1024)
+def _prepared(statement: Executable, keys: tuple[str, ...], dialect: Dialect) -> _Prepared | None:
+    """The statement for rows with these keys; None if it is left to SQLAlchemy."""
+    try:
+        compiled = statement.compile(dialect=dialect, column_keys=list(keys), for_executemany=True)
+    except SQLAlchemyError:
+        return None  # it is raised when the statement is executed
+    if not isinstance(compiled, SQLCompiler) or _is_special(compiled, statement):
+        return None
+    binds = [compiled.binds.get(name) for name in compiled.positiontup or ()]
+    own: list[str] = []
+    converted: list[tuple[int, Convert]] = []
+    constants: list[tuple[int, Any]] = []
+    for at, bind in enumerate(binds):
+        if bind is None or bind.callable is not None or (bind.required and bind.key not in keys):
+            return None
+        if bind.key in keys:
+            own.append(bind.key)
+        else:
+            constants.append((at, bind.value))
+        if (convert := _converting(bind, dialect)) is not None:
+            converted.append((at, convert))
+    return _Prepared(str(compiled), tuple(own), tuple(converted), tuple(constants))
+
+
+def _is_special(compiled: SQLCompiler, statement: Executable) -> bool:
+    """Whether it takes more than text and values to execute it."""
+    return bool(
+        not compiled.positional
+        or compiled.insert_prefetch
+        or compiled.update_prefetch
+        or compiled.effective_returning
+        or compiled.literal_execute_params
+        or compiled.post_compile_params
+        or statement.get_execution_options()
+    )
+
+
+def _converting(bind: BindParameter[Any], dialect: Dialect) -> Convert | None:
+    convert: Convert | None = bind.type.dialect_impl(dialect).bind_processor(dialect)
+    return convert

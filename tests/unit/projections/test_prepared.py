@@ -1,0 +1,199 @@
+"""Prepared statements lead to the rows that SQLAlchemy's own execution leads to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    DateTime,
+    Float,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    bindparam,
+    create_engine,
+    delete,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.exc import StatementError
+
+from eventstore.projections.database import prepared
+from eventstore.projections.database.database import Database
+from eventstore.projections.database.tables import UtcDateTime
+from tests.unit.projections.counters import make_tables, table
+
+metadata = MetaData()
+things = Table(
+    "things",
+    metadata,
+    Column("id", String(50), primary_key=True),
+    Column("made", UtcDateTime),
+    Column("local", DateTime),
+    Column("data", JSON),
+    Column("raw", LargeBinary),
+    Column("number", BigInteger),
+    Column("share", Float),
+    Column("is_new", Boolean),
+)
+defaulted = Table(
+    "defaulted",
+    metadata,
+    Column("id", String(50), primary_key=True),
+    Column("by", Text, default=lambda: "computed"),
+    Column("constant", Text, default="constant"),
+)
+counts = table("counted")
+
+ZONES = st.integers(-14 * 60, 14 * 60).map(lambda each: timezone(timedelta(minutes=each)))
+TIMES = st.datetimes(datetime(2, 1, 1), datetime(9998, 1, 1), timezones=ZONES)
+TEXTS = st.text(st.characters(codec="utf-8"), max_size=8)
+ROWS = st.fixed_dictionaries(
+    {
+        "made": st.none() | TIMES,
+        "local": st.none() | st.datetimes(),
+        "data": st.none() | st.lists(TEXTS) | st.dictionaries(TEXTS, st.integers()),
+        "raw": st.none() | st.binary(max_size=8),
+        "number": st.none() | st.integers(-(2**63), 2**63 - 1),
+        "share": st.none() | st.floats(allow_nan=False),
+        "is_new": st.none() | st.booleans(),
+    }
+)
+WRONG = st.fixed_dictionaries(
+    {
+        "made": st.none() | st.datetimes() | TEXTS | st.integers(),
+        "data": st.none() | st.just(object()),
+        "number": st.integers(2**62, 2**65) | TEXTS | st.just(object()),
+        "is_new": st.integers() | TEXTS,
+    }
+)
+
+Execute = Callable[[Connection, Any, list[dict[str, Any]]], object]
+
+
+def carefully(connection: Connection, statement: Any, rows: list[dict[str, Any]]) -> object:
+    return connection.execute(statement, rows)
+
+
+def outcome(run: Execute, statement: Any, rows: list[dict[str, Any]]) -> object:
+    """The stored rows, as the driver returns them, or the kind of error."""
+    engine = create_engine("sqlite://")
+    metadata.create_all(engine)
+    with engine.connect() as connection:
+        connection.execute(insert(things), [{"id": "0", "number": 5}, {"id": "1", "number": 6}])
+        try:
+            run(connection, statement, rows)
+        except Exception as error:
+            return type(error)
+        return connection.exec_driver_sql("SELECT * FROM things ORDER BY id").all()
+
+
+def numbered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{"id": f"n{number}", **row} for number, row in enumerate(rows)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(ROWS, min_size=1, max_size=4))
+def test_rows_are_inserted_as_sqlalchemy_inserts_them(rows: list[dict[str, Any]]) -> None:
+    statement = insert(things)
+    expected = outcome(carefully, statement, numbered(rows))
+    assert outcome(prepared.execute, statement, numbered(rows)) == expected
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(WRONG, min_size=1, max_size=3))
+def test_wrong_values_are_refused_as_sqlalchemy_refuses_them(rows: list[dict[str, Any]]) -> None:
+    statement = insert(things)
+    expected = outcome(carefully, statement, numbered(rows))
+    assert outcome(prepared.execute, statement, numbered(rows)) == expected
+
+
+@settings(max_examples=40, deadline=None)
+@given(ROWS, st.sampled_from(["0", "1", "2"]))
+def test_rows_are_changed_as_sqlalchemy_changes_them(row: dict[str, Any], own: str) -> None:
+    changing = update(things).where(things.c.id == bindparam("own"), things.c.number > 1)
+    expected = outcome(carefully, changing, [{"own": own, **row}])
+    assert outcome(prepared.execute, changing, [{"own": own, **row}]) == expected
+    removing = delete(things).where(things.c.id == bindparam("own"), things.c.number.in_([5, 7]))
+    assert outcome(prepared.execute, removing, [{"own": own}]) == outcome(
+        carefully, removing, [{"own": own}]
+    )
+
+
+@pytest.mark.parametrize(
+    ("statement", "rows"),
+    [
+        (insert(defaulted), [{"id": "1"}, {"id": "2"}]),
+        (insert(defaulted), [{"id": "1", "by": None}]),
+        (insert(things), [{"id": "1", "unknown": 3}]),
+        (insert(things), [{"number": 3}]),
+        (update(things).where(things.c.id == bindparam("own")), [{"number": 3}]),
+        (update(things).where(things.c.id.in_(bindparam("own", expanding=True))), [{"own": []}]),
+        (update(things).values(number=things.c.number + 1), [{}]),
+        (insert(things).from_select(["id"], select(things.c.id + bindparam("x"))), [{"x": "a"}]),
+        (insert(things).returning(things.c.id), [{"id": "9"}]),
+    ],
+)
+def test_whatever_needs_more_is_left_to_sqlalchemy(
+    statement: Any, rows: list[dict[str, Any]]
+) -> None:
+    def stored(run: Execute) -> object:
+        engine = create_engine("sqlite://")
+        metadata.create_all(engine)
+        with engine.connect() as connection:
+            try:
+                run(connection, statement, rows)
+            except Exception as error:
+                return type(error), str(error)
+            return [connection.execute(select(each)).all() for each in (things, defaulted)]
+
+    assert stored(prepared.execute) == stored(carefully)
+
+
+async def test_the_changed_rows_are_counted(database: Database) -> None:
+    await make_tables(database)
+    rows = [{"position": number, "counter": "a", "by": number} for number in range(4)]
+
+    def work(connection: Connection) -> list[int]:
+        prepared.execute(connection, insert(counts), rows)
+        changing = update(counts).where(counts.c.position < bindparam("end"))
+        return [
+            prepared.execute(connection, changing, [{"end": end, "by": 9}]).rowcount
+            for end in (0, 2, 4)
+        ]
+
+    assert await database.transact(work) == [0, 2, 4]
+
+
+@pytest.mark.parametrize("zone", [UTC, timezone(timedelta(hours=2))])
+async def test_a_time_is_stored_in_utc(database: Database, zone: timezone) -> None:
+    time = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=zone)
+    await database.create_tables([things])
+
+    def work(connection: Connection) -> list[datetime]:
+        prepared.execute(connection, insert(things), [{"id": "1", "made": time}])
+        connection.execute(insert(things), {"id": "2", "made": time})
+        return list(connection.scalars(select(things.c.made)))
+
+    found = await database.transact(work)
+    assert found == [time, time]
+    assert {each.tzinfo for each in found} == {UTC}
+    with pytest.raises(StatementError, match="has no zone"):
+        await database.transact(
+            lambda connection: prepared.execute(
+                connection, insert(things), [{"id": "3", "made": time.replace(tzinfo=None)}]
+            )
+        )
