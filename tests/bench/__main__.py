@@ -10,6 +10,7 @@ from tests.bench import (
     latency,
     projections,
     queries,
+    ranges,
     reading,
     rebuild,
     snapshots,
@@ -25,6 +26,7 @@ print(
 for benchmark in (
     store,
     reading,
+    ranges,
     commands,
     snapshots,
     backlog,
