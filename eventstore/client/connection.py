@@ -271,9 +271,9 @@ class Connection(nats.aio.client.Client):
             await super()._connect_to_server(s)
         finally:
             s.uri = uri
-        task = asyncio.current_task()
-        if task and task.cancelling():  # `wait_for` before Python 3.12 may lose it
-            raise asyncio.CancelledError
+            task = asyncio.current_task()
+            if task and task.cancelling():  # `wait_for` before Python 3.12 may lose it
+                raise asyncio.CancelledError
 
     async def _process_connect_init(self) -> None:
         # nats-py treats an end of file instead of the PONG as success.

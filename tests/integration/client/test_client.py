@@ -554,6 +554,27 @@ async def test_a_cancellation_that_comes_with_the_socket_is_not_lost(
                 await connecting[0]
 
 
+async def test_a_cancellation_that_comes_with_a_refusal_is_not_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`asyncio.wait_for` of Python 3.11 raises the refusal then, and forgets the cancellation."""
+    open_connection = asyncio.open_connection
+    connecting: list[asyncio.Task[Any]] = []
+
+    async def refused(*arguments: Any, **options: Any) -> Any:
+        try:
+            return await open_connection(*arguments, **options)
+        finally:
+            asyncio.get_running_loop().call_soon(connecting[0].cancel)
+
+    monkeypatch.setattr(asyncio, "open_connection", refused)
+    settings = settings_for(NOBODY, retry=first_connect_within(60))
+    connecting.append(asyncio.create_task(Client.open(settings)))
+    with pytest.raises(asyncio.CancelledError):
+        async with asyncio.timeout(1):
+            await connecting[0]
+
+
 async def test_connecting_to_a_silent_server_is_bounded() -> None:
     retry = RetrySettings(connect_timeout_ms=50, first_connect_ms=0)
     async with BrokenPeer(info=None) as silent:

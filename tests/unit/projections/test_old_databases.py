@@ -9,6 +9,7 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -18,12 +19,17 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import JSON, Connection, MetaData, insert, inspect, select, text
+from sqlalchemy import JSON, Connection, Inspector, MetaData, insert, inspect, select, text
 from sqlalchemy.types import TypeEngine
 
 import eventstore.projections.audit  # noqa: F401  # its tables register as the library's
 from eventstore.errors import MigrationError
-from eventstore.projections.database import Database, Migrations, Revisions, include_name
+from eventstore.projections.database import (
+    Database,
+    Migrations,
+    Revisions,
+    include_name,
+)
 from eventstore.projections.database.library import LIBRARY
 from eventstore.projections.database.tables import UtcDateTime
 from eventstore.projections.table_names import library_metadata
@@ -213,6 +219,32 @@ async def main():
 
 asyncio.run(main())
 """
+
+
+async def test_one_that_comes_over_while_it_is_looked_at_is_seen_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    location = str(tmp_path / "old.sqlite")
+    await old_database(location, "0005")
+    has_table = Inspector.has_table
+
+    def meanwhile(inspector: Inspector, name: str, **options: Any) -> bool:
+        found = has_table(inspector, name, **options)
+        if name == "projection":
+            monkeypatch.setattr(Inspector, "has_table", has_table)
+            other = threading.Thread(target=lambda: asyncio.run(come_over()))
+            other.start()
+            other.join()
+        return found
+
+    async def come_over() -> None:
+        async with Database(location) as database:
+            await database.migrate()
+
+    async with Database(location) as database:
+        monkeypatch.setattr(Inspector, "has_table", meanwhile)
+        assert (await database.revisions())[0].found == "0005"
+        assert (await database.revisions())[0].is_newest
 
 
 async def test_one_that_is_killed_in_the_middle_leaves_the_database_as_it_was(

@@ -131,12 +131,7 @@ class Sqlite(Backend):
 
     async def read_beside(self, work: Callable[[Connection], T], shadow: Self) -> T:
         """Read as `peek` does, without waiting for a writer."""
-
-        def read(connection: Connection) -> T:
-            _attach(connection, shadow)
-            return work(connection)
-
-        return await asyncio.to_thread(self._peek, read)
+        return await asyncio.to_thread(self._peek, work, shadow)
 
     async def close(self) -> None:
         """Close all connections, the writer's in its thread; a second time does nothing."""
@@ -198,14 +193,19 @@ class Sqlite(Backend):
         self._readers.close()
         self._writer.dispose()
 
-    def _peek(self, work: Callable[[Connection], T]) -> T:
+    def _peek(self, work: Callable[[Connection], T], shadow: Self | None = None) -> T:
         read_only = f"{self.path.absolute().as_uri()}?mode=ro"
         engine = create_engine(
             "sqlite+pysqlite://",
-            creator=lambda: sqlite3.connect(read_only, uri=True, timeout=BUSY_SECONDS),
+            creator=lambda: sqlite3.connect(
+                read_only, uri=True, timeout=BUSY_SECONDS, isolation_level=None
+            ),
             poolclass=NullPool,
         )
         with engine.connect() as connection:
+            if shadow is not None:
+                _attach(connection, shadow)
+            connection.exec_driver_sql(_BEGIN_READING)
             return work(connection)
 
     def _touch(self) -> None:
