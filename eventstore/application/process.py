@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -90,6 +91,7 @@ async def _until_stopped(
         try:
             async with running as service:
                 is_ready = True
+                _collect_garbage_less_often()
                 ready(service)
                 await stopped.wait()
                 stopping()
@@ -100,6 +102,16 @@ async def _until_stopped(
                 raise KeyboardInterrupt from None
             return None
         return service
+
+
+def _collect_garbage_less_often() -> None:
+    """Leave what is there out of garbage collections, and have fewer of them.
+
+    A full one takes up to 100 ms of a service, in which it answers nothing; commands and events
+    leave few cycles behind.
+    """
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 def _stopped(returned: int) -> str:
