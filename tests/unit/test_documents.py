@@ -108,8 +108,7 @@ def test_code_in_documents_and_examples_type_checks(tmp_path: Path) -> None:
         text = f"{AROUND_FRAGMENTS}\nasync def fragment() -> None:\n{body}"
         (tmp_path / f"fragment_{number}.py").write_text(text)
 
-    command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary"]
-    command += ["--config-file", "", "--cache-dir", str(ROOT / ".mypy_cache" / "documents")]
+    command = [sys.executable, "-m", "mypy", "--no-error-summary"]  # with the cache of `make lint`
     examples = ROOT / "examples"
     files = [*sorted(tmp_path.glob("*.py")), *sorted(examples.glob("*.py"))]
     files += sorted((examples / "shop" / "shop").glob("*.py"))
