@@ -15,11 +15,11 @@ run: $(RUNS)
 
 ## test: the tests
 test: $(TESTS)
-	$(BIN)/pytest --numprocesses=4 --dist=worksteal
+	$(BIN)/pytest --numprocesses=5 --dist=worksteal
 
 ## coverage: the tests, with line and branch coverage
 coverage: $(TESTS)
-	$(BIN)/pytest --numprocesses=4 --dist=worksteal --cov --cov-report=term
+	$(BIN)/pytest --numprocesses=5 --dist=worksteal --cov --cov-report=term
 
 ## fault: long fault injection with random crashes: some minutes
 fault: $(TESTS)
