@@ -1,11 +1,11 @@
 """A subscriber's durable consumer on the event stream: created, changed, or taken over.
 
-A name may gain and lose events. The set that was wanted last is the consumer's filter; sets that it
-replaced are remembered, so that a process of an older release, which is started again beside newer
-ones, is told from a newer one, and does not take their events from them. Without any process that
-runs, the one that is started decides, which is how a release is taken back. Of two new sets that
-are declared at the same time the larger one stays, whichever was written last: the server replaces
-a consumer's settings without a condition, so each looks again whether it was replaced unseen.
+A name may gain and lose events. The filter is the set that was declared last; sets that it replaced
+are remembered, so that a process of an older release that is restarted beside newer ones is
+recognized, and does not take their events. If no process runs, the one that starts decides, which
+is how a release is rolled back. Of two new sets declared at the same time the larger one stays,
+whichever was written last: the server updates a consumer unconditionally, so each process checks
+afterwards whether its update was replaced.
 
 A new name may continue an old one: first the old consumer's filter is replaced by one that matches
 nothing, then the new consumer starts after what the old one has acknowledged. A crash in between
@@ -36,7 +36,7 @@ _ADJUSTABLE = ("ack_wait", "max_ack_pending")
 _DEFAULTS = {"max_waiting": 512, "num_replicas": 0, "replay_policy": "instant"}  # the server's
 _SETTLE_SECONDS = 5.0
 _SETTLE_PAUSE = 0.1
-_REPLACED_SECONDS = 0.25  # after which one who has not seen a change has written its own
+_REPLACED_SECONDS = 0.25  # by then, processes that missed this update have written theirs
 _MAX_ADJUSTMENTS = 10
 _RESET_SECONDS = 1.0
 
