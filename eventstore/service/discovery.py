@@ -102,6 +102,7 @@ class _MicroInfo(Struct, frozen=True):
         return [Endpoint(subject=each, kind=kind) for each in subjects.split(",") if each]
 
 
+_REQUEST_INTERVAL = 1.0
 _decode_info = msgspec.json.Decoder(_MicroInfo).decode
 _decode_announcement = msgspec.json.Decoder(Announcement).decode
 
@@ -111,8 +112,9 @@ async def discover(
 ) -> list[DiscoveredService]:
     """The service instances that reply to `$SRV.INFO`, or announce themselves, within `seconds`.
 
-    Returns earlier once `count` of them are found. Sorted by service and instance. Malformed
-    replies are ignored. That all are found is not guaranteed: a slow one is missed.
+    Returns earlier once `count` of them are found. Sorted by service and instance. The request is
+    repeated each second, because NATS does not keep one that is lost. Malformed replies are
+    ignored. That all are found is not guaranteed: a slow one is missed.
     """
     collector = _Collector(count)
     inbox = client.new_inbox()
@@ -121,12 +123,19 @@ async def discover(
         await client.subscribe(inbox, collector.answered),
     ]
     try:
-        await client.publish("$SRV.INFO", reply=inbox)
-        await pause(seconds, collector.complete)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await _ask_until(collector.complete, client, inbox)
     finally:
         for subscription in subscriptions:
             await subscription.unsubscribe()
     return [collector.found[key] for key in sorted(collector.found)]
+
+
+async def _ask_until(complete: asyncio.Event, client: Client, inbox: str) -> None:
+    while not complete.is_set():
+        await client.publish("$SRV.INFO", reply=inbox)
+        await pause(_REQUEST_INTERVAL, complete)
 
 
 class _Collector:
