@@ -253,8 +253,6 @@ class Projection:
         `ProjectionError` if the handler returns anything but statements on the projection's own
         tables.
         """
-        if not self.takes(recorded):
-            return ()
         try:
             returned = self._changes(recorded)
             if returned is None:
@@ -274,12 +272,14 @@ class Projection:
         return found
 
     def _changes(self, event: LogEvent) -> Changes:
+        if self._indexes is None and isinstance(event, RecordedEvent):
+            handler = self._handlers.get(type(event.data)) or self._handlers.get(Event)
+            return None if handler is None else handler(event.data, event)
+        if not self.takes(event):
+            return None
         if self._indexes is not None:
             return self._indexes(event)
-        if isinstance(event, RecordedEvent):
-            handler = self._handlers.get(type(event.data)) or self._handlers[Event]
-            return handler(event.data, event)
-        if event.error is not None:
+        if isinstance(event, UnreadEvent) and event.error is not None:
             raise event.error
         return None
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from datetime import datetime
+from operator import attrgetter
 from typing import NamedTuple
 
 from sqlalchemy import Connection
 
 from eventstore.errors import PoisonEvent
 from eventstore.messages.envelope import utc_now
-from eventstore.messages.events import LogEvent
+from eventstore.messages.events import LogEvent, RecordedEvent
 from eventstore.messages.text import storable
 from eventstore.projections.database import checkpoint, parking, prepared
 from eventstore.projections.database.backends import cause_of, is_transient
@@ -26,11 +28,38 @@ _SAVEPOINT = 2
 """How many statements a savepoint costs."""
 
 
+_position = attrgetter("position")
+
+
 class AppliedBatch(NamedTuple):
     """How many events a projection handled, and the positions of those it parked instead."""
 
     handled: int
     parked: frozenset[int]
+
+
+class _TypedEvents:
+    """Events in the order of the log, and the types of their data, if they have any."""
+
+    def __init__(self, events: Sequence[LogEvent]) -> None:
+        self._events = events
+        self._types = [
+            type(each.data) if isinstance(each, RecordedEvent) else None for each in events
+        ]
+
+    def taken(self, projection: Projection, after: int, until: int) -> list[LogEvent]:
+        """The events in a range of positions that a projection takes."""
+        first = bisect_right(self._events, after, key=_position)
+        events = self._events[first : bisect_right(self._events, until, key=_position)]
+        if projection.takes_stored:
+            return list(filter(projection.takes, events))
+        types = self._types[first : first + len(events)]
+        wanted = {each for each in set(types) if each is not None and projection.wants(each)}
+        return [
+            event
+            for event, each in zip(events, types, strict=True)
+            if each in wanted or (each is None and projection.takes(event))
+        ]
 
 
 def apply(
@@ -55,8 +84,9 @@ def apply(
     checkpoint.move_all(connection, expected, until, now, rate)
     # 5. pass, park; 6. handle
     blocked = parking.blocked(connection, [each.projection for each in expected])
+    typed = _TypedEvents(events)
     return [
-        _apply_one(connection, each, events, until, now, blocked.get(each.projection.name, set()))
+        _apply_one(connection, each, typed, until, now, blocked.get(each.projection.name, set()))
         for each in expected
     ]
 
@@ -83,13 +113,13 @@ def execute(connection: Connection, projection: Projection, recorded: LogEvent) 
 def _apply_one(
     connection: Connection,
     expected: ExpectedCheckpoint,
-    events: Sequence[LogEvent],
+    events: _TypedEvents,
     until: int,
     now: datetime,
     blocked: set[AggregateKey],
 ) -> AppliedBatch:
     projection = expected.projection
-    taken = [each for each in _between(events, expected.position, until) if projection.takes(each)]
+    taken = events.taken(projection, expected.position, until)
     parked: frozenset[int] = frozenset()
     if blocked:
         behind = [each for each in taken if (each.aggregate, each.aggregate_id) in blocked]
@@ -98,13 +128,6 @@ def _apply_one(
     for begin in range(0, len(taken), _MAX_EVENTS):
         _execute_all(connection, projection, taken[begin : begin + _MAX_EVENTS])
     return AppliedBatch(len(taken), parked)
-
-
-def _between(events: Sequence[LogEvent], after: int, until: int) -> Sequence[LogEvent]:
-    """The events in a range of positions, most often all of them."""
-    if events and after < events[0].position and events[-1].position <= until:
-        return events
-    return [each for each in events if after < each.position <= until]
 
 
 def _park_all(
@@ -150,16 +173,17 @@ def _execute_batches(connection: Connection, made: Sequence[tuple[Change, ...]])
     batches = arranged(changes)
     if len(changes) - len(batches) <= _SAVEPOINT:
         return False
-    savepoint = connection.begin_nested()
+    # As text, for SQLAlchemy's own savepoints have a new name each, and are compiled each time.
+    connection.exec_driver_sql("SAVEPOINT batches")
     try:
         for batch in batches:
             batch.execute(connection)
     except Exception as error:
         if is_transient(error):
             raise
-        savepoint.rollback()
+        connection.exec_driver_sql("ROLLBACK TO SAVEPOINT batches")
         return False
-    savepoint.commit()
+    connection.exec_driver_sql("RELEASE SAVEPOINT batches")
     return True
 
 

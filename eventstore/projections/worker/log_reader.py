@@ -25,6 +25,7 @@ from eventstore.messages.events import LogEvent
 from eventstore.projections.database import checkpoint
 from eventstore.projections.database.backends import cause_of
 from eventstore.projections.worker.apply import AppliedBatch, apply
+from eventstore.projections.worker.prefetch import prefetched
 from eventstore.projections.worker.progress import Rate
 from eventstore.projections.worker.runner import ProjectionRunner, WorkerContext
 from eventstore.store.reader import Page
@@ -79,9 +80,10 @@ class LogReader:
             unread=True,
             log=self._log,
         )
-        async with aclosing(pages), AsyncExitStack() as paused:
+        reading = prefetched(pages)
+        async with aclosing(pages), aclosing(reading), AsyncExitStack() as paused:
             ahead: LogReader | None = None
-            async for page in pages:
+            async for page in reading:
                 async with self.lock:
                     await self.take_page(page)
                 if ahead is None:
