@@ -19,7 +19,8 @@ matters, a handler returns a statement built once, as a `BoundStatement` with th
         return Bound(_created, {"id": recorded.aggregate_id, "path": event.path})
 
 Of many events, those with the same statement are then sent to the database together. Changes keep
-their order, unless the tables prove that they touch different rows; only a trigger could see it.
+their order, unless the tables prove that it does not matter, and an update whose values are all
+overwritten by a later one may be left out; only a trigger could see it.
 
 An index of all recorded events needs no data. Its only handler is called with each event of the log
 as it is stored, including those that an upcaster drops or that cannot be read:

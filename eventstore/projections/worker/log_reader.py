@@ -80,7 +80,9 @@ class LogReader:
             unread=True,
             log=self._log,
         )
-        reading = prefetched(pages)
+        # A server works while the next page is read; SQLite's thread needs the interpreter, too.
+        is_server = self._context.database.path is None
+        reading = prefetched(pages) if is_server else pages
         async with aclosing(pages), aclosing(reading), AsyncExitStack() as paused:
             ahead: LogReader | None = None
             async for page in reading:
