@@ -14,6 +14,7 @@ from eventstore.errors import PoisonEvent
 from eventstore.messages.envelope import utc_now
 from eventstore.messages.events import LogEvent, RecordedEvent
 from eventstore.messages.text import storable
+from eventstore.messages.types import Event
 from eventstore.projections.database import checkpoint, parking, prepared
 from eventstore.projections.database.backends import cause_of, is_transient
 from eventstore.projections.database.checkpoint import ExpectedCheckpoint
@@ -46,20 +47,32 @@ class _TypedEvents:
         self._types = [
             type(each.data) if isinstance(each, RecordedEvent) else None for each in events
         ]
+        self._distinct = set(self._types)
 
     def taken(self, projection: Projection, after: int, until: int) -> list[LogEvent]:
         """The events in a range of positions that a projection takes."""
-        first = bisect_right(self._events, after, key=_position)
-        events = self._events[first : bisect_right(self._events, until, key=_position)]
+        events, types = self._between(after, until)
         if projection.takes_stored:
             return list(filter(projection.takes, events))
-        types = self._types[first : first + len(events)]
-        wanted = {each for each in set(types) if each is not None and projection.wants(each)}
+        wanted = {each for each in self._distinct if each is None or projection.wants(each)}
+        if not wanted:
+            return []
         return [
             event
             for event, each in zip(events, types, strict=True)
-            if each in wanted or (each is None and projection.takes(event))
+            if each in wanted and (each is not None or projection.takes(event))
         ]
+
+    def _between(
+        self, after: int, until: int
+    ) -> tuple[Sequence[LogEvent], Sequence[type[Event] | None]]:
+        """The events in a range, most often all of them, and their types."""
+        events, types = self._events, self._types
+        if events and after < events[0].position and events[-1].position <= until:
+            return events, types
+        first = bisect_right(events, after, key=_position)
+        end = bisect_right(events, until, key=_position)
+        return events[first:end], types[first:end]
 
 
 def apply(

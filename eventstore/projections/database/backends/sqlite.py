@@ -46,11 +46,17 @@ BUSY_SECONDS = 2.0
 # In a savepoint, SQLite keeps each page as it was before a statement that may stop halfway, beyond
 # 64 KiB in a temporary file: half the time of inserting what a query returns. There are as many as
 # a transaction changes, so they stay in memory; what may sort a whole table has its own connection.
+#
+# A page of the audit index changes thousands of SQLite's pages, for its keys are random. A cache
+# that holds them (16 MiB), and copying them to the file less often (at 32 MiB), halves what is
+# written, and the pauses for it.
 _WRITER_PRAGMAS = (
     "journal_mode=WAL",
     "synchronous=NORMAL",
     "foreign_keys=ON",
     "temp_store=MEMORY",
+    "cache_size=-16384",
+    "wal_autocheckpoint=8000",
 )
 _READER_PRAGMAS = ("query_only=ON",)
 
