@@ -39,6 +39,7 @@ PACKAGES = {
     "eventstore.jetstream": "Streams and buckets",
     "eventstore.server": "Embedded server",
     "eventstore.service": "Health, discovery, metrics",
+    "eventstore.contracts": "Contracts",
     "eventstore.testing": "Test kit",
     "eventstore.telemetry": "Telemetry",
 }

@@ -99,6 +99,14 @@ GROUPS = {
             "reset": "Set a subscriber back, or forward.",
         },
     ),
+    "schema": Group(
+        "Describe all messages to others, and compare releases.",
+        {
+            "json": "Print the JSON Schema of every message.",
+            "asyncapi": "Print an AsyncAPI 3 document.",
+            "check": "Compare the application with an earlier contract.",
+        },
+    ),
     "ops": Group(
         "Set up a domain.",
         {"nats": "Write the configuration of NATS servers and users."},

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
-import os
 import shutil
 import sys
 from pathlib import Path
 
-import pytest
-
 from eventstore import Application
 from tests.conftest import StartServer, settings_for
+from tests.integration.npm import needs_npm, output
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-BOUND = 90.0
-
-pytestmark = pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed")
 
 
 def bank() -> Application:
@@ -31,20 +25,7 @@ def bank() -> Application:
     return app
 
 
-async def output(directory: Path, *command: str, **environment: str) -> str:
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        cwd=directory,
-        env=os.environ | environment,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    async with asyncio.timeout(BOUND):
-        out, _ = await process.communicate()
-    assert process.returncode == 0, out.decode()
-    return out.decode()
-
-
+@needs_npm
 async def test_the_client_in_typescript_commands_queries_and_follows(
     start_server: StartServer, tmp_path: Path
 ) -> None:

@@ -21,6 +21,7 @@ ROOMS = [
     "eventstore.messages",
     "eventstore.config",
     "eventstore.decider",
+    "eventstore.contracts",
     "eventstore.testing",
     "eventstore.client",
     "eventstore.server",
