@@ -41,6 +41,7 @@ PACKAGES = {
     "eventstore.service": "Health, discovery, metrics",
     "eventstore.contracts": "Contracts",
     "eventstore.testing": "Test kit",
+    "eventstore.pytest_plugin": "Fixtures for pytest",
     "eventstore.telemetry": "Telemetry",
 }
 """The packages that users import from, in the order of their pages."""

@@ -37,6 +37,7 @@ ROOMS = [
     "eventstore.deployment",
     "eventstore.projections",
     "eventstore.application",
+    "eventstore.pytest_plugin",
     "eventstore",
     "eventstore.nix",
     "projections",
@@ -477,8 +478,9 @@ def test_projections_is_the_only_room_that_needs_sqlalchemy() -> None:
 
 
 def test_components_are_put_together_in_one_place() -> None:
-    # The command line opens the log, and an embedded server, without a service.
-    assert rooms_constructing(*COMPONENTS) == {"eventstore.application", "eventstore.cli"}
+    # The command line opens the log, and an embedded server, without a service; so do tests.
+    others = {"eventstore.cli", "eventstore.pytest_plugin"}
+    assert rooms_constructing(*COMPONENTS) == {"eventstore.application", *others}
 
 
 def test_cli_is_the_only_room_that_prints() -> None:
