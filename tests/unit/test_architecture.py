@@ -38,6 +38,7 @@ ROOMS = [
     "eventstore.projections",
     "eventstore.application",
     "eventstore.pytest_plugin",
+    "eventstore.scaffold",
     "eventstore",
     "eventstore.nix",
     "projections",

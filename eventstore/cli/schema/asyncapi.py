@@ -10,10 +10,11 @@ from eventstore.cli.output.terminal import say
 
 
 def asyncapi() -> None:
-    """Print an AsyncAPI 3 document of all commands, events and queries, as JSON.
+    """Print an AsyncAPI 3 document.
 
-    Commands and queries are operations that the service receives, with their replies; events are
-    those that it sends. No server is needed. Ends with status 0, or 2 for an error.
+    It has all commands, events and queries, as JSON. Commands and queries are operations that the
+    service receives, with their replies; events are those that it sends. No server is needed. Ends
+    with status 0, or 2 for an error.
     """
     document = msgspec.json.encode(contracts.asyncapi(find_contract()))
     say(msgspec.json.format(document, indent=2).decode())

@@ -20,7 +20,7 @@ def check(
     ],
     json: Json = False,
 ) -> None:
-    """Compare the application with an earlier contract of it.
+    """Compare the application with an earlier contract.
 
     Named is what would break the reading of stored events, subscribers, senders of commands, or
     those who send queries. Upcasters count: an earlier version that one reads is not broken. No
