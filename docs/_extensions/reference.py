@@ -49,7 +49,11 @@ PACKAGES = {
 MODULES = {
     "eventstore.application": ["eventstore.application.service"],
     "eventstore.projections": ["eventstore.projections.testing"],
-    "eventstore.service": ["eventstore.service.metrics", "eventstore.service.tracing"],
+    "eventstore.service": [
+        "eventstore.service.http_server",
+        "eventstore.service.metrics",
+        "eventstore.service.tracing",
+    ],
     "eventstore.subscribers": ["eventstore.subscribers.testing"],
 }
 """Modules with public names of their own, shown with a package."""
