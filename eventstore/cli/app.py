@@ -112,7 +112,11 @@ GROUPS = {
     ),
     "ops": Group(
         "Set up a domain.",
-        {"nats": "Write the configuration of NATS servers and users."},
+        {
+            "nats": "Write the configuration of NATS servers and users.",
+            "service": "Write the files that run the service.",
+            "monitoring": "Write what Prometheus and Grafana need to watch the service.",
+        },
     ),
 }
 
