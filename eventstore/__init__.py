@@ -39,6 +39,7 @@ from eventstore.messages import (
     RecordedEvent,
     StoredEvent,
 )
+from eventstore.processes import END, After, Cancel, Process, ProcessContext, Rejection, Send
 from eventstore.server import EmbeddedServer
 from eventstore.store import (
     ANY,
@@ -57,11 +58,14 @@ from eventstore.subscribers import EventSubscriber, Subscriber
 
 __all__ = [
     "ANY",
+    "END",
     "NOTHING",
     "NO_STREAM",
+    "After",
     "Append",
     "AppendResult",
     "Application",
+    "Cancel",
     "Client",
     "Command",
     "CommandClient",
@@ -90,11 +94,15 @@ __all__ = [
     "Outcomes",
     "Page",
     "Personal",
+    "Process",
+    "ProcessContext",
     "Query",
     "QueryAnswer",
     "QueryClient",
     "RecordedEvent",
     "Rejected",
+    "Rejection",
+    "Send",
     "SentCommand",
     "Settings",
     "Snapshots",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from eventstore.application.components import GRACE_SECONDS, ReadyComponent, running
 from eventstore.application.declaration import Declaration
@@ -26,6 +27,7 @@ from eventstore.client.responder import Answer, Responder
 from eventstore.commands.status import status_answers
 from eventstore.config import Settings
 from eventstore.delegation import ConfigurationRequests, ConsumerRequests, ParkingRequests
+from eventstore.processes import Process, process_runner
 from eventstore.projections.audit import CommandCollector, audit, audit_queries
 from eventstore.projections.database.database import Database
 from eventstore.projections.feed.feed import Feed
@@ -84,6 +86,7 @@ async def run_application(
                 named,
                 name=identity.name,
                 worker=parts.worker,
+                processes=app.processes,
                 clock=app.clock,
                 telemetry=telemetry,
             )
@@ -219,7 +222,7 @@ def _feed(service: RunningApplication) -> FeedSupervisor:
 
 
 def _subscribers(service: RunningApplication) -> list[EventSubscriber]:
-    """The subscribers, with what their handlers may need."""
+    """The subscribers, with what their handlers may need, and the processes."""
     resources = {
         "service": service,
         "client": service.client,
@@ -227,7 +230,7 @@ def _subscribers(service: RunningApplication) -> list[EventSubscriber]:
         "commands": service.commands,
         "queries": service.queries,
     }
-    return [
+    subscribers = [
         EventSubscriber(
             *(service.client, service.domain.codec, each),
             resources=resources,
@@ -237,6 +240,16 @@ def _subscribers(service: RunningApplication) -> list[EventSubscriber]:
         else each(service)
         for each in service.app.subscribers
     ]
+    return [*subscribers, *(_process(service, each) for each in service.app.processes)]
+
+
+def _process(service: RunningApplication, process: Process[Any]) -> EventSubscriber:
+    return process_runner(
+        *(process, service.client, service.store, service.commands),
+        snapshots=service.snapshots,
+        clock=service.app.clock,
+        telemetry=service.telemetry,
+    )
 
 
 def _delegation(service: RunningApplication) -> Responder:

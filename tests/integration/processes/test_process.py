@@ -1,0 +1,185 @@
+"""Processes: each event leads to one reaction, and each of its commands is carried out once."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from eventstore.client.client import Client
+from eventstore.errors import RetryFailed
+from eventstore.processes.loader import ProcessLoader
+from eventstore.subscribers.status import Subscribers
+from tests.integration.trading import Fulfilment, Note, Receive, Trade, fulfilling, traded
+
+
+@pytest.fixture
+async def trade(client: Client, domain_name: str) -> AsyncIterator[Trade]:
+    async with traded(client, domain_name, fulfilling()) as trade:
+        yield trade
+
+
+async def test_it_follows_events_of_several_aggregates_to_the_end(trade: Trade) -> None:
+    await trade.commands.execute(Receive(quantity=3), "tea")
+    async with trade.reacting():
+        await trade.place("o-1", quantity=2)
+        await trade.until("o-1", "Placed", "Reserved", "Confirmed")
+    assert await trade.types("order", "o-1") == ["Placed", "Confirmed"]
+    assert await trade.types("stock", "tea") == ["Received", "Reserved"]
+
+
+async def test_a_rejected_command_arrives_as_an_event(trade: Trade) -> None:
+    await trade.commands.execute(Receive(quantity=1), "tea")
+    async with trade.reacting():
+        await trade.place("o-1", quantity=2)
+        await trade.until("o-1", "Placed", "FulfilmentCommandRejected", "Abandoned")
+    (abandoned,) = (await trade.events("order", "o-1"))[1:]
+    assert abandoned.data.reason == "there are 1, not 2"  # type: ignore[attr-defined]
+
+
+async def test_what_it_does_belongs_to_the_correlation_of_its_event(trade: Trade) -> None:
+    await trade.commands.execute(Receive(quantity=3), "tea")
+    async with trade.reacting():
+        outcome = await trade.place("o-1")
+        await trade.until("o-1", "Placed", "Reserved", "Confirmed")
+    (placed, confirmed), (reaction, *_) = (
+        await trade.events("order", "o-1"),
+        await trade.records("o-1"),
+    )
+    reserved = (await trade.events("stock", "tea"))[-1]
+    command = reaction.data.commands[0]  # type: ignore[attr-defined]
+    assert reaction.causation_id == placed.id
+    assert reserved.causation_id == command.id
+    every = {each.correlation_id for each in (placed, confirmed, reaction, reserved)}
+    assert every == {outcome.command_id}
+
+
+async def test_events_pass_by_a_process_that_does_not_run(trade: Trade) -> None:
+    await trade.commands.execute(Receive(quantity=3), "tea")
+    async with trade.reacting() as runner:
+        await trade.commands.execute(Note(text="early"), "o-1")
+        await trade.place("o-1")
+        await trade.until("o-1", "Placed", "Reserved", "Confirmed")
+        await trade.commands.execute(Note(text="late"), "o-1")
+        await trade.place("o-1")
+        await trade.until(
+            "o-1", "Placed", "Reserved", "Confirmed", "Placed", "Reserved", "Confirmed"
+        )
+        assert runner.parked == 0
+
+
+async def test_its_state_is_what_the_events_say_wherever_it_is_loaded(trade: Trade) -> None:
+    texts = tuple(f"note {number}" for number in range(5))
+    await noted(trade, *texts)
+    loaded = await ProcessLoader(trade.process, trade.store).load("o-1")
+    assert loaded.state.state == Fulfilment(article="nothing", notes=texts, refused="")
+    assert loaded.state.instance.reactions == 6
+
+
+async def test_a_long_process_is_loaded_from_its_snapshot(client: Client, domain_name: str) -> None:
+    process = fulfilling(snapshot_every=3)
+    async with traded(client, domain_name, process) as trade:
+        texts = tuple(f"note {number}" for number in range(8))
+        await noted(trade, *texts)
+        await trade.snapshots.drain(5)
+        loaded = await ProcessLoader(process, trade.store, trade.snapshots).load("o-1")
+        whole = await ProcessLoader(process, trade.store).load("o-1")
+        assert loaded.state.instance == whole.state.instance
+        assert loaded.state.state == whole.state.state
+        assert loaded.snapshot >= 3
+        own = [each.id for each in await trade.records("o-1")]
+        assert all(map(loaded.commands.may_hold, own))
+
+
+async def noted(trade: Trade, *texts: str) -> None:
+    """A process has started, and has reacted to these notes."""
+    async with trade.reacting():
+        await trade.place("o-1", "nothing")
+        for text in texts:
+            await trade.commands.execute(Note(text=text), "o-1")
+        await trade.until("o-1", "Placed", *["Noted"] * len(texts))
+
+
+async def test_a_redelivered_event_leads_to_no_second_reaction(trade: Trade) -> None:
+    await trade.commands.execute(Receive(quantity=3), "tea")
+    async with trade.reacting() as first:
+        await trade.place("o-1")
+        await trade.until("o-1", "Placed", "Reserved", "Confirmed")
+    assert first.handled == 3
+    subscribers = Subscribers(trade.client, trade.subjects)
+    await subscribers.reset(await subscribers.plan_reset("fulfilment", "all"))
+    before = await trade.records("o-1")
+    async with trade.reacting() as runner:
+        await trade.place("o-2")
+        await trade.until("o-2", "Placed", "Reserved", "Confirmed")
+        assert runner.handled >= 6
+    assert await trade.records("o-1") == before
+    assert await trade.types("stock", "tea") == ["Received", "Reserved", "Reserved"]
+
+
+async def test_two_of_one_kind_that_run_at_the_same_time_react_once(trade: Trade) -> None:
+    await trade.commands.execute(Receive(quantity=99), "tea")
+    async with trade.reacting(), trade.reacting():
+        for number in range(20):
+            await trade.place(f"o-{number}")
+        for number in range(20):
+            await trade.until(f"o-{number}", "Placed", "Reserved", "Confirmed")
+    assert await trade.types("stock", "tea") == ["Received", *["Reserved"] * 20]
+
+
+async def test_a_process_that_fails_takes_no_other_event_until_it_is_retried(
+    client: Client, domain_name: str
+) -> None:
+    mistakes = {"break"}
+    async with (
+        traded(client, domain_name, fulfilling(mistakes)) as trade,
+        trade.reacting(),
+    ):
+        await trade.place("o-1", "nothing")
+        for text in ("one", "break", "two", "end"):
+            await trade.commands.execute(Note(text=text), "o-1")
+        await trade.place("o-2")
+        await trade.until("o-2", "Placed", "FulfilmentCommandRejected", "Abandoned")
+        parked = await trade.until_parked(3)
+        assert await trade.reactions("o-1") == ["Placed", "Noted"]
+        broken, *waiting = await trade.failures("o-1")
+        assert (broken.code, broken.reason) == ("handler_failed", "at a note")
+        assert [each.code for each in waiting] == ["process_waits"] * 2
+        assert [each.record.subscriber for each in parked] == ["fulfilment"] * 3
+
+        with pytest.raises(RetryFailed, match="has failed at Noted"):
+            await trade.parking.retry(parked[1].sequence, out_of_order=True)
+        mistakes.clear()
+        for each in parked:
+            await trade.parking.retry(each.sequence)
+        assert await trade.reactions("o-1") == ["Placed", *["Noted"] * 4]
+        assert await trade.parked() == []
+        loaded = await ProcessLoader(trade.process, trade.store).load("o-1")
+    assert loaded.state.state.notes == ("one", "break", "two", "end")
+    assert loaded.state.instance.status == "ended"
+
+
+async def test_a_discarded_event_is_waited_for_no_longer(trade: Trade) -> None:
+    async with trade.reacting():
+        await trade.place("o-1", "nothing")
+        await trade.commands.execute(Note(text="break"), "o-1")
+        (parked,) = await trade.until_parked(1)
+        await trade.parking.discard(parked.sequence)
+        await trade.commands.execute(Note(text="on"), "o-1")
+        await trade.until("o-1", "Placed", "Noted")
+        loaded = await ProcessLoader(trade.process, trade.store).load("o-1")
+    assert loaded.state.instance.failed == {}
+    assert loaded.state.state.notes == ("on",)
+
+
+async def test_a_process_that_loops_by_its_own_commands_ends_up_parked(
+    client: Client, domain_name: str
+) -> None:
+    async with traded(client, domain_name, fulfilling(max_reactions=5)) as trade:
+        async with trade.reacting():
+            await trade.place("o-1", "nothing")
+            await trade.commands.execute(Note(text="loop"), "o-1")
+            (parked,) = await trade.until_parked(1)
+        assert parked.record.code == "process_loop"
+        assert "fulfilment has reacted 5 times" in parked.record.reason
+        assert await trade.reactions("o-1") == ["Placed", *["Noted"] * 5]
