@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from eventstore.client.client import Client, connect
 from eventstore.client.queries import QueryClient
-from eventstore.commands import CommandClient, Outcome, SentCommand
+from eventstore.commands import CommandClient, Outcome, ScheduledCommand, SentCommand
 from eventstore.concurrency.resource import Resource
 from eventstore.config import Settings
 from eventstore.decider.domain import Domain
@@ -42,6 +42,20 @@ class Requests:
     ) -> SentCommand:
         """Send a command, which is then durable; options and errors as `CommandClient.send`."""
         return await self.commands.send(command, aggregate_id, **options)
+
+    async def schedule(
+        self,
+        name: str,
+        command: Command,
+        aggregate_id: AggregateId | None = None,
+        **options: Any,
+    ) -> ScheduledCommand:
+        """Set a timer for a command; options and errors as `CommandClient.schedule`."""
+        return await self.commands.schedule(name, command, aggregate_id, **options)
+
+    async def cancel(self, name: str) -> bool:
+        """Cancel a timer; returns whether it was waiting, and raises as `CommandClient.cancel`."""
+        return await self.commands.cancel(name)
 
     async def load(self, aggregate: str, aggregate_id: AggregateId, *, leader: bool = False) -> Any:
         """The state of an aggregate, folded by its decider; the initial one if it has no events.

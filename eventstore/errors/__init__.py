@@ -33,7 +33,10 @@ EventStoreError
 │   ├── InvalidLockFile             a file is not a lock file that can be imported
 │   ├── UnsupportedSchema           this code cannot read the payload's schema version
 │   ├── CommandIdReused             the command's id belongs to another command
-│   └── KeyMissing                  a key of personal data is missing, though not forgotten
+│   ├── KeyMissing                  a key of personal data is missing, though not forgotten
+│   ├── InvalidTimer                a timer's name, time or recurrence is wrong
+│   │   └── TimerInPast             its time has passed
+│   └── NoTimer                     no timer of this name is waiting
 ├── DeciderError                    a decider is defined incorrectly (a bug)
 ├── HandlerFailed                   a decider's function raised another error than a rejection
 ├── Rejected                        the domain rejected a command
@@ -186,6 +189,7 @@ from eventstore.errors.subscribers import (
     SubscriberError,
     UnknownSubscriber,
 )
+from eventstore.errors.timers import InvalidTimer, NoTimer, TimerInPast
 from eventstore.errors.transfer import DamagedFile, ImportRefused, TransferError
 
 __all__ = [
@@ -224,6 +228,7 @@ __all__ = [
     "InvalidMessage",
     "InvalidPayload",
     "InvalidSubject",
+    "InvalidTimer",
     "JetStreamError",
     "KeyMissing",
     "MasterKeyError",
@@ -232,6 +237,7 @@ __all__ = [
     "NoJetStream",
     "NoResponders",
     "NoSuchPosition",
+    "NoTimer",
     "NotParked",
     "OtherLog",
     "OwnedElsewhere",
@@ -266,6 +272,7 @@ __all__ = [
     "SubjectForgotten",
     "SubscriberContinued",
     "SubscriberError",
+    "TimerInPast",
     "TopologyError",
     "TransferError",
     "UnknownProcess",

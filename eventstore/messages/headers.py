@@ -50,6 +50,9 @@ REPLY_TO = "X-Reply-To"
 EXPECTED_VERSION = "X-Expected-Version"
 """The header of commands that are rejected unless their aggregate has this version."""
 
+DUE = "X-Due"
+"""The header of a timer, and of its command, that holds when it is due."""
+
 ID_DERIVED = "X-ID-Derived"
 """The header of commands sent by a handler, which may have other data under the same id."""
 

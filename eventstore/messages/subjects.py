@@ -103,6 +103,7 @@ class Subjects:
         prefix = domain.upper()
         self.log_stream = f"{prefix}_LOG"
         self.command_stream = f"{prefix}_CMD"
+        self.timer_stream = f"{prefix}_TIMER"
         self.event_stream = f"{prefix}_EVENT"
         self.parked_stream = f"{prefix}_PARKED"
         self.snapshot_bucket = f"{prefix}_SNAPSHOTS"
@@ -125,6 +126,21 @@ class Subjects:
     def query(self, aggregate: str, action: str) -> str:
         """The subject that a query is sent to."""
         return str(Subject(self.domain, "query", aggregate, action))
+
+    def new_timer(self, name: str, aggregate: str, action: str) -> str:
+        """The subject that a timer is set on; a wildcard if the name is one.
+
+        It names the command, so that a permission can; the stream stores it under `timer`.
+        """
+        return f"{self.domain}.timer.{name}.{aggregate}.{action}"
+
+    def timer(self, name: str = "*") -> str:
+        """The subject that a timer is stored under until it is due; by default, of all timers."""
+        return f"{self.domain}.timer.{name}"
+
+    def due(self, aggregate: str = "*", action: str = "*") -> str:
+        """The subject of the commands of timers that are due, from where they are queued."""
+        return f"{self.domain}.due.{aggregate}.{action}"
 
     def retry(self, subscriber: str) -> str:
         """The subject of requests to a subscriber to retry a parked event."""

@@ -27,6 +27,7 @@ ROOMS = [
     "eventstore.jetstream",
     "eventstore.parking",
     "eventstore.store",
+    "eventstore.timers",
     "eventstore.service",
     "eventstore.commands",
     "eventstore.subscribers",
