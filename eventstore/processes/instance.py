@@ -22,8 +22,8 @@ class Instance(Struct, frozen=True, kw_only=True):
 
     `reactions` are those since it started; `recent` are how many of them the last correlations led
     to. `failed` are the events that it could not react to, by the ids that their reactions will
-    have. `timers` are those that were set and not cancelled, by name: they may be due by now.
-    `about` is whose personal data it has.
+    have. `timers` are those that were set and not cancelled, by name: they may have been due. When
+    it ends, only those are left that it has set at that. `about` is whose personal data it has.
     """
 
     status: InstanceStatus = "new"
@@ -48,7 +48,7 @@ class Instance(Struct, frozen=True, kw_only=True):
             reactions=base.reactions + 1,
             recent=_counted(base.recent, correlation_id),
             failed={each: trigger for each, trigger in base.failed.items() if each not in done},
-            timers={} if event.ends else _timers(base.timers, event),
+            timers=_timers({} if event.ends else base.timers, event),
             about=event.about or base.about,
         )
 

@@ -9,10 +9,12 @@ import msgspec
 from eventstore.commands import CommandClient
 from eventstore.messages.context import MessageContext
 from eventstore.messages.envelope import derive_id
+from eventstore.processes.instance import Instance
 from eventstore.processes.reactions import Actions, After
 from eventstore.processes.records import OutgoingCommand, Reaction, command_of
 from eventstore.store.store import EventStore
 
+_TIMERS = "5b0f1f0a-3d0e-5c1c-9f0b-8f5d6a1f7f11"
 _encode = msgspec.json.Encoder().encode
 
 
@@ -40,11 +42,13 @@ class Outbox:
         self._store = store
         self._commands = commands
 
-    async def send(self, key: str, reaction: Reaction) -> None:
-        """Send the commands of a reaction, in order.
+    async def send(self, key: str, reaction: Reaction, instance: Instance) -> None:
+        """Send the commands of a reaction, in order, and set and cancel its timers.
 
-        Raises what `CommandClient.send` raises, and `InvalidMessage` for a command that was
-        recorded by another release and cannot be read any more.
+        `instance` is what the records say by now: a timer that a later reaction has replaced or
+        cancelled is not set again, nor is one cancelled that it has set. Raises what
+        `CommandClient.schedule` raises, and `InvalidMessage` for a command that was recorded by
+        another release and cannot be read any more.
         """
         context = MessageContext(
             reaction.identity,
@@ -55,5 +59,25 @@ class Outbox:
         )
         with context.begun():
             for each in reaction.data.commands:
-                command = command_of(self._store.codec, each)
-                await self._commands.send(command, each.to, command_id=each.id)
+                if each.timer is None or each.at is None:
+                    command = command_of(self._store.codec, each)
+                    await self._commands.send(command, each.to, command_id=each.id)
+                elif instance.timers.get(each.timer) == each.at:
+                    await self._set_timer(key, each, each.timer, each.at)
+            for name in reaction.data.cancelled:
+                if name not in instance.timers:
+                    await self._commands.cancel(timer_id(self._process, key, name))
+
+    async def _set_timer(self, key: str, sent: OutgoingCommand, name: str, at: datetime) -> None:
+        await self._commands.schedule(
+            timer_id(self._process, key, name),
+            command_of(self._store.codec, sent),
+            sent.to,
+            at=at,
+            command_id=sent.id,
+        )
+
+
+def timer_id(process: str, key: str, name: str) -> str:
+    """The name of a process's timer among all timers of the domain."""
+    return f"{process}-{derive_id(_TIMERS, f'{process}/{key}/{name}')}"

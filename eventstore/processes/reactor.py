@@ -137,7 +137,8 @@ class Reactor:
             reaction = await self._react(key, trigger, recorded, cached)
         # 6. Send its commands.
         if reaction is not None:
-            await self._outbox.send(key, reaction)
+            instance, _ = self._loader.state_of(cached)
+            await self._outbox.send(key, reaction, instance)
             self._note_depth(recorded, reaction)
 
     async def _react(

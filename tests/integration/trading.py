@@ -22,6 +22,8 @@ from eventstore.messages.types import Command, Event
 from eventstore.parking.messages import ParkedMessage, ParkedMessages
 from eventstore.processes import (
     END,
+    After,
+    Cancel,
     Process,
     ProcessContext,
     ProcessRejections,
@@ -159,6 +161,21 @@ class Broken(Exception):
     """A mistake of the process's author."""
 
 
+def at_note(text: str, mistakes: Container[str]) -> Reaction:
+    """What the process does at a note that says what it is to do."""
+    if text.startswith("in "):
+        return After(Note(text="due"), seconds=float(text.removeprefix("in ")))
+    if text in mistakes:
+        raise Broken("at a note")
+    actions: dict[str, Reaction] = {
+        "cancel": Cancel(Note),
+        "loop": Note(text="loop"),
+        "end": END,
+        "several": [Note(text="one"), Note(text="two"), After(Note(text="three"), seconds=0.05)],
+    }
+    return actions.get(text)
+
+
 def fulfilling(mistakes: Container[str] = ("break",), **options: Any) -> Process[Fulfilment]:
     """A process that reserves stock for an order, then confirms it, or abandons it.
 
@@ -184,11 +201,7 @@ def fulfilling(mistakes: Container[str] = ("break",), **options: Any) -> Process
 
     @process.reacts
     def noted(state: Fulfilment, event: Noted) -> Reaction:
-        if event.text in mistakes:
-            raise Broken("at a note")
-        if event.text == "loop":
-            return Note(text="loop")
-        return END if event.text == "end" else None
+        return at_note(event.text, mistakes)
 
     @process.ends
     def confirmed(_state: Fulfilment, _event: Confirmed | Abandoned) -> None:

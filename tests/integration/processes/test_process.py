@@ -10,7 +10,8 @@ from eventstore.client.client import Client
 from eventstore.errors import RetryFailed
 from eventstore.processes.loader import ProcessLoader
 from eventstore.subscribers.status import Subscribers
-from tests.integration.trading import Fulfilment, Note, Receive, Trade, fulfilling, traded
+from eventstore.timers import Timers
+from tests.integration.trading import Fulfilment, Note, Noted, Receive, Trade, fulfilling, traded
 
 
 @pytest.fixture
@@ -183,3 +184,48 @@ async def test_a_process_that_loops_by_its_own_commands_ends_up_parked(
         assert parked.record.code == "process_loop"
         assert "fulfilment has reacted 5 times" in parked.record.reason
         assert await trade.reactions("o-1") == ["Placed", *["Noted"] * 5]
+
+
+async def test_a_timer_sends_its_command_later(trade: Trade) -> None:
+    async with trade.reacting():
+        await trade.place("o-1", "nothing")
+        await trade.commands.execute(Note(text="in 0.2"), "o-1")
+        await trade.until("o-1", "Placed", "Noted", "Noted")
+    due = (await trade.events("order", "o-1"))[-1]
+    reaction = (await trade.records("o-1"))[1].data
+    assert due.data == Noted(text="due")
+    assert due.causation_id == reaction.commands[0].id  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("text", ["cancel", "end"])
+async def test_a_timer_is_cancelled_by_name_and_when_the_process_ends(
+    trade: Trade, text: str
+) -> None:
+    async with trade.reacting():
+        await trade.place("o-1", "nothing")
+        await trade.commands.execute(Note(text="in 900"), "o-1")
+        await trade.until("o-1", "Placed", "Noted")
+        timers = Timers(trade.client, trade.subjects)
+        assert [each.type async for each in timers.read()] == ["Note"]
+        await trade.commands.execute(Note(text=text), "o-1")
+        await trade.until("o-1", "Placed", "Noted", "Noted")
+    assert [each async for each in timers.read()] == []
+
+
+async def test_a_redelivered_event_sets_no_timer_again_that_was_cancelled(trade: Trade) -> None:
+    async with trade.reacting():
+        await trade.place("o-1", "nothing")
+        for text in ("in 900", "in 901", "cancel", "in 902"):
+            await trade.commands.execute(Note(text=text), "o-1")
+        await trade.until("o-1", "Placed", *["Noted"] * 4)
+    timers = Timers(trade.client, trade.subjects)
+    before = [each async for each in timers.read()]
+    subscribers = Subscribers(trade.client, trade.subjects)
+    await subscribers.reset(await subscribers.plan_reset("fulfilment", "all"))
+    async with trade.reacting() as runner:
+        await trade.place("o-2", "nothing")
+        await trade.until("o-2", "Placed")
+        assert runner.handled == 6
+    after = [each async for each in timers.read()]
+    assert [each.due for each in after] == [each.due for each in before]
+    assert len(after) == 1
