@@ -161,10 +161,13 @@ class Declaration:
         """Refuse processes that are not complete, or that send commands nobody carries out."""
         names = {each.aggregate for each in deciders}
         commands = {command for each in deciders for command in each.command_types}
+        names_of_processes = [each.name for each in self.processes]
         for each in self.processes:
             where = f"{self._where}: process {each.name}"
             if each.name in names:
                 raise ConfigurationError(f"{where} has the name of a decider: rename it")
+            if names_of_processes.count(each.name) > 1:
+                raise ConfigurationError(_MADE_ONCE.format("process", each.name, self.name))
             try:
                 each.check()
             except DeciderError as error:
