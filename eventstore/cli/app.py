@@ -99,6 +99,14 @@ GROUPS = {
             "reset": "Set a subscriber back, or forward.",
         },
     ),
+    "process": Group(
+        "Inspect processes, and retry failed ones.",
+        {
+            "list": "Print the processes that have recorded something last, the latest first.",
+            "show": "Print the story of one process.",
+            "retry": "Have failed processes react once more to their parked events.",
+        },
+    ),
     "ops": Group(
         "Set up a domain.",
         {"nats": "Write the configuration of NATS servers and users."},
