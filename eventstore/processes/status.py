@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from eventstore.client.client import Client
 from eventstore.errors import UnknownProcess
-from eventstore.jetstream.api import count_by_subject
+from eventstore.jetstream.api import count_by_subject, log_end
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.messages.events import RecordedEvent
 from eventstore.messages.headers import Header, position_of
@@ -23,9 +23,6 @@ from eventstore.store.store import EventStore
 
 ProcessStatusName = Literal["running", "ended", "failed"]
 """Failed: it takes no event until the one that it has failed at is retried or discarded."""
-
-_NO_LIMIT = 2**63 - 1
-
 
 class ProcessStep(Struct, frozen=True, kw_only=True):
     """One record of a process: the event that it was about, and what it has led to.
@@ -118,7 +115,8 @@ class Processes:
         subjects, stream = self._store.codec.subjects, self._store.codec.subjects.log_stream
         found = [*await count_by_subject(self._client, stream, subjects.log_of(process))]
         async with DirectReader(self._client, stream) as reader:
-            last = await reader.last_of_each(found, _NO_LIMIT) if found else []
+            end = await log_end(self._client, subjects) or 0
+            last = await reader.last_of_each(found, end) if found else []
         latest = sorted(last, key=lambda each: each.sequence, reverse=True)
         return [subjects.parse_log(each.subject)[1] for each in latest[:limit]]
 
