@@ -24,6 +24,7 @@ from eventstore.store.store import EventStore
 ProcessStatusName = Literal["running", "ended", "failed"]
 """Failed: it takes no event until the one that it has failed at is retried or discarded."""
 
+
 class ProcessStep(Struct, frozen=True, kw_only=True):
     """One record of a process: the event that it was about, and what it has led to.
 
@@ -98,10 +99,11 @@ class Processes:
 
     async def parked(self, process: str) -> Sequence[ParkedMessage]:
         """The events that processes of this kind have failed at, in the order of the log."""
+        process = self._checked(process)
         reading = self._parked.read(kind="event")
         async with aclosing(reading) as messages:
             found = [each async for each in messages if isinstance(each, ParkedMessage)]
-        own = [each for each in found if each.record.subscriber == self._checked(process)]
+        own = [each for each in found if each.record.subscriber == process]
         return sorted(own, key=lambda each: position_of(each.record.headers) or 0)
 
     def _checked(self, process: str) -> str:
