@@ -211,7 +211,7 @@ class Reactor:
         if appended.duplicate:  # by another process, and perhaps not the same
             raise Conflict(self._name, key, cached.head.version, appended.version)
         cached.head = appended.head
-        self._telemetry.count("reactions", process=self._name)
+        self._telemetry.count("events_appended", aggregate=self._name)
         return reaction
 
     async def _record_failure(
