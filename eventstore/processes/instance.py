@@ -21,9 +21,10 @@ class Instance(Struct, frozen=True, kw_only=True):
     """The fold of a process's records.
 
     `reactions` are those since it started; `recent` are how many of them the last correlations led
-    to. `failed` are the events that it could not react to, by the ids that their reactions will
-    have. `timers` are those that were set and not cancelled, by name: they may have been due. When
-    it ends, only those are left that it has set at that. `about` is whose personal data it has.
+    to, as far as these are known. `failed` are the events that it could not react to, by the ids
+    that their reactions will have. `timers` are those that were set and not cancelled, by name:
+    they may have been due. When it ends, only those are left that it has set at that. `about` is
+    whose personal data it has.
     """
 
     status: InstanceStatus = "new"
@@ -54,6 +55,8 @@ class Instance(Struct, frozen=True, kw_only=True):
 
 
 def _counted(recent: dict[str, int], correlation_id: str) -> dict[str, int]:
+    if not correlation_id:
+        return recent
     others = {each: count for each, count in recent.items() if each != correlation_id}
     latest = dict(list(others.items())[-(_RECENT - 1) :])
     return {**latest, correlation_id: recent.get(correlation_id, 0) + 1}

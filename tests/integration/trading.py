@@ -269,7 +269,7 @@ class Trade:
         return await self.commands.execute(Place(article=article, quantity=quantity), key)
 
     async def records(self, key: str) -> list[RecordedEvent]:
-        return [each async for each in self.store.read("fulfilment", key, leader=True)]
+        return [each async for each in self.store.read(self.process.name, key, leader=True)]
 
     async def reactions(self, key: str) -> list[str]:
         """The types of the events that a process has reacted to."""
@@ -314,11 +314,12 @@ async def traded(
     name: str,
     process: Process[Any],
     *,
+    domain: Domain | None = None,
     streams: StreamSettings | None = None,
     worker: bool = True,
 ) -> AsyncIterator[Trade]:
     """Everything on a client's connection, but the process does not run yet."""
-    domain = trading(name, process)
+    domain = domain or trading(name, process)
     codec = domain.codec
     await declare(client, topology(codec.subjects, streams or StreamSettings()))
     async with AsyncExitStack() as stack:

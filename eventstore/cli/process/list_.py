@@ -52,7 +52,10 @@ async def list_(
 
 
 def _print(terminal: Terminal, found: Sequence[ProcessStatus]) -> None:
-    shown = table("process", "key", "status", "started", "last", "reactions", "waits for")
+    shown = table("process")
+    shown.add_column("key", no_wrap=True)
+    for column in ("status", "started", "last", "reactions", "waits for"):
+        shown.add_column(column, overflow="fold")
     for each in found:
         shown.add_row(
             *(each.process, each.key),

@@ -4,14 +4,34 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 
 from eventstore.client.client import Client
+from eventstore.decider.domain import Domain
 from eventstore.errors import RetryFailed
+from eventstore.messages.envelope import derive_id
+from eventstore.processes import Process
 from eventstore.processes.loader import ProcessLoader
 from eventstore.subscribers.status import Subscribers
 from eventstore.timers import Timers
-from tests.integration.trading import Fulfilment, Note, Noted, Receive, Trade, fulfilling, traded
+from tests.integration.customers import (
+    CustomerGreeted,
+    CustomerRegistered,
+    Greet,
+    Register,
+    customer,
+    order,
+)
+from tests.integration.trading import (
+    Fulfilment,
+    Note,
+    Noted,
+    Receive,
+    Trade,
+    fulfilling,
+    traded,
+)
 
 
 @pytest.fixture
@@ -229,3 +249,71 @@ async def test_a_redelivered_event_sets_no_timer_again_that_was_cancelled(trade:
     after = [each async for each in timers.read()]
     assert [each.due for each in after] == [each.due for each in before]
     assert len(after) == 1
+
+
+async def test_an_event_of_an_unknown_version_is_parked_and_others_go_on(trade: Trade) -> None:
+    newer = await newer_note(trade, "o-1")
+    async with trade.reacting():
+        await trade.place("o-2", "nothing")
+        await trade.until("o-2", "Placed")
+        (parked,) = await trade.until_parked(1)
+    assert parked.record.headers["X-Event-ID"] == newer
+    assert parked.record.code == "unsupported_schema"
+
+
+async def newer_note(trade: Trade, key: str) -> str:
+    """Publish a note as a later release would; its id."""
+    async with trade.reacting():
+        await trade.place(key, "nothing")
+        await trade.commands.execute(Note(text="one"), key)
+        await trade.until(key, "Placed", "Noted")
+    noted = (await trade.events("order", key))[-1]
+    own = derive_id(noted.id, "newer")
+    given = {name: value for name, value in noted.headers.items() if name.startswith("X-")}
+    headers = given | {"X-Event-ID": own, "X-Schema-Version": "2"}
+    headers["X-Position"] = str(noted.position)
+    subject = trade.subjects.event("order", "noted")
+    stored = await trade.client.request(subject, noted.payload, headers=headers)
+    assert b"seq" in stored.data, stored.data
+    return own
+
+
+def greeting() -> Process[Greeted]:
+    """A process that sends personal data of the event that starts it."""
+    process = Process("greeting", initial=Greeted, key="customer")
+
+    @process.starts
+    def registered(_state: Greeted, event: CustomerRegistered) -> Greet:
+        return Greet(words=f"hello {event.email}")
+
+    @process.evolves
+    def known(_state: Greeted, event: CustomerRegistered) -> Greeted:
+        return Greeted(event.email)
+
+    return process
+
+
+class Greeted(msgspec.Struct, frozen=True):
+    email: str = ""
+
+
+async def test_personal_data_are_encrypted_in_its_records_and_forgotten_with_the_subject(
+    client: Client, domain_name: str
+) -> None:
+    process = greeting()
+    domain = Domain(domain_name, [customer, order, process.decider])
+    async with traded(client, domain_name, process, domain=domain) as trade:
+        async with trade.reacting():
+            await trade.commands.execute(Register(email="ann@example.org"), "c-1")
+            await trade.until_types("customer", "c-1", "CustomerRegistered", "CustomerGreeted")
+        (greeted,) = (await trade.events("customer", "c-1"))[1:]
+        assert greeted.data == CustomerGreeted(words="hello ann@example.org")
+        (reaction,) = await trade.records("c-1")
+        assert b"ann@example.org" not in reaction.payload
+        assert reaction.data.commands[0].data == {"words": "hello ann@example.org"}  # type: ignore[attr-defined]
+
+        await trade.store.keyring.forget("c-1")
+        loaded = await ProcessLoader(process, trade.store).load("c-1")
+        assert loaded.state.state == Greeted(email="[forgotten]")
+        (reaction,) = await trade.records("c-1")
+        assert reaction.data.commands == []  # type: ignore[attr-defined]
