@@ -148,12 +148,15 @@ class Reactor:
         instance, state = self._loader.state_of(cached)
         data = await self._loader.data_of(key, recorded)
         begins = self._process.role_of(data) == "starts" and instance.status != "running"
-        if data is None or (instance.status != "running" and not begins):
+        passes = data is None or (instance.status != "running" and not begins)
+        if passes and not instance.failed:
             await self._confirm(key, cached)
             return None
         self._loader.drop(key)  # a function may change the state that it is given
         try:
             given_up = await self._check_failed(instance, trigger)
+            if passes:
+                return None
             self._check_loop(instance, recorded)
             context = context_of(key, recorded)
             before = self._process.initial() if begins else state

@@ -179,15 +179,20 @@ def at_note(text: str, mistakes: Container[str]) -> Reaction:
 def fulfilling(mistakes: Container[str] = ("break",), **options: Any) -> Process[Fulfilment]:
     """A process that reserves stock for an order, then confirms it, or abandons it.
 
-    It needs no stock for the article "nothing", and fails at notes with these texts.
+    It needs no stock for the article "nothing", places another order for "again", and fails at
+    orders of these articles and at notes with these texts.
     """
     process = Process("fulfilment", initial=Fulfilment, key="order", **options)
 
     @process.starts
     def placed(state: Fulfilment, event: Placed, context: ProcessContext) -> Reaction:
         assert state.article == event.article
+        if event.article in mistakes:
+            raise Broken("at an order")
         if event.article == "nothing":
             return None
+        if event.article == "again":
+            return Send(Place(article="again"), f"{context.key}x")
         return Send(Reserve(order=context.key, quantity=event.quantity), event.article)
 
     @process.reacts

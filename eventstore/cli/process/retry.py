@@ -38,13 +38,17 @@ async def retry(
     async with session.connect() as client, EventStore(client, session.codec) as store:
         processes = Processes(client, store, [each.name for each in session.app.processes])
         parking = ParkedMessages(client, session.subjects)
-        for each in await _parked(processes, name, key):
-            try:
-                await parking.retry(each.sequence, out_of_order=True, timeout=timeout)
-            except ParkedError as error:
-                left[each.sequence] = str(error)
-            else:
-                retried += 1
+        # What a retry leads to may be parked behind others in the meantime: until none is new.
+        while found := [
+            each for each in await _parked(processes, name, key) if each.sequence not in left
+        ]:
+            for each in found:
+                try:
+                    await parking.retry(each.sequence, out_of_order=True, timeout=timeout)
+                except ParkedError as error:
+                    left[each.sequence] = str(error)
+                else:
+                    retried += 1
     if json:
         say_json({"retried": retried, "left": left})
     else:

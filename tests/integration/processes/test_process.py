@@ -206,6 +206,37 @@ async def test_a_process_that_loops_by_its_own_commands_ends_up_parked(
         assert await trade.reactions("o-1") == ["Placed", *["Noted"] * 5]
 
 
+async def test_events_after_the_one_that_could_not_start_it_are_not_lost(
+    client: Client, domain_name: str
+) -> None:
+    mistakes = {"broken"}
+    async with (
+        traded(client, domain_name, fulfilling(mistakes)) as trade,
+        trade.reacting(),
+    ):
+        await trade.place("o-1", "broken")
+        await trade.commands.execute(Note(text="one"), "o-1")
+        placed, note = await trade.until_parked(2)
+        assert [placed.record.code, note.record.code] == ["handler_failed", "process_waits"]
+        mistakes.clear()
+        await trade.parking.retry(placed.sequence)
+        (*_, rejection) = await trade.until_parked(2)  # of its command, behind the note
+        await trade.parking.retry(note.sequence)
+        await trade.parking.retry(rejection.sequence)
+        await trade.until("o-1", "Placed", "Noted", "FulfilmentCommandRejected", "Abandoned")
+
+
+async def test_processes_that_start_ever_more_of_their_kind_end_up_parked(
+    client: Client, domain_name: str
+) -> None:
+    async with traded(client, domain_name, fulfilling(max_reactions=5)) as trade:
+        async with trade.reacting():
+            await trade.place("o", "again")
+            (parked,) = await trade.until_parked(1)
+        assert parked.record.code == "process_loop"
+        assert parked.record.aggregate_id == "oxxxxx"
+
+
 async def test_a_timer_sends_its_command_later(trade: Trade) -> None:
     async with trade.reacting():
         await trade.place("o-1", "nothing")
