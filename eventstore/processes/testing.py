@@ -16,6 +16,7 @@ that one that could not be sent fails here.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar
 
@@ -70,12 +71,12 @@ class Scenario(Generic[S]):
         self,
         process: Process[S],
         log: tuple[RecordedEvent, ...],
-        instances: dict[str, _Instance],
+        instances: Mapping[str, Any],
         now: datetime,
     ) -> None:
         self._process = process
         self._log = log
-        self._instances = instances
+        self._instances: Mapping[str, _Instance] = instances
         self._now = now
 
     def given(self, aggregate_id: AggregateId, *events: Event) -> Scenario[S]:

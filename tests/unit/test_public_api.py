@@ -40,6 +40,7 @@ MODULES_OF_THEIR_OWN = {
     *("eventstore.application.service", "eventstore.telemetry"),
     "eventstore.projections.health",
     *("eventstore.projections.testing", "eventstore.service.metrics", "eventstore.service.tracing"),
+    "eventstore.processes.testing",
     *("eventstore.subscribers.testing", "eventstore.nix.stale_packages"),
 }
 """Modules whose `__all__` is public; otherwise only that of a package is."""
