@@ -41,10 +41,12 @@ from eventstore.jetstream.ownership import Owner
 from eventstore.jetstream.retry import Retry
 from eventstore.jetstream.topology import ConsumerSpec, declare_consumer
 from eventstore.messages.codec import Codec
+from eventstore.messages.headers import AUTHENTICATED_AS
 from eventstore.messages.outcome import Outcome
 from eventstore.messages.text import make_log_records_safe
 from eventstore.parking.park import park
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
+from eventstore.timers.due import DueTimers, due_time
 
 _CONSUMER = "worker"
 _OUTCOME = "the outcome of a command"
@@ -129,6 +131,7 @@ class CommandWorker:
         # A command redelivered after its ack is answered again: the first answer may be lost.
         self._acks = Acknowledgements(client, once=False)
         self._senders = Senders(client, codec.subjects) if identify_senders else None
+        self._due = DueTimers(client, codec.subjects)
         self._ids = KeyedLocks()  # for commands of one id on two aggregates
         self._stopping = asyncio.Event()
         self.ready = asyncio.Event()
@@ -218,14 +221,20 @@ class CommandWorker:
             self._telemetry.count("retries", operation="command")
         waited = max(0.0, time.time() - received.delivery.time / 1e9)
         self._telemetry.observe("command_wait", waited, type=_type_of(received))
+        self._observe_lateness(received)
         try:
             if await self._others.take(received):
                 await self._acks.nak(received, _REDELIVERY.delay(received.delivery.delivered))
                 return
+            timer = await self._due.find(received.message) if received.is_from_timer else None
+            if timer is not None and self._senders is not None:
+                received = received.sent_by(timer.headers.get(AUTHENTICATED_AS))
             async with self._ids.held(received.command_id):
                 outcome = await self._stored_outcome(received)
             if received.reply_to:
                 await self._client.respond(received.reply_to, outcome.to_json(), what=_OUTCOME)
+            if timer is not None:
+                await self._due.remove(timer)
         except Exception as error:  # the command is not lost, and others go on
             _logger.warning(
                 "%s failed at attempt %d, and is requeued: %s: %s",
@@ -241,6 +250,12 @@ class CommandWorker:
             await self._acks.ack(received)
             self.handled += 1
             self._telemetry.count("commands", type=_type_of(received), outcome=outcome.status)
+
+    def _observe_lateness(self, received: ReceivedCommand) -> None:
+        due = due_time(received.message.headers or {}) if received.is_from_timer else None
+        if due is not None and received.delivery.delivered == 1:
+            late = max(0.0, received.delivery.time / 1e9 - due.timestamp())
+            self._telemetry.observe("timer_late", late, type=_type_of(received))
 
     async def _stored_outcome(self, received: ReceivedCommand) -> Outcome:
         """The command's outcome, stored under its id unless that is another command's."""
