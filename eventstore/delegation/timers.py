@@ -29,7 +29,7 @@ from eventstore.messages.headers import (
 )
 from eventstore.messages.subjects import Subjects
 from eventstore.messages.undecodable import UNDECODABLE
-from eventstore.timers.schedule import Schedule, check_timer_name
+from eventstore.timers.schedule import BETWEEN, Schedule, check_timer_name
 from eventstore.timers.timer import scheduled
 from eventstore.timers.timers import set_timer
 
@@ -84,7 +84,7 @@ class TimerRequests:
 
     async def _set_any(self, request: Request) -> Mapping[str, Any]:
         _, _, name, aggregate, action = api_tokens(request)
-        user, _, own = name.rpartition(_BETWEEN)
+        user, _, own = name.rpartition(BETWEEN)
         return await self._publish(request, _name_of(user, own), aggregate, action)
 
     async def _publish(
@@ -138,13 +138,9 @@ class TimerRequests:
         return message
 
 
-_BETWEEN = ":"
-"""Separates the user from the name; no user's own name of a timer has it."""
-
-
 def _name_of(user: str, name: str) -> str:
     own = _checked(name) if name else name
-    return f"{user}{_BETWEEN}{own}" if user else own
+    return f"{user}{BETWEEN}{own}" if user else own
 
 
 def _checked(name: str) -> str:

@@ -6,15 +6,19 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from datetime import timedelta
 
+from msgspec import Struct
+
+from eventstore.client.api_answers import StreamInfo
 from eventstore.client.client import Client
 from eventstore.errors import InvalidMessage, InvalidTimer, JetStreamError, NoTimer
+from eventstore.jetstream.api import stream_request
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.jetstream.publish import Draft, check_sizes, publish_acked
 from eventstore.jetstream.stored_message import StoredMessage, delete_message, leader_get
-from eventstore.jetstream.vocabulary import CONFLICTS, ErrorCode, NatsHeader
+from eventstore.jetstream.vocabulary import CONFLICTS, Api, ErrorCode, NatsHeader
 from eventstore.messages.envelope import new_id, parse_timestamp, utc_now
 from eventstore.messages.subjects import Subjects
-from eventstore.timers.schedule import AT_ONCE
+from eventstore.timers.schedule import AT_ONCE, check_stored_name
 from eventstore.timers.timer import Timer, read_timer, scheduled
 
 _CLOCK_SKEW = timedelta(seconds=0.5)
@@ -50,8 +54,19 @@ def _is_due(message: StoredMessage) -> bool:
     return at <= utc_now() + _CLOCK_SKEW
 
 
+class TimerCounts(Struct, frozen=True):
+    """How many timers wait, and how many are due whose commands are not carried out yet."""
+
+    waiting: int
+    due: int
+
+
 class Timers:
-    """The timers of a domain; all methods raise `StreamMissing` and other `ClientError`s."""
+    """The timers of a domain.
+
+    Those of users of other accounts are called `{user}:{name}`. All methods raise `InvalidTimer`
+    for an illegal name, `StreamMissing` and other `ClientError`s.
+    """
 
     def __init__(self, client: Client, subjects: Subjects) -> None:
         self._client = client
@@ -86,6 +101,18 @@ class Timers:
                 with suppress(InvalidMessage):
                     yield read_timer(message, self._subjects)
 
+    async def counts(self) -> TimerCounts:
+        """How many timers there are; fast however many wait."""
+        info = await stream_request(
+            self._client,
+            Api.STREAM_INFO,
+            self._stream,
+            body={"subjects_filter": self._subjects.due()},
+            answer=StreamInfo,
+        )
+        due = sum((info.state.subjects or {}).values())
+        return TimerCounts(max(0, info.state.messages - due), due)
+
     async def fire(self, name: str) -> None:
         """Make a timer due now; a recurring one remains, and is due once more.
 
@@ -115,5 +142,5 @@ class Timers:
             raise
 
     async def _last(self, name: str, timeout: float = 5.0) -> StoredMessage | None:
-        request = {"last_by_subj": self._subjects.timer(name)}
+        request = {"last_by_subj": self._subjects.timer(check_stored_name(name))}
         return await leader_get(self._client, self._stream, request, timeout=timeout)

@@ -41,6 +41,7 @@ MODULES_OF_THEIR_OWN = {
     "eventstore.projections.health",
     *("eventstore.projections.testing", "eventstore.service.metrics", "eventstore.service.tracing"),
     *("eventstore.subscribers.testing", "eventstore.nix.stale_packages"),
+    "eventstore.timers.testing",
 }
 """Modules whose `__all__` is public; otherwise only that of a package is."""
 
