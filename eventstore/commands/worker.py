@@ -24,6 +24,7 @@ from eventstore.commands.outcome_log import about
 from eventstore.commands.releases import OtherReleases
 from eventstore.commands.senders import Senders
 from eventstore.concurrency.backoff import Backoff
+from eventstore.concurrency.batching import own_task
 from eventstore.concurrency.failures import only_own_cancellation, ungrouped
 from eventstore.concurrency.keyed import KeyedLocks
 from eventstore.concurrency.keyed_batches import KeyedBatches
@@ -39,6 +40,7 @@ from eventstore.jetstream.acks import Acknowledgements
 from eventstore.jetstream.consumer import PullConsumer, is_transient
 from eventstore.jetstream.ownership import Owner
 from eventstore.jetstream.retry import Retry
+from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.jetstream.topology import ConsumerSpec, declare_consumer
 from eventstore.messages.codec import Codec
 from eventstore.messages.headers import AUTHENTICATED_AS
@@ -226,7 +228,7 @@ class CommandWorker:
             if await self._others.take(received):
                 await self._acks.nak(received, _REDELIVERY.delay(received.delivery.delivered))
                 return
-            timer = await self._due.find(received.message) if received.is_from_timer else None
+            timer = await self._due_timer(received)
             if timer is not None and self._senders is not None:
                 received = received.sent_by(timer.headers.get(AUTHENTICATED_AS))
             async with self._ids.held(received.command_id):
@@ -250,6 +252,13 @@ class CommandWorker:
             await self._acks.ack(received)
             self.handled += 1
             self._telemetry.count("commands", type=_type_of(received), outcome=outcome.status)
+
+    async def _due_timer(self, received: ReceivedCommand) -> StoredMessage | None:
+        """The due timer that the command comes from, which is removed once that is carried out."""
+        if not received.is_from_timer:
+            return None
+        await own_task()  # commands that are sent directly do not wait for it
+        return await self._due.find(received.message)
 
     def _observe_lateness(self, received: ReceivedCommand) -> None:
         due = due_time(received.message.headers or {}) if received.is_from_timer else None
