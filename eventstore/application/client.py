@@ -18,6 +18,7 @@ from eventstore.messages.queries import Query
 from eventstore.messages.subjects import AggregateId
 from eventstore.messages.types import Command
 from eventstore.store.store import EventStore
+from eventstore.timers import Timers
 
 A = TypeVar("A")
 
@@ -56,6 +57,11 @@ class Requests:
     async def cancel(self, name: str) -> bool:
         """Cancel a timer; returns whether it was waiting, and raises as `CommandClient.cancel`."""
         return await self.commands.cancel(name)
+
+    @property
+    def timers(self) -> Timers:
+        """The timers that wait: to list, cancel and fire them."""
+        return Timers(self.client, self.domain.codec.subjects)
 
     async def load(self, aggregate: str, aggregate_id: AggregateId, *, leader: bool = False) -> Any:
         """The state of an aggregate, folded by its decider; the initial one if it has no events.

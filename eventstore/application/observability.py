@@ -28,6 +28,7 @@ from eventstore.service.health import (
     no_other_checks,
 )
 from eventstore.service.metrics import Metrics, MetricsServer
+from eventstore.service.timers_check import TimersCheck
 from eventstore.subscribers import EventSubscriber
 from eventstore.telemetry import NO_TELEMETRY, Telemetry, combined
 
@@ -110,6 +111,12 @@ def _checks_of_first(service: RunningApplication) -> dict[str, Check]:
             left=service.worker.left,
             max_pending=bounds.max_pending_commands,
             max_age=bounds.max_command_age_ms / 1000,
+            telemetry=telemetry,
+        ),
+        "timers": TimersCheck(
+            client,
+            codec.subjects,
+            max_late=bounds.max_timer_lateness_ms / 1000,
             telemetry=telemetry,
         ),
     }

@@ -26,7 +26,12 @@ from eventstore.audit.aggregate_history import history_answers
 from eventstore.client.responder import Answer, Responder
 from eventstore.commands.status import status_answers
 from eventstore.config import Settings
-from eventstore.delegation import ConfigurationRequests, ConsumerRequests, ParkingRequests
+from eventstore.delegation import (
+    ConfigurationRequests,
+    ConsumerRequests,
+    ParkingRequests,
+    TimerRequests,
+)
 from eventstore.processes import Process, process_runner
 from eventstore.projections.audit import CommandCollector, audit, audit_queries
 from eventstore.projections.database.database import Database
@@ -255,6 +260,6 @@ def _process(service: RunningApplication, process: Process[Any]) -> EventSubscri
 def _delegation(service: RunningApplication) -> Responder:
     """The responder for users of other accounts, who may not use JetStream themselves."""
     answers: dict[str, Answer] = {}
-    for kind in (ConsumerRequests, ConfigurationRequests, ParkingRequests):
+    for kind in (ConsumerRequests, ConfigurationRequests, ParkingRequests, TimerRequests):
         answers |= kind(service.client, service.domain.codec.subjects).answers()
     return Responder(service.client, answers, queue=service.identity.name)

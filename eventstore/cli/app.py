@@ -40,6 +40,16 @@ GROUPS = {
         "Look up commands that were sent.",
         {"status": "Print the outcome of a command that was sent earlier."},
     ),
+    "timer": Group(
+        "Set, inspect, cancel and fire timers.",
+        {
+            "set": "Set a timer: the server queues a command when it is due.",
+            "list": "List the timers that wait, in the order in which they were set.",
+            "show": "Print a timer in full: when it is due, its command, and what caused it.",
+            "cancel": "Cancel a timer: its command will not be carried out.",
+            "fire": "Make a timer due now.",
+        },
+    ),
     "parked": Group(
         "Inspect, retry and discard parked messages.",
         {

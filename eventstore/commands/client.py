@@ -195,7 +195,7 @@ class CommandClient(Resource):
         It is due once, at the time `at` or after the delay `after` (a `timedelta`, or seconds), or
         repeatedly: `cron` is an expression of five fields, or of six with seconds first, or
         `@daily`, `@every 90s` and so on, in a `time_zone` such as `Europe/Berlin` (UTC without).
-        Whatever had the same name, 1 to 200 of A-Z, a-z, 0-9, '_' and '-', is replaced. A time in
+        Whatever had the same name, 1 to 256 of A-Z, a-z, 0-9, '_' and '-', is replaced. A time in
         the past is due now, or refused if `past` says so.
 
         The other arguments are as in `send`. Without a `command_id`, the same name, time and
@@ -223,10 +223,11 @@ class CommandClient(Resource):
         return scheduled_command(message, name, schedule, creates=aggregate_id is None)
 
     async def cancel(self, name: str, *, timeout: float = 5.0) -> bool:
-        """Cancel a timer by its name; returns whether one of that name was waiting.
+        """Cancel a timer by its name; returns whether one was waiting, and will not fire.
 
-        One that has fired is not waiting: its command may not be carried out yet, and will be.
-        Raises `InvalidTimer` for an illegal name, and `ClientError`.
+        False if it has fired, or is due in this moment: its command may be carried out, now or
+        later. A recurring one that is due in this moment may fire once more. Raises `InvalidTimer`
+        for an illegal name, and `ClientError`.
         """
         return await self._timers.cancel(check_timer_name(name), timeout)
 

@@ -24,6 +24,7 @@ from eventstore.commands.outcome_log import about
 from eventstore.commands.releases import OtherReleases
 from eventstore.commands.senders import Senders
 from eventstore.concurrency.backoff import Backoff
+from eventstore.concurrency.batching import own_task
 from eventstore.concurrency.failures import only_own_cancellation, ungrouped
 from eventstore.concurrency.keyed import KeyedLocks
 from eventstore.concurrency.keyed_batches import KeyedBatches
@@ -39,12 +40,15 @@ from eventstore.jetstream.acks import Acknowledgements
 from eventstore.jetstream.consumer import PullConsumer, is_transient
 from eventstore.jetstream.ownership import Owner
 from eventstore.jetstream.retry import Retry
+from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.jetstream.topology import ConsumerSpec, declare_consumer
 from eventstore.messages.codec import Codec
+from eventstore.messages.headers import AUTHENTICATED_AS
 from eventstore.messages.outcome import Outcome
 from eventstore.messages.text import make_log_records_safe
 from eventstore.parking.park import park
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
+from eventstore.timers.due import DueTimers, due_time
 
 _CONSUMER = "worker"
 _OUTCOME = "the outcome of a command"
@@ -138,6 +142,7 @@ class CommandWorker:
         # A command redelivered after its ack is answered again: the first answer may be lost.
         self._acks = Acknowledgements(client, once=False)
         self._senders = Senders(client, codec.subjects) if identify_senders else None
+        self._due = DueTimers(client, codec.subjects)
         self._ids = KeyedLocks()  # for commands of one id on two aggregates
         self._stopping = asyncio.Event()
         self.ready = asyncio.Event()
@@ -227,16 +232,22 @@ class CommandWorker:
             self._telemetry.count("retries", operation="command")
         waited = max(0.0, time.time() - received.delivery.time / 1e9)
         self._telemetry.observe("command_wait", waited, type=_type_of(received))
+        self._observe_lateness(received)
         try:
             if await self._others.take(received):
                 await self._acks.nak(received, _REDELIVERY.delay(received.delivery.delivered))
                 return
+            timer = await self._due_timer(received)
+            if timer is not None and self._senders is not None:
+                received = received.sent_by(timer.headers.get(AUTHENTICATED_AS))
             async with self._ids.held(received.command_id):
                 outcome = await self._stored_outcome(received)
             if outcome.status == "rejected":
                 await self._report_rejection(received, outcome)
             if received.reply_to:
                 await self._client.respond(received.reply_to, outcome.to_json(), what=_OUTCOME)
+            if timer is not None:
+                await self._due.remove(timer)
         except Exception as error:  # the command is not lost, and others go on
             _logger.warning(
                 "%s failed at attempt %d, and is requeued: %s: %s",
@@ -252,6 +263,19 @@ class CommandWorker:
             await self._acks.ack(received)
             self.handled += 1
             self._telemetry.count("commands", type=_type_of(received), outcome=outcome.status)
+
+    async def _due_timer(self, received: ReceivedCommand) -> StoredMessage | None:
+        """The due timer that the command comes from, which is removed once that is carried out."""
+        if not received.is_from_timer:
+            return None
+        await own_task()  # commands that are sent directly do not wait for it
+        return await self._due.find(received.message)
+
+    def _observe_lateness(self, received: ReceivedCommand) -> None:
+        due = due_time(received.message.headers or {}) if received.is_from_timer else None
+        if due is not None and received.delivery.delivered == 1:
+            late = max(0.0, received.delivery.time / 1e9 - due.timestamp())
+            self._telemetry.observe("timer_late", late, type=_type_of(received))
 
     async def _stored_outcome(self, received: ReceivedCommand) -> Outcome:
         """The command's outcome, stored under its id unless that is another command's."""
@@ -279,6 +303,7 @@ class CommandWorker:
         """Have the process that has sent a command learn that it is rejected."""
         content = received.content
         if self._rejections is not None and isinstance(content, DecodedCommand) and content.process:
+            await own_task()  # which reading and appending may need
             await self._rejections(content, outcome)
 
     async def _outcome_of(self, received: ReceivedCommand) -> Outcome:

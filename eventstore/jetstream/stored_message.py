@@ -100,6 +100,11 @@ async def erase_message(client: Client, stream: str, sequence: int, timeout: flo
 
     Raises `JetStreamError` if the stream denies deletion, and other `ClientError`s.
     """
+    await delete_message(client, stream, sequence, timeout)
+
+
+async def delete_message(client: Client, stream: str, sequence: int, timeout: float = 5.0) -> bool:
+    """Delete a message as `erase_message` does; returns whether it was there."""
     request = {"seq": sequence, "no_erase": False}
     try:
         await stream_request(
@@ -108,6 +113,8 @@ async def erase_message(client: Client, stream: str, sequence: int, timeout: flo
     except JetStreamError:  # the server has one error code for all causes
         if await leader_get(client, stream, {"seq": sequence}, timeout=timeout) is not None:
             raise
+        return False
+    return True
 
 
 def read_direct(answer: Msg, stream: str, subject: str | None = None) -> StoredMessage | None:

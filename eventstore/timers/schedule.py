@@ -13,6 +13,7 @@ from eventstore.errors import InvalidTimer, TimerInPast
 from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.envelope import format_timestamp
 from eventstore.messages.headers import DUE
+from eventstore.messages.subjects import NAME
 
 Delay = timedelta | float
 """A time from now: a `timedelta`, or seconds."""
@@ -23,7 +24,10 @@ WhenPast = Literal["fire", "refuse"]
 MAX_DELAY = timedelta(days=36_525)
 """A hundred years: the server takes a time after April 2262 for one in the past."""
 
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,200}")
+BETWEEN = ":"
+"""Separates the user of another account from the name of his timer, which cannot have it."""
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,256}")
 AT_ONCE = "@at 1970-01-01T00:00:00Z"
 _CRON = re.compile(
     r"@(?:yearly|annually|monthly|weekly|daily|midnight|hourly|every [0-9a-zµ.]{1,32})"
@@ -35,10 +39,22 @@ _TIME_ZONE = re.compile(r"[A-Za-z0-9_+-]{1,64}(?:/[A-Za-z0-9_+-]{1,64}){0,3}")
 def check_timer_name(name: str) -> str:
     """Return a timer's name if it is legal; raises `InvalidTimer`, naming it."""
     if not (isinstance(name, str) and _NAME.fullmatch(name)):
-        shown = name[:210] if isinstance(name, str) else name
+        shown = name[:270] if isinstance(name, str) else name
         raise InvalidTimer(
-            f"timer name {shown!r} is not allowed: 1 to 200 of A-Z, a-z, 0-9, '_' and '-'"
+            f"timer name {shown!r} is not allowed: 1 to 256 of A-Z, a-z, 0-9, '_' and '-'"
         )
+    return name
+
+
+def check_stored_name(name: str) -> str:
+    """Return the name of a timer of anybody, `{user}:{name}` if it is another user's.
+
+    Raises `InvalidTimer`.
+    """
+    user, between, own = name.rpartition(BETWEEN)
+    if between and not NAME.fullmatch(user):
+        raise InvalidTimer(f"timer name {name[:270]!r} does not begin with the name of a user")
+    check_timer_name(own)
     return name
 
 

@@ -42,6 +42,7 @@ MODULES_OF_THEIR_OWN = {
     *("eventstore.projections.testing", "eventstore.service.metrics", "eventstore.service.tracing"),
     "eventstore.processes.testing",
     *("eventstore.subscribers.testing", "eventstore.nix.stale_packages"),
+    "eventstore.timers.testing",
 }
 """Modules whose `__all__` is public; otherwise only that of a package is."""
 
