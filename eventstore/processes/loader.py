@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -38,15 +38,11 @@ from eventstore.store.store import EventStore
 _AT_ONCE = 32
 
 
-class ProcessState(NamedTuple):
-    """What is loaded of a process: what its records say, and the user's state."""
-
-    instance: Instance
-    state: Any
-
-
 class ProcessLoader:
-    """Loads the processes of one kind, caches them, and has snapshots taken of them."""
+    """Loads the processes of one kind, caches them, and has snapshots taken of them.
+
+    A cached state has two parts: `instance`, what the records say, and `state`, the user's own.
+    """
 
     def __init__(
         self,
@@ -102,10 +98,6 @@ class ProcessLoader:
             return trigger.data
         sent = await self._history.sent(key, trigger.data.command_id)
         return None if sent is None else _rejection(self._store.codec, sent, trigger.data)
-
-    def state_of(self, cached: CachedState) -> ProcessState:
-        """The state that is cached, as its two parts."""
-        return ProcessState(cached.state.instance, cached.state.state)
 
     def joined(self, instance: Instance, state: Any) -> Any:
         """Both parts as they are cached."""

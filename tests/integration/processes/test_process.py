@@ -7,17 +7,20 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
-from eventstore.client.client import Client
+from eventstore.client.client import Client, connect
 from eventstore.decider.domain import Domain
 from eventstore.errors import RetryFailed
-from eventstore.messages.envelope import derive_id
+from eventstore.messages.context import MessageContext
+from eventstore.messages.envelope import Identity, derive_id
 from eventstore.processes import Process
 from eventstore.processes.loader import ProcessLoader
 from eventstore.subscribers.status import Subscribers
 from eventstore.timers import Timers
+from tests.conftest import settings_for
 from tests.integration.customers import (
     CustomerGreeted,
     CustomerRegistered,
+    CustomerSeen,
     Greet,
     Register,
     customer,
@@ -28,10 +31,12 @@ from tests.integration.trading import (
     Note,
     Noted,
     Receive,
+    Reserve,
     Trade,
     fulfilling,
     traded,
 )
+from tests.proxy import TcpProxy
 
 
 @pytest.fixture
@@ -317,6 +322,10 @@ def greeting() -> Process[Greeted]:
     def registered(_state: Greeted, event: CustomerRegistered) -> Greet:
         return Greet(words=f"hello {event.email}")
 
+    @process.reacts
+    def seen(state: Greeted, _event: CustomerSeen) -> Greet:
+        return Greet(words=f"welcome back {state.email}")
+
     @process.evolves
     def known(_state: Greeted, event: CustomerRegistered) -> Greeted:
         return Greeted(event.email)
@@ -348,3 +357,44 @@ async def test_personal_data_are_encrypted_in_its_records_and_forgotten_with_the
         assert loaded.state.state == Greeted(email="[forgotten]")
         (reaction,) = await trade.records("c-1")
         assert reaction.data.commands == []  # type: ignore[attr-defined]
+
+        async with trade.reacting():
+            await trade.store.append("customer", "c-1", CustomerSeen())
+            await trade.until("c-1", "CustomerRegistered", "CustomerSeen")
+        (_, reaction) = await trade.records("c-1")
+        assert reaction.data.commands[0].data == {"words": "welcome back [forgotten]"}  # type: ignore[attr-defined]
+
+
+async def test_nobody_else_can_make_a_process_believe_that_its_command_was_rejected(
+    trade: Trade,
+) -> None:
+    async with trade.reacting():
+        await trade.place("o-1", "nothing")
+        await trade.until("o-1", "Placed")
+        forged = MessageContext(Identity.root(), "anybody", process="fulfilment.o-1")
+        with forged.begun():
+            outcome = await trade.commands.execute(Reserve(order="o-1", quantity=9), "tea")
+        assert outcome.code == "too_few"
+        await trade.commands.execute(Note(text="one"), "o-1")
+        await trade.until("o-1", "Placed", "Noted")
+    assert [each.type for each in await trade.records("o-1")] == ["FulfilmentReacted"] * 2
+
+
+async def test_broken_connections_lose_and_repeat_nothing(client: Client, domain_name: str) -> None:
+    process = fulfilling()
+    async with (
+        traded(client, domain_name, process) as trade,
+        TcpProxy(client) as proxy,
+        connect(settings_for(proxy.url)) as far,
+        traded(far, domain_name, process, worker=False) as distant,
+        distant.reacting(ack_wait=1.0),
+    ):
+        await trade.commands.execute(Receive(quantity=30), "tea")
+        for number in range(30):
+            await trade.place(f"o-{number}")
+            if number % 7 == 3:
+                proxy.cut()
+        for number in range(30):
+            await trade.until(f"o-{number}", "Placed", "Reserved", "Confirmed")
+        assert await trade.types("stock", "tea") == ["Received", *["Reserved"] * 30]
+        assert await trade.parked() == []
