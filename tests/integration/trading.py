@@ -170,6 +170,7 @@ def at_note(text: str, mistakes: Container[str]) -> Reaction:
     actions: dict[str, Reaction] = {
         "cancel": Cancel(Note),
         "loop": Note(text="loop"),
+        "reserve": After(Reserve(order="o-1", quantity=99), "tea", seconds=0.05),
         "end": END,
         "several": [Note(text="one"), Note(text="two"), After(Note(text="three"), seconds=0.05)],
     }

@@ -27,6 +27,7 @@ from tests.integration.customers import (
     order,
 )
 from tests.integration.trading import (
+    Abandoned,
     Fulfilment,
     Note,
     Noted,
@@ -251,6 +252,15 @@ async def test_a_timer_sends_its_command_later(trade: Trade) -> None:
     reaction = (await trade.records("o-1"))[1].data
     assert due.data == Noted(text="due")
     assert due.causation_id == reaction.commands[0].id  # type: ignore[attr-defined]
+
+
+async def test_the_command_of_a_timer_that_is_rejected_arrives_as_well(trade: Trade) -> None:
+    async with trade.reacting():
+        await trade.place("o-1", "nothing")
+        await trade.commands.execute(Note(text="reserve"), "o-1")
+        await trade.until("o-1", "Placed", "Noted", "FulfilmentCommandRejected", "Abandoned")
+    abandoned = (await trade.events("order", "o-1"))[-1]
+    assert abandoned.data == Abandoned(reason="there are 0, not 99")
 
 
 @pytest.mark.parametrize("text", ["cancel", "end"])
