@@ -16,25 +16,25 @@ The type annotations determine which function is for which event.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import Any, Generic, Literal, TypeVar, get_args, get_origin
+from typing import Any, Generic, Literal, TypeVar
 
 from eventstore.decider.decider import Decider
-from eventstore.decider.function import DeciderFunction, check_not_async
-from eventstore.errors import DeciderError, EventStoreError, HandlerFailed
+from eventstore.decider.function import check_not_async, is_state, state_types
+from eventstore.errors import DeciderError
 from eventstore.messages.events import RecordedEvent
-from eventstore.messages.functions import is_message, leaves
 from eventstore.messages.subjects import check_aggregate_id, check_name
 from eventstore.messages.types import Command, Event
-from eventstore.messages.undecodable import STOPS, text_of
-from eventstore.processes.instance import Instance, decider_of
-from eventstore.processes.reactions import (
-    Actions,
-    ProcessContext,
-    Rejection,
-    actions_of,
+from eventstore.processes.function import (
+    ProcessFunction,
+    TriggerType,
+    described,
+    failing_as,
+    trigger_of,
 )
+from eventstore.processes.instance import Instance, decider_of
+from eventstore.processes.reactions import Actions, ProcessContext, actions_of
 from eventstore.processes.records import Records
 
 S = TypeVar("S")
@@ -46,44 +46,7 @@ Role = Literal["starts", "continues", "ends"]
 Key = str | Callable[[Any, RecordedEvent], str | None]
 """The field that names an event's process, or a function that does; None for no process."""
 
-TriggerType = type[Any] | tuple[Any, type[Any]]
-"""What a function is registered for: an event's type, or `Rejection` and a command's type."""
-
 _MAX_REACTIONS = 1_000
-
-
-class _Function:
-    """A function of the user, called with the state, the event, and its context if it takes one."""
-
-    def __init__(self, function: Callable[..., Any], *, returns_state: bool = False) -> None:
-        signature = DeciderFunction(function, counts=(2, 3))
-        signature.check_third(ProcessContext)
-        if returns_state:
-            signature.check_returns_state()
-        self.name = signature.name
-        self.triggers = _triggers_of(signature)
-        self.commands = [each for each in leaves(signature.returns) if is_message(each, Command)]
-        self._function = function
-        self._has_context = signature.count == 3
-
-    def __call__(self, state: Any, data: Any, context: ProcessContext) -> Any:
-        """Call it; raises `HandlerFailed` for an error of this library, and others as they are."""
-        try:
-            if self._has_context:
-                return self._function(state, data, context)
-            return self._function(state, data)
-        except EventStoreError as error:
-            raise self._failed(data, error) from error
-        except (Exception, *STOPS):
-            raise
-        except BaseException as error:  # which would end the program
-            raise self._failed(data, error) from error
-
-    def _failed(self, data: Any, error: BaseException) -> HandlerFailed:
-        kind = type(error).__name__
-        return HandlerFailed(
-            f"{self.name} failed on {type(data).__name__}: {kind}: {text_of(error)}"
-        )
 
 
 class Process(Generic[S]):
@@ -140,6 +103,8 @@ class Process(Generic[S]):
         if start not in ("all", "new"):
             raise DeciderError(f"{self._where}: start is {start!r}, neither 'all' nor 'new'")
         check_not_async(initial)
+        if not isinstance(key, str):
+            check_not_async(key)
         self.initial = initial
         self.key = key
         self.max_reactions = max_reactions
@@ -147,8 +112,10 @@ class Process(Generic[S]):
         self._folding = Decider(
             self.name, initial=initial, snapshot_every=snapshot_every, state_version=state_version
         )
-        self._reacts: dict[TriggerType, tuple[Role, _Function]] = {}
-        self._evolves: dict[TriggerType, _Function] = {}
+        self._reacts: dict[TriggerType, tuple[Role, ProcessFunction]] = {}
+        self._evolves: dict[TriggerType, ProcessFunction] = {}
+        self._states: tuple[Any, ...] = ()
+        self._state_types: tuple[type, ...] = ()
 
     @property
     def snapshot_every(self) -> int | None:
@@ -183,14 +150,16 @@ class Process(Generic[S]):
         It takes the same parameters as `starts`, with the state before the event, and returns the
         state after it.
         """
-        known = _Function(function, returns_state=True)
+        known = ProcessFunction(function, returns_state=True)
+        self._states += known.states
+        self._state_types = ()
         for trigger in known.triggers:
             self._claim(trigger, self._evolves, known)
             self._evolves[trigger] = known
         return function
 
     def _add(self, function: F, role: Role) -> F:
-        known = _Function(function)
+        known = ProcessFunction(function)
         for trigger in known.triggers:
             if role == "starts" and not isinstance(trigger, type):
                 raise DeciderError(f"{self._where}: {known.name} cannot start it at a rejection")
@@ -198,10 +167,12 @@ class Process(Generic[S]):
             self._reacts[trigger] = (role, known)
         return function
 
-    def _claim(self, trigger: TriggerType, known: dict[Any, Any], function: _Function) -> None:
+    def _claim(
+        self, trigger: TriggerType, known: dict[Any, Any], function: ProcessFunction
+    ) -> None:
         if trigger in known:
             raise DeciderError(
-                f"{self._where}: {_name_of(trigger)} already has a function; {function.name} is a "
+                f"{self._where}: {described(trigger)} already has a function; {function.name} is a "
                 "second"
             )
 
@@ -236,11 +207,12 @@ class Process(Generic[S]):
     def key_of(self, event: Event, recorded: RecordedEvent) -> str | None:
         """The key of the process that an event is for.
 
-        Raises `InvalidId` for a key that cannot be the id of an aggregate, and what the key's
-        function raises.
+        Raises `InvalidId` for a key that cannot be the id of an aggregate, and of the key's
+        function what `react` raises of others.
         """
         if not isinstance(self.key, str):
-            found = self.key(event, recorded)
+            with failing_as("key", event):
+                found = self.key(event, recorded)
         elif type(event).__aggregate__ == self.key:
             found = recorded.aggregate_id
         else:
@@ -253,25 +225,38 @@ class Process(Generic[S]):
         return "continues" if known is None else known[0]
 
     def evolve(self, state: S, data: Any, context: ProcessContext) -> S:
-        """The state after an event, or a rejection; the same one if no function is for it."""
+        """The state after an event, or a rejection; the same one if no function is for it.
+
+        Raises `DeciderError` if the function does not return a state, and what `react` raises.
+        """
         function = self._evolves.get(trigger_of(data))
         if function is None:
             return state
-        evolved: S = function(state, data, context)
-        if hasattr(type(evolved), "__await__"):
-            raise DeciderError(f"{function.name} returned what must be awaited")
+        with failing_as(function.name, data):
+            evolved: S = function(state, data, context)
+        if not self._state_types:
+            self._state_types = state_types(self._states, type(self.initial()))
+        if not is_state(evolved, self._state_types):
+            raise DeciderError(
+                f"{function.name} returned {type(evolved).__name__} for "
+                f"{described(trigger_of(data))}; it must return the state after it"
+            )
         return evolved
 
     def react(self, state: S, data: Any, context: ProcessContext) -> Actions:
         """What it does at an event, or a rejection, in a state that includes it.
 
-        Raises `DeciderError` if the function does not return a `Reaction`.
+        Raises `DeciderError` if the function does not return a `Reaction`, `HandlerFailed` if it
+        raised an error of this library, and any other error of the function.
         """
         known = self._reacts.get(trigger_of(data))
         if known is None:
             return Actions()
         role, function = known
-        actions = actions_of(function(state, data, context), context.key, function.name)
+        with failing_as(function.name, data):  # a generator runs when it is iterated over
+            reaction = function(state, data, context)
+            several = list(reaction) if isinstance(reaction, Iterator) else reaction
+        actions = actions_of(several, context.key, function.name)
         return Actions(actions.sent, actions.cancelled, actions.ends or role == "ends")
 
     def check(self) -> None:
@@ -288,36 +273,3 @@ class Process(Generic[S]):
                         f"{self._where}: {event.__name__} has no field {self.key}, and is no event "
                         f"of an aggregate {self.key}; give a function as key"
                     )
-
-
-def trigger_of(data: Any) -> TriggerType:
-    """What the function for an event, or a rejection, is registered for."""
-    if isinstance(data, Rejection):
-        return Rejection, type(data.command)
-    return type(data)
-
-
-def _triggers_of(signature: DeciderFunction) -> list[TriggerType]:
-    """The events and rejections that the second parameter is annotated with."""
-    annotation = signature.message
-    members = [annotation] if get_origin(annotation) is Rejection else get_args(annotation)
-    found: list[TriggerType] = []
-    for each in members or [annotation]:
-        if get_origin(each) is Rejection:
-            found += [(Rejection, leaf) for leaf in leaves(each) if is_message(leaf, Command)]
-        elif is_message(each, Event):
-            found.append(each)
-    if not found or len(found) < len(members):
-        raise DeciderError(
-            f"{signature.name}: its second parameter must be annotated with the Event class it is "
-            "for, one with a subject, or with the Rejection of a command"
-        )
-    return found
-
-
-def _name_of(trigger: Any) -> str:
-    return (
-        f"the rejection of {trigger[1].__name__}"
-        if isinstance(trigger, tuple)
-        else str(trigger.__name__)
-    )

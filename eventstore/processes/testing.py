@@ -27,8 +27,9 @@ from eventstore.errors import UnknownType
 from eventstore.messages.events import RecordedEvent
 from eventstore.messages.subjects import AggregateId, check_aggregate_id
 from eventstore.messages.types import Command, Event
+from eventstore.processes.function import trigger_of
 from eventstore.processes.loader import context_of
-from eventstore.processes.process import Process, trigger_of
+from eventstore.processes.process import Process
 from eventstore.processes.reactions import After, Rejection, Send
 from eventstore.testing.log import START, next_event, round_trip
 

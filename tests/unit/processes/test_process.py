@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,8 +16,10 @@ from eventstore.errors import (
     HandlerFailed,
     InvalidId,
     InvalidSubject,
+    RequestTimeout,
     UnknownType,
 )
+from eventstore.messages.events import RecordedEvent
 from eventstore.messages.types import Command, Event
 from eventstore.processes import (
     END,
@@ -28,6 +30,7 @@ from eventstore.processes import (
     Rejection,
     Send,
 )
+from eventstore.testing.log import next_event
 from tests.integration.trading import (
     Abandon,
     Abandoned,
@@ -260,6 +263,60 @@ def test_an_error_of_the_library_in_a_function_does_not_look_like_its_own() -> N
 
     with pytest.raises(HandlerFailed, match="placed failed on Placed: UnknownType"):
         declared.react(0, Placed(article="tea", quantity=1), CONTEXT)
+
+
+def test_a_generator_that_fails_is_a_function_that_fails() -> None:
+    declared = process()
+
+    @declared.starts
+    def placed(_state: int, event: Placed) -> Iterator[Send[Reserve] | Confirm]:
+        yield Send(Reserve(order="o-1", quantity=event.quantity), "tea")
+        if event.quantity > 1:
+            raise RequestTimeout("which a retry could help")
+        yield Confirm()
+
+    sent = declared.react(0, Placed(article="tea", quantity=1), CONTEXT).sent
+    assert [to for _, to in sent] == ["tea", "o-1"]
+    with pytest.raises(HandlerFailed, match="placed failed on Placed: RequestTimeout"):
+        declared.react(0, Placed(article="tea", quantity=2), CONTEXT)
+
+
+def test_a_function_that_forgets_to_return_the_state_is_named() -> None:
+    declared = process()
+
+    @declared.evolves
+    def noted(state: int, _event: Noted) -> int:
+        return None  # type: ignore[return-value]
+
+    with pytest.raises(DeciderError, match="noted returned NoneType for Noted; it must return"):
+        declared.evolve(0, Noted(text=""), CONTEXT)
+
+
+def test_a_key_is_a_function_for_what_a_field_cannot_say() -> None:
+    declared = process(key=by_article)
+    scenario = events(declared)
+    assert declared.key_of(Placed(article="tea", quantity=1), scenario) == "tea"
+    assert declared.key_of(Placed(article="none", quantity=1), scenario) is None
+    with pytest.raises(HandlerFailed, match="key failed on Placed: RequestTimeout"):
+        declared.key_of(Placed(article="late", quantity=1), scenario)
+    with pytest.raises(InvalidId):
+        declared.key_of(Placed(article="no id", quantity=1), scenario)
+    with pytest.raises(DeciderError, match="must not be async"):
+        process(key=late_key)
+
+
+def by_article(event: Placed, _recorded: RecordedEvent) -> str | None:
+    if event.article == "late":
+        raise RequestTimeout("a key that asks somebody")
+    return None if event.article == "none" else event.article
+
+
+async def late_key(_event: Placed, _recorded: RecordedEvent) -> str:
+    return ""
+
+
+def events(declared: Process[int]) -> RecordedEvent:
+    return next_event((), "o-1", Placed(article=declared.name, quantity=1))
 
 
 def test_a_process_ends_by_its_event_or_by_what_it_returns() -> None:
