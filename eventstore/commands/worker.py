@@ -40,7 +40,6 @@ from eventstore.jetstream.acks import Acknowledgements
 from eventstore.jetstream.consumer import PullConsumer, is_transient
 from eventstore.jetstream.ownership import Owner
 from eventstore.jetstream.retry import Retry
-from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.jetstream.topology import ConsumerSpec, declare_consumer
 from eventstore.messages.codec import Codec
 from eventstore.messages.headers import AUTHENTICATED_AS
@@ -237,17 +236,16 @@ class CommandWorker:
             if await self._others.take(received):
                 await self._acks.nak(received, _REDELIVERY.delay(received.delivery.delivered))
                 return
-            timer = await self._due_timer(received)
-            if timer is not None and self._senders is not None:
-                received = received.sent_by(timer.headers.get(AUTHENTICATED_AS))
+            if self._senders is not None and received.is_from_timer:
+                received = await self._sent_by_owner(received)
             async with self._ids.held(received.command_id):
                 outcome = await self._stored_outcome(received)
             if outcome.status == "rejected":
                 await self._report_rejection(received, outcome)
             if received.reply_to:
                 await self._client.respond(received.reply_to, outcome.to_json(), what=_OUTCOME)
-            if timer is not None:
-                await self._due.remove(timer)
+            if received.is_from_timer:
+                await self._remove_timer(received)
         except Exception as error:  # the command is not lost, and others go on
             _logger.warning(
                 "%s failed at attempt %d, and is requeued: %s: %s",
@@ -264,12 +262,18 @@ class CommandWorker:
             self.handled += 1
             self._telemetry.count("commands", type=_type_of(received), outcome=outcome.status)
 
-    async def _due_timer(self, received: ReceivedCommand) -> StoredMessage | None:
-        """The due timer that the command comes from, which is removed once that is carried out."""
-        if not received.is_from_timer:
-            return None
-        await own_task()  # commands that are sent directly do not wait for it
-        return await self._due.find(received.message)
+    async def _sent_by_owner(self, received: ReceivedCommand) -> ReceivedCommand:
+        """A timer's command with the sender that set the timer, if that is known."""
+        await own_task()
+        timer = await self._due.find(received.message)
+        return received.sent_by(None if timer is None else timer.headers.get(AUTHENTICATED_AS))
+
+    async def _remove_timer(self, received: ReceivedCommand) -> None:
+        """Remove the due timer of a command that is carried out."""
+        await own_task()  # commands that were sent directly do not wait for it
+        timer = await self._due.find(received.message)
+        if timer is not None:
+            await self._due.remove(timer)
 
     def _observe_lateness(self, received: ReceivedCommand) -> None:
         due = due_time(received.message.headers or {}) if received.is_from_timer else None

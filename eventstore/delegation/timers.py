@@ -120,7 +120,7 @@ class TimerRequests:
     async def _delete(self, request: Request) -> Mapping[str, Any]:
         message = await self._own(request)
         suffix = Api.MESSAGE_DELETE.of(self._stream)
-        return await self._client.api(suffix, {"seq": message.sequence, "no_erase": False})
+        return await self._client.api(suffix, {"seq": message.sequence, "no_erase": True})
 
     async def _own(self, request: Request) -> StoredMessage:
         """The requested timer, if it is the user's."""

@@ -100,12 +100,17 @@ async def erase_message(client: Client, stream: str, sequence: int, timeout: flo
 
     Raises `JetStreamError` if the stream denies deletion, and other `ClientError`s.
     """
-    await delete_message(client, stream, sequence, timeout)
+    await delete_message(client, stream, sequence, timeout, erase=True)
 
 
-async def delete_message(client: Client, stream: str, sequence: int, timeout: float = 5.0) -> bool:
-    """Delete a message as `erase_message` does; returns whether it was there."""
-    request = {"seq": sequence, "no_erase": False}
+async def delete_message(
+    client: Client, stream: str, sequence: int, timeout: float = 5.0, *, erase: bool = False
+) -> bool:
+    """Delete a message; returns whether it was there, and raises as `erase_message` does.
+
+    To `erase` its bytes, too, takes the server fifty times as long.
+    """
+    request = {"seq": sequence, "no_erase": not erase}
     try:
         await stream_request(
             client, Api.MESSAGE_DELETE, stream, body=request, answer=Success, timeout=timeout

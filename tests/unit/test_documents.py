@@ -13,6 +13,7 @@ import pytest
 from eventstore.messages.headers import (
     AUTHENTICATED_AS,
     COMMAND_DIGEST,
+    DUE,
     EXPECTED_VERSION,
     ID_DERIVED,
     POSITION,
@@ -58,8 +59,8 @@ def test_the_guide_for_contributors_names_every_room() -> None:
 
 def test_the_page_of_commands_names_every_header() -> None:
     headers = {value for name, value in vars(Header).items() if name.isupper()}
-    headers |= {AUTHENTICATED_AS, COMMAND_DIGEST, EXPECTED_VERSION, ID_DERIVED, POSITION, REPLY_TO}
-    headers |= {PROCESS}
+    headers |= {AUTHENTICATED_AS, COMMAND_DIGEST, DUE, EXPECTED_VERSION, ID_DERIVED, POSITION}
+    headers |= {PROCESS, REPLY_TO}
     assert set(named("docs/commands.md", "## Headers")) == headers | {WAIT_POSITION}
 
 
