@@ -37,13 +37,17 @@ class ProcessHistory:
                     yield Record(event, Head.of(message))
 
     async def sent(self, key: str, command_id: str) -> OutgoingCommand | None:
-        """The command of this id that the process has sent; None for another's."""
+        """The command of this id that the process has sent since it started.
+
+        None for another's, and for one that it had sent before it started anew.
+        """
+        found = None
         async with aclosing(self.read(key, leader=True)) as records:
             async for event, _ in records:
-                for each in commands_of(event):
-                    if each.id == command_id:
-                        return each
-        return None
+                if begins(event):
+                    found = None
+                found = next((each for each in commands_of(event) if each.id == command_id), found)
+        return found
 
     async def reaction(self, key: str, reaction_id: str) -> Reaction | None:
         """The recorded reaction of this id; None if there is none."""
@@ -52,6 +56,11 @@ class ProcessHistory:
                 if event.id == reaction_id and isinstance(event.data, Reacted):
                     return Reaction.of(event, event.data)
         return None
+
+
+def begins(event: RecordedEvent) -> bool:
+    """Whether the process starts, or starts anew, with this record."""
+    return isinstance(event.data, Reacted) and event.data.begins
 
 
 def commands_of(event: RecordedEvent) -> list[OutgoingCommand]:

@@ -64,7 +64,7 @@ def _counted(recent: dict[str, int], correlation_id: str) -> dict[str, int]:
 
 def _timers(timers: dict[str, datetime], event: Reacted) -> dict[str, datetime]:
     kept = {name: at for name, at in timers.items() if name not in event.cancelled}
-    return kept | {each.timer: each.at for each in event.commands if each.timer and each.at}
+    return kept | event.timers
 
 
 def decider_of(process: str, records: Records) -> Decider[Instance]:

@@ -7,8 +7,9 @@ by their schema versions, and forgotten with the personal data in them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -19,7 +20,7 @@ from eventstore.decider.decider import Decider
 from eventstore.errors import CorruptLog
 from eventstore.messages.codec import Codec
 from eventstore.messages.events import RecordedEvent
-from eventstore.processes.history import ProcessHistory
+from eventstore.processes.history import ProcessHistory, begins, commands_of
 from eventstore.processes.instance import Instance
 from eventstore.processes.process import Process
 from eventstore.processes.reactions import ProcessContext, Rejection
@@ -36,6 +37,7 @@ from eventstore.store.snapshots.snapshots import Snapshots
 from eventstore.store.store import EventStore
 
 _AT_ONCE = 32
+_NOTHING: Mapping[str, OutgoingCommand] = MappingProxyType({})
 
 
 class ProcessLoader:
@@ -92,11 +94,18 @@ class ProcessLoader:
         cached.era = era
         return cached
 
-    async def data_of(self, key: str, trigger: RecordedEvent) -> Any:
-        """What a function of the process takes for an event: its data, or a `Rejection`."""
+    async def data_of(
+        self, key: str, trigger: RecordedEvent, known: Mapping[str, OutgoingCommand] = _NOTHING
+    ) -> Any:
+        """What a function of the process takes for an event: its data, or a `Rejection`.
+
+        `known` are commands that it has sent, by their ids. None if it is the rejection of a
+        command that it has not sent since it started.
+        """
         if not isinstance(trigger.data, CommandRejected):
             return trigger.data
-        sent = await self._history.sent(key, trigger.data.command_id)
+        command_id = trigger.data.command_id
+        sent = known.get(command_id) or await self._history.sent(key, command_id)
         return None if sent is None else _rejection(self._store.codec, sent, trigger.data)
 
     def joined(self, instance: Instance, state: Any) -> Any:
@@ -124,33 +133,36 @@ class ProcessLoader:
     async def _folded(self, key: str, before: Any, records: Sequence[RecordedEvent]) -> Any:
         instance, state = before.instance, before.state
         begin = max(
-            (at for at, each in enumerate(records) if _begins(each)), default=None
+            (at for at, each in enumerate(records) if begins(each)), default=None
         )  # before it nothing counts for the state
         own = {each.id: each for each in records}
         counting = (each.data for each in records[begin or 0 :])
         needed = [data.trigger for data in counting if isinstance(data, Reacted)]
-        triggers = await self._triggers(key, needed, own)
         for each in records:
             instance = instance.after(each.data, self._process.name, each.correlation_id)
         if begin is not None:
             state = self._process.initial()
-        for trigger, data in triggers:
+        sent = {each.id: each for record in records for each in commands_of(record)}
+        for trigger in await self._triggers(needed, own):
+            data = await self.data_of(key, trigger, sent)
             if data is not None:
                 state = self._process.evolve(state, data, context_of(key, trigger))
         return self.joined(instance, state)
 
     async def _triggers(
-        self, key: str, triggers: Sequence[Trigger], own: dict[str, RecordedEvent]
-    ) -> list[tuple[RecordedEvent, Any]]:
-        """The events that were reacted to, with what functions take for them."""
-        found: list[tuple[RecordedEvent, Any]] = []
+        self, triggers: Sequence[Trigger], own: Mapping[str, RecordedEvent]
+    ) -> list[RecordedEvent]:
+        """The events that were reacted to."""
+        found: list[RecordedEvent] = []
         for at in range(0, len(triggers), _AT_ONCE):
             several = triggers[at : at + _AT_ONCE]
             events = await asyncio.gather(*(self._event(each, own) for each in several))
-            found += [(each, await self.data_of(key, each)) for each in events if each is not None]
+            found += [each for each in events if each is not None]
         return found
 
-    async def _event(self, trigger: Trigger, own: dict[str, RecordedEvent]) -> RecordedEvent | None:
+    async def _event(
+        self, trigger: Trigger, own: Mapping[str, RecordedEvent]
+    ) -> RecordedEvent | None:
         """The event; None if it is read as fewer parts by now."""
         if trigger.id in own:
             return own[trigger.id]
@@ -193,10 +205,6 @@ def _rejection(codec: Codec, sent: OutgoingCommand, record: CommandRejected) -> 
     return Rejection(
         command=command, code=record.code, message=record.message, to=record.aggregate_id
     )
-
-
-def _begins(event: RecordedEvent) -> bool:
-    return isinstance(event.data, Reacted) and event.data.begins
 
 
 def _snapshot_decider(process: Process[Any]) -> Decider[Any]:

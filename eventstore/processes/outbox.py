@@ -18,7 +18,7 @@ _TIMERS = "5b0f1f0a-3d0e-5c1c-9f0b-8f5d6a1f7f11"
 _encode = msgspec.json.Encoder().encode
 
 
-def outgoing(actions: Actions, reaction_id: str, now: datetime) -> list[OutgoingCommand]:
+def outgoing(actions: Actions, reaction_id: str) -> list[OutgoingCommand]:
     """The commands of a reaction as they are recorded, with ids derived from the reaction's."""
     return [
         OutgoingCommand(
@@ -27,11 +27,16 @@ def outgoing(actions: Actions, reaction_id: str, now: datetime) -> list[Outgoing
             action=type(sent.command).__action__,
             to=to,
             data=msgspec.json.decode(_encode(sent.command)),
-            at=now + sent.delay if isinstance(sent, After) else None,
             timer=sent.timer if isinstance(sent, After) else None,
         )
         for number, (sent, to) in enumerate(actions.sent)
     ]
+
+
+def timers_of(actions: Actions, now: datetime) -> dict[str, datetime]:
+    """When the timers of a reaction are due, by name."""
+    timers = [sent for sent, _ in actions.sent if isinstance(sent, After)]
+    return {each.timer: now + each.delay for each in timers}
 
 
 class Outbox:
@@ -59,11 +64,12 @@ class Outbox:
         )
         with context.begun():
             for each in reaction.data.commands:
-                if each.timer is None or each.at is None:
+                at = reaction.data.timers.get(each.timer or "")
+                if each.timer is None or at is None:
                     command = command_of(self._store.codec, each)
                     await self._commands.send(command, each.to, command_id=each.id)
-                elif instance.timers.get(each.timer) == each.at:
-                    await self._set_timer(key, each, each.timer, each.at)
+                elif instance.timers.get(each.timer) == at:
+                    await self._set_timer(key, each, each.timer, at)
             for name in reaction.data.cancelled:
                 if name not in instance.timers:
                     await self._commands.cancel(timer_id(self._process, key, name))

@@ -31,7 +31,7 @@ from eventstore.processes.guards import FailureGuard, LoopGuard
 from eventstore.processes.history import ProcessHistory
 from eventstore.processes.instance import Instance
 from eventstore.processes.loader import ProcessLoader, context_of
-from eventstore.processes.outbox import Outbox, outgoing
+from eventstore.processes.outbox import Outbox, outgoing, timers_of
 from eventstore.processes.process import Process
 from eventstore.processes.reactions import Actions
 from eventstore.processes.recorder import Recorder
@@ -188,7 +188,8 @@ class Reactor:
         ended = instance.timers if actions.ends else ()
         return self._process.records.reacted(
             trigger=trigger,
-            commands=outgoing(actions, trigger.reaction_id(self._name), self._clock()),
+            commands=outgoing(actions, trigger.reaction_id(self._name)),
+            timers=timers_of(actions, self._clock()),
             cancelled=[*dict.fromkeys((*actions.cancelled, *ended))],
             begins=begins,
             ends=actions.ends,

@@ -61,27 +61,28 @@ class Trigger(Struct, frozen=True, kw_only=True):
 
 
 class OutgoingCommand(Struct, frozen=True, kw_only=True):
-    """A command that a process sends: with `at` a timer, whose name is `timer`."""
+    """A command that a process sends, at once or when the timer of this name is due."""
 
     id: str
     aggregate: str
     action: str
     to: str
     data: dict[str, Any]
-    at: datetime | None = None
     timer: str | None = None
 
 
 class Reacted(Event):
     """The process has reacted to an event: the base of each process's class.
 
-    `begins`: it started, or started anew; `ends`: it has ended. `cancelled` are timers, `given_up`
-    events that it had failed at and that nobody will retry, by the ids of the reactions to them.
-    `about` is whose personal data may be in the commands.
+    `begins`: it started, or started anew; `ends`: it has ended. `timers` are those that it sets, by
+    name, with when they are due, and `cancelled` others. `given_up` are events that it had failed
+    at and that nobody will retry, by the ids of the reactions to them. `about` is whose personal
+    data may be in the commands.
     """
 
     trigger: Trigger
     commands: list[OutgoingCommand] = msgspec.field(default_factory=list)
+    timers: dict[str, datetime] = msgspec.field(default_factory=dict)
     cancelled: list[str] = msgspec.field(default_factory=list)
     begins: bool = False
     ends: bool = False

@@ -184,11 +184,10 @@ def _about(record: RecordedEvent, trigger: str, aggregate: str, aggregate_id: st
 
 
 def _reacted(data: Any) -> Any:
-    timers = {each.timer: each.at for each in data.commands if each.timer is not None}
     sent = [each for each in data.commands if each.timer is None]
     return {
         "sent": tuple(f"{each.aggregate}.{each.action} to {each.to}" for each in sent),
-        "timers": timers,
+        "timers": data.timers,
         "cancelled": tuple(data.cancelled),
         "begins": data.begins,
         "ends": data.ends,

@@ -13,6 +13,7 @@ from eventstore.errors import RetryFailed
 from eventstore.messages.context import MessageContext
 from eventstore.messages.envelope import Identity, derive_id
 from eventstore.processes import Process
+from eventstore.processes.history import ProcessHistory, commands_of
 from eventstore.processes.loader import ProcessLoader
 from eventstore.subscribers.status import Subscribers
 from eventstore.timers import Timers
@@ -93,6 +94,12 @@ async def test_events_pass_by_a_process_that_does_not_run(trade: Trade) -> None:
             "o-1", "Placed", "Reserved", "Confirmed", "Placed", "Reserved", "Confirmed"
         )
         assert runner.parked == 0
+    earlier, *_, later = [
+        each for record in await trade.records("o-1") for each in commands_of(record)
+    ]
+    history = ProcessHistory("fulfilment", trade.store)
+    assert await history.sent("o-1", later.id) == later
+    assert await history.sent("o-1", earlier.id) is None, "of the process that has ended"
 
 
 async def test_its_state_is_what_the_events_say_wherever_it_is_loaded(trade: Trade) -> None:
