@@ -76,17 +76,19 @@ class ProcessLoader:
         """Drop a process from the cache."""
         self._states.drop((self._process.name, key))
 
-    async def load(self, key: str, *, leader: bool = False) -> CachedState:
+    async def load(self, key: str, *, leader: bool = False, evolving: bool = True) -> CachedState:
         """Load a process; for `leader` and what is raised, see `EventStore.read`.
 
-        Also raises what the functions of the process raise, and `CorruptLog` for an event that it
-        has reacted to and that is in the log no more.
+        Without `evolving` the user's state is not folded, and not to be used. Also raises what the
+        functions of the process raise, and `CorruptLog` for an event that it has reacted to and
+        that is in the log no more.
         """
         era = self._states.era
         cached = await self._start(key)
         reading = self._history.read(key, cached.head, leader=leader)
         records = [each async for each in reading]
-        cached.state = await self._folded(key, cached.state, [each.event for each in records])
+        events = [each.event for each in records]
+        cached.state = await self._folded(key, cached.state, events, evolving)
         for event, head in records:
             cached.head = head
             if isinstance(event.data, Reacted):
@@ -130,14 +132,16 @@ class ProcessLoader:
             if self._snapshots.save_soon(self._decider, key, snapshot):
                 cached.snapshot = cached.head.version
 
-    async def _folded(self, key: str, before: Any, records: Sequence[RecordedEvent]) -> Any:
+    async def _folded(
+        self, key: str, before: Any, records: Sequence[RecordedEvent], evolving: bool
+    ) -> Any:
         instance, state = before.instance, before.state
         begin = max(
             (at for at, each in enumerate(records) if begins(each)), default=None
         )  # before it nothing counts for the state
         own = {each.id: each for each in records}
         counting = (each.data for each in records[begin or 0 :])
-        needed = [data.trigger for data in counting if isinstance(data, Reacted)]
+        needed = [data.trigger for data in counting if isinstance(data, Reacted) and evolving]
         for each in records:
             instance = instance.after(each.data, self._process.name, each.correlation_id)
         if begin is not None:

@@ -20,7 +20,14 @@ from eventstore.commands import CommandClient
 from eventstore.commands.state_cache import CachedState
 from eventstore.concurrency.backoff import Backoff
 from eventstore.concurrency.supervisor import Supervisor
-from eventstore.errors import ClientError, Conflict, DuplicateId, EventStoreError
+from eventstore.errors import (
+    ClientError,
+    Conflict,
+    DeciderError,
+    DuplicateId,
+    EventStoreError,
+    HandlerFailed,
+)
 from eventstore.jetstream.consumer import is_transient
 from eventstore.messages.envelope import checked_clock, utc_now
 from eventstore.messages.events import RecordedEvent
@@ -42,6 +49,7 @@ from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
 _BACKOFF = Backoff(0.05, 2.0)
 _MAX_CONFLICTS = 20
+_OF_FUNCTIONS = DeciderError | HandlerFailed
 
 _logger = make_log_records_safe(logging.getLogger(__name__))
 
@@ -113,7 +121,7 @@ class Reactor:
 
     async def _attempt(self, key: str, recorded: RecordedEvent, *, leader: bool) -> None:
         # 2. Load it, unless it is in the cache.
-        cached = self._loader.known(key) or await self._loader.load(key, leader=leader)
+        cached = self._loader.known(key) or await self._load(key, recorded, leader=leader)
         # 3. Has it reacted to this event before?
         own = Trigger.of(recorded).reaction_id(self._name)
         reaction = None
@@ -125,6 +133,15 @@ class Reactor:
         if reaction is not None:
             await self._outbox.send(key, reaction, cached.state.instance)
             self._loops.note(recorded, reaction)
+
+    async def _load(self, key: str, recorded: RecordedEvent, *, leader: bool) -> CachedState:
+        try:
+            return await self._loader.load(key, leader=leader)
+        except Exception as error:  # of a function, at an earlier event
+            if not (isinstance(error, EventStoreError) and not isinstance(error, _OF_FUNCTIONS)):
+                cached = await self._loader.load(key, leader=True, evolving=False)
+                await self._recorder.record_failure(key, recorded, cached, error)
+            raise
 
     async def _reaction(
         self, key: str, recorded: RecordedEvent, cached: CachedState

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import aclosing, suppress
 from datetime import datetime
 from typing import Any, Literal
 
 from msgspec import Struct
 
 from eventstore.client.client import Client
-from eventstore.errors import UnknownProcess
+from eventstore.errors import HandlerFailed, InvalidMessage, UnknownProcess
 from eventstore.jetstream.api import count_by_subject, log_end
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.messages.events import RecordedEvent
@@ -18,8 +18,10 @@ from eventstore.messages.headers import Header, position_of
 from eventstore.parking.messages import ParkedMessage, ParkedMessages
 from eventstore.processes.history import ProcessHistory
 from eventstore.processes.instance import Instance
+from eventstore.processes.process import Process
 from eventstore.processes.records import CommandRejected, Failed, Reacted, Trigger
 from eventstore.store.store import EventStore
+from eventstore.subscribers.publication import read_publication
 
 ProcessStatusName = Literal["running", "ended", "failed"]
 """Failed: it takes no event until the one that it has failed at is retried or discarded."""
@@ -71,23 +73,29 @@ class Processes:
     They also raise `UnknownProcess` for a kind, or a key, that there is not.
     """
 
-    def __init__(self, client: Client, store: EventStore, names: Sequence[str]) -> None:
+    def __init__(
+        self, client: Client, store: EventStore, processes: Iterable[Process[Any]]
+    ) -> None:
         self._client = client
         self._store = store
-        self._names = tuple(names)
+        self._processes = {each.name: each for each in processes}
         self._parked = ParkedMessages(client, store.codec.subjects)
 
     async def list(
-        self, process: str | None = None, *, limit: int = 50
+        self, process: str | None = None, *, failed: bool = False, limit: int = 50
     ) -> AsyncGenerator[ProcessStatus, None]:
         """The processes of one kind, or of all, those with the latest records first.
 
-        At most `limit` of each kind, and of the first 100,000.
+        At most `limit` of each kind, and of the first 100,000; or only those that have `failed`,
+        in the order of the events that they have failed at.
         """
-        for name in self._names if process is None else [self._checked(process)]:
+        for name in self._processes if process is None else [self._checked(process)]:
             parked = await self.parked(name)
-            for key in await self._keys(name, limit):
-                yield await self._status(name, key, parked)
+            keys = self._failed(name, parked) if failed else self._keys(name, limit)
+            for key in (await keys)[:limit]:
+                status = await self._status(name, key, parked)
+                if status.failed or not failed:
+                    yield status
 
     async def get(self, process: str, key: str) -> ProcessStatus:
         """One process."""
@@ -107,10 +115,26 @@ class Processes:
         return sorted(own, key=lambda each: position_of(each.record.headers) or 0)
 
     def _checked(self, process: str) -> str:
-        if process not in self._names:
-            known = ", ".join(sorted(self._names)) or "none"
+        if process not in self._processes:
+            known = ", ".join(sorted(self._processes)) or "none"
             raise UnknownProcess(f"there is no process {process}; the application has {known}")
         return process
+
+    async def _failed(self, process: str, parked: Sequence[ParkedMessage]) -> Sequence[str]:
+        """The keys of the processes that have failed at parked events, as far as these are read."""
+        found: dict[str, None] = {}
+        for each in parked:
+            with suppress(InvalidMessage, HandlerFailed):
+                keys = await self._store.keyring.to_open([each.record.headers])
+                of = each.record.subject, each.record.headers, each.record.payload
+                for part in read_publication(self._store.codec, *of, keys):
+                    found |= dict.fromkeys(filter(None, [self._key_of(process, part)]))
+        return [key for key in found if await self._store.last_position(process, key)]
+
+    def _key_of(self, process: str, event: RecordedEvent) -> str | None:
+        if isinstance(event.data, CommandRejected):
+            return event.aggregate_id
+        return self._processes[process].key_of(event.data, event)
 
     async def _keys(self, process: str, limit: int) -> Sequence[str]:
         """The keys of the processes that have recorded something last."""

@@ -177,11 +177,13 @@ def at_note(text: str, mistakes: Container[str]) -> Reaction:
     return actions.get(text)
 
 
-def fulfilling(mistakes: Container[str] = ("break",), **options: Any) -> Process[Fulfilment]:
+def fulfilling(
+    mistakes: Container[str] = ("break",), forgetful: Container[str] = (), **options: Any
+) -> Process[Fulfilment]:
     """A process that reserves stock for an order, then confirms it, or abandons it.
 
     It needs no stock for the article "nothing", places another order for "again", and fails at
-    orders of these articles and at notes with these texts.
+    orders of these articles and at notes with these texts; it cannot fold `forgetful` ones.
     """
     process = Process("fulfilment", initial=Fulfilment, key="order", **options)
 
@@ -213,11 +215,11 @@ def fulfilling(mistakes: Container[str] = ("break",), **options: Any) -> Process
     def confirmed(_state: Fulfilment, _event: Confirmed | Abandoned) -> None:
         return None
 
-    evolve(process)
+    evolve(process, forgetful)
     return process
 
 
-def evolve(process: Process[Fulfilment]) -> None:
+def evolve(process: Process[Fulfilment], forgetful: Container[str]) -> None:
     """Its state."""
 
     @process.evolves
@@ -226,6 +228,8 @@ def evolve(process: Process[Fulfilment]) -> None:
 
     @process.evolves
     def remembered(state: Fulfilment, event: Noted) -> Fulfilment:
+        if event.text in forgetful:
+            raise Broken("cannot remember")
         return msgspec.structs.replace(state, notes=(*state.notes, event.text))
 
     @process.evolves

@@ -35,12 +35,13 @@ async def list_(
     """Print the processes that have recorded something last, the latest first.
 
     When each started and last reacted, how often, and which of its timers are waiting. One that has
-    failed takes no event until retry, or until its parked event is discarded. The limit counts
-    before --status. With --json each line is an object.
+    failed takes no event until retry, or until its parked event is discarded; --status failed
+    finds all of these, other statuses are searched for among the latest. With --json each line is
+    an object.
     """
     async with session.connect() as client, EventStore(client, session.codec) as store:
-        names = [each.name for each in session.app.processes]
-        listed = Processes(client, store, names).list(name, limit=limit)
+        processes = Processes(client, store, session.app.processes)
+        listed = processes.list(name, failed=status == "failed", limit=limit)
         found = [each async for each in listed if status in (None, each.status)]
     if json:
         for each in found:

@@ -36,7 +36,7 @@ async def retry(
     """
     retried, left = 0, dict[int, str]()
     async with session.connect() as client, EventStore(client, session.codec) as store:
-        processes = Processes(client, store, [each.name for each in session.app.processes])
+        processes = Processes(client, store, session.app.processes)
         parking = ParkedMessages(client, session.subjects)
         # What a retry leads to may be parked behind others in the meantime: until none is new.
         while found := [

@@ -31,8 +31,7 @@ async def show(
     failed at, and which of its commands were rejected.
     """
     async with session.connect() as client, EventStore(client, session.codec) as store:
-        names = [each.name for each in session.app.processes]
-        processes = Processes(client, store, names)
+        processes = Processes(client, store, session.app.processes)
         status, steps = await processes.get(name, key), await processes.story(name, key)
     if json:
         say_json({"status": status, "steps": steps})

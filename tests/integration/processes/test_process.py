@@ -239,6 +239,23 @@ async def test_events_after_the_one_that_could_not_start_it_are_not_lost(
         await trade.until("o-1", "Placed", "Noted", "FulfilmentCommandRejected", "Abandoned")
 
 
+async def test_a_process_whose_state_cannot_be_folded_has_failed_as_well(
+    client: Client, domain_name: str
+) -> None:
+    forgetful = set[str]()
+    async with traded(client, domain_name, fulfilling((), forgetful)) as trade:
+        await noted(trade, "one")
+        forgetful.add("one")  # as a later release may have it
+        async with trade.reacting():
+            await trade.commands.execute(Note(text="two"), "o-1")
+            (parked,) = await trade.until_parked(1)
+            (failure,) = await trade.failures("o-1")
+            assert (failure.trigger.type, failure.reason) == ("Noted", "cannot remember")
+            forgetful.clear()
+            await trade.parking.retry(parked.sequence)
+            assert await trade.reactions("o-1") == ["Placed", "Noted", "Noted"]
+
+
 async def test_processes_that_start_ever_more_of_their_kind_end_up_parked(
     client: Client, domain_name: str
 ) -> None:
