@@ -19,6 +19,7 @@ from eventstore.commands import (
     CommandHandler,
     CommandWorker,
     Outcomes,
+    ScheduledCommand,
     SentCommand,
     StateCache,
 )
@@ -95,6 +96,7 @@ __all__ = [
     "QueryClient",
     "RecordedEvent",
     "Rejected",
+    "ScheduledCommand",
     "SentCommand",
     "Settings",
     "Snapshots",
