@@ -19,6 +19,7 @@ from eventstore.commands import (
     CommandHandler,
     CommandWorker,
     Outcomes,
+    ScheduledCommand,
     SentCommand,
     StateCache,
 )
@@ -102,6 +103,7 @@ __all__ = [
     "RecordedEvent",
     "Rejected",
     "Rejection",
+    "ScheduledCommand",
     "Send",
     "SentCommand",
     "Settings",
