@@ -43,6 +43,16 @@ GROUPS = {
         "Look up commands that were sent.",
         {"status": "Print the outcome of a command that was sent earlier."},
     ),
+    "timer": Group(
+        "Set, inspect, cancel and fire timers.",
+        {
+            "set": "Set a timer: the server queues a command when it is due.",
+            "list": "List the timers that wait, in the order in which they were set.",
+            "show": "Print a timer in full: when it is due, its command, and what caused it.",
+            "cancel": "Cancel a timer: its command will not be carried out.",
+            "fire": "Make a timer due now.",
+        },
+    ),
     "parked": Group(
         "Inspect, retry and discard parked messages.",
         {
@@ -100,6 +110,14 @@ GROUPS = {
             "list": "Print the status of every subscriber.",
             "show": "Print the details of one subscriber.",
             "reset": "Set a subscriber back, or forward.",
+        },
+    ),
+    "process": Group(
+        "Inspect processes, and retry failed ones.",
+        {
+            "list": "Print the processes that have recorded something last, the latest first.",
+            "show": "Print the story of one process.",
+            "retry": "Have failed processes react once more to their parked events.",
         },
     ),
     "schema": Group(
