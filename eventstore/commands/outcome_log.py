@@ -159,7 +159,7 @@ def _of_decoded(command: DecodedCommand) -> str:
 
 def _of_undecoded(codec: Codec, received: ReceivedCommand) -> dict[str, str]:
     """The headers that are legal by themselves, of a message that could not be decoded."""
-    given = received.message.headers or {}
+    given = received.headers
     correlation, causation = (
         legal_value(given, name) for name in (Header.CORRELATION_ID, Header.CAUSATION_ID)
     )

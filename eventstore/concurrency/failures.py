@@ -45,8 +45,9 @@ class only_own_cancellation:  # noqa: N801  # read as what it does: `with only_o
     ) -> None:
         if error is None or isinstance(error, _PASSED_ON):
             return
-        if not isinstance(error, asyncio.CancelledError):
-            raise RuntimeError(f"{type(error).__name__}: {error}") from error
-        task = asyncio.current_task()
-        if task is not None and not task.cancelling():
+        if isinstance(error, asyncio.CancelledError):
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                return
             raise RuntimeError("something that was awaited has been cancelled") from error
+        raise RuntimeError(f"{type(error).__name__}: {error}") from error

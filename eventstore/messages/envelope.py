@@ -251,7 +251,7 @@ class Envelope(Struct, frozen=True, kw_only=True):
 
 
 class EventHeaders(dict[str, str]):
-    """Legal headers of an event, and the envelope that they carry; they must not be changed.
+    """Legal headers of an event or a command, and their envelope; they must not be changed.
 
     What is pickled or copied is a plain dict.
     """
