@@ -51,7 +51,7 @@ _JSON_IN_UTF8 = re.compile(
 _WORKERS_OWN = {AUTHENTICATED_AS, COMMAND_DIGEST}
 
 
-class DecodedCommand(msgspec.Struct, frozen=True):
+class DecodedCommand(msgspec.Struct, frozen=True, gc=False):
     """A command, its envelope and aggregate; `digest` distinguishes it from others with its id.
 
     `expected` is the version that the aggregate must have, None for any.
@@ -75,7 +75,7 @@ class DecodedCommand(msgspec.Struct, frozen=True):
         return self.aggregate, self.aggregate_id
 
 
-class ReceivedCommand(msgspec.Struct, frozen=True):
+class ReceivedCommand(msgspec.Struct, frozen=True, gc=False):
     """A message of the command stream: the command's id, and its content or why it has none."""
 
     message: Message

@@ -36,7 +36,7 @@ _encode = msgspec.json.Encoder().encode
 _logger = make_log_records_safe(logging.getLogger(__name__))
 
 
-class Delivery(msgspec.Struct, frozen=True):
+class Delivery(msgspec.Struct, frozen=True, gc=False):
     """The metadata of a delivery, from the message's reply subject.
 
     `time` is when the stream stored the message, in nanoseconds of the Unix epoch; `pending` is how

@@ -42,7 +42,7 @@ PUBLICATION_HEADERS = sum(
 """Maximum bytes of headers that an event of the log gains when it is published by itself."""
 
 
-class Draft(msgspec.Struct, frozen=True):
+class Draft(msgspec.Struct, frozen=True, gc=False):
     """A message to be published, with the lines of its headers; `type` is for the text of errors.
 
     A header must not be added twice.
@@ -73,7 +73,7 @@ class Draft(msgspec.Struct, frozen=True):
         return OutgoingMessage(self.subject, self.payload, self.lines)
 
 
-class PubAck(msgspec.Struct, frozen=True):
+class PubAck(msgspec.Struct, frozen=True, gc=False):
     """The stream's ack: `seq` is the sequence of the (last) message.
 
     For a batch, also its id and its number of messages.
