@@ -163,14 +163,13 @@ class Client(PersistentConnection):
         `PermissionDenied`, after which the request may have been processed or not; and
         `NoResponders`, after which it was not.
         """
-        message = OutgoingMessage(subject, payload, headers)
-        return await _Exchange(self, (message,), timeout)
+        return await _Exchange(self, (), OutgoingMessage(subject, payload, headers), timeout)
 
-    async def request_after(
+    def request_after(
         self, leading: Sequence[OutgoingMessage], last: OutgoingMessage, *, timeout: float = 5.0
-    ) -> Msg:
+    ) -> Awaitable[Msg]:
         """Send messages one after another; the answer to the last one, as of `request`."""
-        return await _Exchange(self, (*leading, last), timeout)
+        return _Exchange(self, leading, last, timeout)
 
     def request_soon(
         self,
@@ -303,11 +302,18 @@ class Client(PersistentConnection):
 class _Exchange(Batchable[Msg]):
     """Messages that are sent, and the answer to the last one."""
 
-    __slots__ = ("_client", "_messages", "_timeout")
+    __slots__ = ("_client", "_last", "_leading", "_timeout")
 
-    def __init__(self, client: Client, messages: Sequence[OutgoingMessage], timeout: float) -> None:
+    def __init__(
+        self,
+        client: Client,
+        leading: Sequence[OutgoingMessage],
+        last: OutgoingMessage,
+        timeout: float,
+    ) -> None:
         self._client = client
-        self._messages = messages
+        self._leading = leading
+        self._last = last
         self._timeout = timeout
 
     @property
@@ -315,21 +321,26 @@ class _Exchange(Batchable[Msg]):
         return self._client
 
     async def alone(self) -> Msg:
-        client, subject = self._client, self._messages[-1].subject
+        client, subject = self._client, self._last.subject
         client._check_connected(subject)
-        answer: Msg = await client._answers.awaited(subject, self._timeout, self._send)
+
+        def send(token: str, _: object) -> None:
+            self._send(f"{client.inbox_prefix}.{token}")
+
+        answer: Msg = await client._answers.awaited(subject, self._timeout, send)
         if is_unanswerable(answer):
             raise _nobody(subject)
         return answer
 
     async def together(self, batch: Sequence[_Exchange]) -> Sequence[Msg | Exception]:
-        client, subjects = self._client, [each._messages[-1].subject for each in batch]
+        client, subjects = self._client, [each._last.subject for each in batch]
         if not client.is_connected:
             return [client._not_connected(subject) for subject in subjects]
 
         def send(token: str) -> None:
+            inbox = f"{client.inbox_prefix}.{token}"
             for index, each in enumerate(batch):
-                each._send(f"{token}{index}")
+                each._send(f"{inbox}{index}")
 
         timeout = max(each._timeout for each in batch)
         answers = await client._answers.awaited_together(subjects, timeout, send)
@@ -338,12 +349,11 @@ class _Exchange(Batchable[Msg]):
             for subject, each in zip(subjects, answers, strict=True)
         ]
 
-    def _send(self, token: str, _: object = None) -> None:
+    def _send(self, reply: str) -> None:
         send = self._client._nats.send
-        *leading, last = self._messages
-        for each in leading:
+        for each in self._leading:
             send(each.subject, each.payload, "", each.headers)
-        reply = f"{self._client.inbox_prefix}.{token}"
+        last = self._last
         send(last.subject, last.payload, reply, last.headers)
 
 

@@ -195,8 +195,9 @@ async def publish_acked(
 
     An ack of another stream than `stream` is refused, if that is given.
     """
+    message = OutgoingMessage(subject, payload, headers)
     try:
-        reply = await client.request(subject, payload, headers=headers, timeout=timeout)
+        reply = await client.request_after((), message, timeout=timeout)
     except NoResponders:
         raise _no_stream(subject) from None
     return read_ack(subject, reply.data, stream)
