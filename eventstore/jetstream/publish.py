@@ -120,9 +120,9 @@ def guarded(drafts: Sequence[Draft], expected: Mapping[str, int]) -> list[Draft]
     """
     unguarded = dict(expected)
     messages = []
-    for draft, lines in zip(drafts, _batch_lines(len(drafts)), strict=True):
+    for draft, lines in zip(drafts, batch_lines(len(drafts)), strict=True):
         if draft.subject in unguarded:
-            lines += _guard(unguarded.pop(draft.subject))
+            lines += guard_line(unguarded.pop(draft.subject))
         messages.append(draft.plus(lines) if lines else draft)
     return messages
 
@@ -246,7 +246,8 @@ def read_queued(subject: str, reply: Msg, stream: str) -> PubAck:
         raise
 
 
-def _batch_lines(count: int) -> list[str]:
+def batch_lines(count: int) -> list[str]:
+    """The lines of headers that make messages one atomic batch."""
     if count == 1:  # a batch of one would be ten times slower
         return [""]
     start = f"{NatsHeader.BATCH_ID}: {new_id()}\r\n{NatsHeader.BATCH_SEQUENCE}: "
@@ -255,7 +256,8 @@ def _batch_lines(count: int) -> list[str]:
     return lines
 
 
-def _guard(sequence: int) -> str:
+def guard_line(sequence: int) -> str:
+    """The line of the header that guards a subject, whose last message has this sequence."""
     return f"{NatsHeader.EXPECTED_LAST_SUBJECT_SEQUENCE}: {sequence}\r\n"
 
 

@@ -16,8 +16,8 @@ from eventstore.jetstream.publish import (
     PUBLICATION_HEADERS,
     Draft,
     PubAck,
+    batch_lines,
     check_sizes,
-    guarded,
     publish,
 )
 from eventstore.store.append import ANY, NO_STREAM, PendingAppend
@@ -61,8 +61,8 @@ class LogWriter:
         ack of a duplicate. For `asking` see `publish`. Raises `EventTooLarge` and `BatchTooLarge`.
         """
         era = self._heads.era
-        drafts = [draft for write in writes for draft in write.drafts()]
-        messages = guarded(drafts, {write.subject: write.end for write in writes})
+        batch = iter(batch_lines(sum(len(write.event_ids) for write in writes)))
+        messages = [draft for write in writes for draft in write.drafts(batch)]
         check_sizes(messages, self._client.max_payload, added=PUBLICATION_HEADERS)
         try:
             ack = await self._publish(messages, timeout, asking)
@@ -70,7 +70,7 @@ class LogWriter:
             return error
         if ack.duplicate:
             return ack
-        self._note(writes, ack.seq - len(drafts), era)
+        self._note(writes, ack.seq - len(messages), era)
         return None
 
     async def _publish(self, messages: Sequence[Draft], timeout: float, asking: bool) -> PubAck:
