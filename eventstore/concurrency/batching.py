@@ -59,7 +59,7 @@ class Batchable(Awaitable[T], Generic[T]):
         """What those have in common that can be done in one batch."""
 
     @abstractmethod
-    async def alone(self) -> T:
+    def alone(self) -> Coroutine[Any, Any, T]:
         """Do it by itself."""
 
     @abstractmethod
