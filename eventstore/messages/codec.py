@@ -24,7 +24,7 @@ from eventstore.messages.encryption import NO_KEYS, PERSONAL, Keys, check_availa
 from eventstore.messages.envelope import Envelope
 from eventstore.messages.event_template import EventTemplate
 from eventstore.messages.events import RecordedEvent, UnreadEvent
-from eventstore.messages.fidelity import difference
+from eventstore.messages.fidelity import difference, is_same
 from eventstore.messages.headers import Header
 from eventstore.messages.personal import PersonalField, check_unmarked, personal_fields
 from eventstore.messages.subjects import Subjects
@@ -144,6 +144,8 @@ class Codec:
         # msgspec does not check a struct's fields when it is made, and an unreadable event would
         # block its aggregate for ever.
         read = entry.decode(payload)
+        if is_same(message, read):
+            return payload, read
         try:
             lost = difference(message, read)
         except RecursionError as error:

@@ -56,6 +56,14 @@ def difference(written: Any, read: Any, *, exact: bool = False) -> Difference | 
     return _difference(written, read, _EXACT if exact else _DECLARED)
 
 
+def is_same(written: Struct, read: Struct) -> bool:
+    """Whether a struct is certainly decoded to an equal one, as most are: both are flat and equal.
+
+    `difference` then finds none. Both are of one type.
+    """
+    return _are_equal_and_plain(astuple(written), astuple(read))
+
+
 _Mode = Literal["exact", "undeclared", "declared"]
 _EXACT: _Mode = "exact"
 _UNDECLARED: _Mode = "undeclared"
@@ -69,7 +77,8 @@ def _difference(written: Any, read: Any, mode: _Mode) -> Difference | None:
     if kind in _PLAIN:
         return None if written == read else _other_value()
     if isinstance(written, Struct):
-        return _of_structs(written, read, mode)
+        undeclared = _undeclared_in(type(written)) if mode == _DECLARED else frozenset()
+        return _of_fields(written.__struct_fields__, written, read, mode, undeclared)
     for base, key in _KEYS:
         if issubclass(kind, base):
             return None if key(written) == key(read) else _other_value()
@@ -80,13 +89,6 @@ def _difference(written: Any, read: Any, mode: _Mode) -> Difference | None:
         names = (field.name for field in dataclasses.fields(kind))
         return _of_fields(names, written, read, mode)
     return None if written == read else _other_value()
-
-
-def _of_structs(written: Struct, read: Struct, mode: _Mode) -> Difference | None:
-    if _are_equal_and_plain(astuple(written), astuple(read)):  # as most are
-        return None
-    undeclared = _undeclared_in(type(written)) if mode == _DECLARED else frozenset()
-    return _of_fields(written.__struct_fields__, written, read, mode, undeclared)
 
 
 def _of_fields(

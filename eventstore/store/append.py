@@ -6,7 +6,6 @@ import enum
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import repeat
-from typing import NamedTuple
 
 import msgspec
 from msgspec.structs import replace
@@ -21,6 +20,7 @@ from eventstore.messages.envelope import (
     Identity,
     derive_id,
     format_timestamp,
+    new_id,
     optional_lines,
 )
 from eventstore.messages.event_template import EncodedEvent
@@ -138,7 +138,7 @@ class PendingAppend:
             raise InvalidMessage(
                 f"append to {append.aggregate} {self.aggregate_id}: no events are given"
             )
-        if len(set(self.event_ids)) < len(self.event_ids):
+        if len(self.event_ids) > 1 and len(set(self.event_ids)) < len(self.event_ids):
             raise InvalidId(
                 f"append to {append.aggregate} {self.aggregate_id}: an id repeats; "
                 "each event needs its own"
@@ -153,6 +153,11 @@ class PendingAppend:
     def begin_at(self, found: FoundHead) -> None:
         """Append the events after this head."""
         self.base, self.end = found.head, found.end
+
+    @property
+    def has_personal(self) -> bool:
+        """Whether any of the events has personal data."""
+        return bool(self._personal)
 
     @property
     def data_subjects(self) -> set[str]:
@@ -206,15 +211,11 @@ class PendingAppend:
         return self.result
 
 
-class _Attributes(NamedTuple):
-    """What several events of an append may have in common; see `EncodedEvent`."""
-
-    timestamp: str
-    optional: str
-    chained: str
-
+_Attributes = tuple[str, str, str]
+"""The timestamp and what else events of an append may have in common; see `EncodedEvent`."""
 
 _NOTHING = (None,) * 6
+_NOTHING_CHAINED = chained_optional(None, None, None)
 
 
 class _EventEncoder:
@@ -255,7 +256,8 @@ class _EventEncoder:
     def _identity(self, index: int) -> Identity:
         cause = self._append.cause
         if cause is None:
-            return Identity.root()
+            own = new_id()
+            return Identity(own, own, own)
         name = f"{self._append.aggregate}.{self._aggregate_id}.{index}"
         return Identity(derive_id(cause.id, name), cause.correlation_id, cause.id)
 
@@ -276,7 +278,9 @@ class _EventEncoder:
         no_command = NO_COMMAND if identity.causation_id != identity.id else None
         digest = append.command_digest or no_command
         from_caller = own, append.cause, actor, sender, digest, traceparent
-        if from_caller != _NOTHING and not self._is_checked:
+        if from_caller == _NOTHING:
+            return time, "", _NOTHING_CHAINED
+        if not self._is_checked:
             Envelope(
                 identity=identity,
                 type=cls.__name__,
@@ -290,7 +294,7 @@ class _EventEncoder:
                 traceparent=traceparent,
             ).to_headers()
         optional = optional_lines(actor, sender, digest, traceparent)
-        return _Attributes(time, optional, chained_optional(actor, sender, traceparent))
+        return time, optional, chained_optional(actor, sender, traceparent)
 
 
 def _sealed(
