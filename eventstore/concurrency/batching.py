@@ -61,7 +61,7 @@ class Batchable(Generic[T]):
         """What those have in common that can be done in one batch."""
         raise NotImplementedError
 
-    async def alone(self) -> T:
+    def alone(self) -> Coroutine[Any, Any, T]:
         """Do it by itself."""
         raise NotImplementedError
 
