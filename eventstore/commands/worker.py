@@ -224,8 +224,8 @@ class CommandWorker:
                 return
             async with self._ids.held(received.command_id):
                 outcome = await self._stored_outcome(received)
-            if received.reply_to:
-                await self._client.respond(received.reply_to, outcome.to_json(), what=_OUTCOME)
+            if reply_to := received.reply_to:
+                await self._client.respond(reply_to, outcome.to_json(), what=_OUTCOME)
         except Exception as error:  # the command is not lost, and others go on
             _logger.warning(
                 "%s failed at attempt %d, and is requeued: %s: %s",

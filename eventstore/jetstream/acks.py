@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from contextlib import suppress
 from typing import Protocol
 
 from eventstore.client.client import Client, Msg
@@ -115,8 +114,10 @@ class Acknowledgements:
         await self._send(reply, payload)
 
     async def _send(self, reply: str, payload: bytes) -> None:
-        with suppress(ClientError):  # a lost ack leads to a redelivery
+        try:  # noqa: SIM105  # entered for every command
             await self._client.publish(reply, payload)
+        except ClientError:  # a lost ack leads to a redelivery
+            pass
 
 
 def _key(each: TrackedDelivery) -> _Key:
