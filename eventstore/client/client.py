@@ -240,7 +240,7 @@ class Client(PersistentConnection):
 
         To any other, nothing is sent, and that is logged. Raises what `publish` raises.
         """
-        if self.may_respond(reply, what):
+        if self._gate.passes(reply, what):
             await self.publish(reply, payload, headers=headers)
 
     @overload
