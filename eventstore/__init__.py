@@ -40,6 +40,7 @@ from eventstore.messages import (
     RecordedEvent,
     StoredEvent,
 )
+from eventstore.processes import END, After, Cancel, Process, ProcessContext, Rejection, Send
 from eventstore.server import EmbeddedServer
 from eventstore.store import (
     ANY,
@@ -58,11 +59,14 @@ from eventstore.subscribers import EventSubscriber, Subscriber
 
 __all__ = [
     "ANY",
+    "END",
     "NOTHING",
     "NO_STREAM",
+    "After",
     "Append",
     "AppendResult",
     "Application",
+    "Cancel",
     "Client",
     "Command",
     "CommandClient",
@@ -91,12 +95,16 @@ __all__ = [
     "Outcomes",
     "Page",
     "Personal",
+    "Process",
+    "ProcessContext",
     "Query",
     "QueryAnswer",
     "QueryClient",
     "RecordedEvent",
     "Rejected",
+    "Rejection",
     "ScheduledCommand",
+    "Send",
     "SentCommand",
     "Settings",
     "Snapshots",

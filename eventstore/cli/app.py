@@ -112,6 +112,14 @@ GROUPS = {
             "reset": "Set a subscriber back, or forward.",
         },
     ),
+    "process": Group(
+        "Inspect processes, and retry failed ones.",
+        {
+            "list": "Print the processes that have recorded something last, the latest first.",
+            "show": "Print the story of one process.",
+            "retry": "Have failed processes react once more to their parked events.",
+        },
+    ),
     "schema": Group(
         "Describe all messages to others, and compare releases.",
         {
@@ -122,7 +130,11 @@ GROUPS = {
     ),
     "ops": Group(
         "Set up a domain.",
-        {"nats": "Write the configuration of NATS servers and users."},
+        {
+            "nats": "Write the configuration of NATS servers and users.",
+            "service": "Write the files that run the service.",
+            "monitoring": "Write what Prometheus and Grafana need to watch the service.",
+        },
     ),
 }
 

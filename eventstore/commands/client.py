@@ -50,6 +50,7 @@ from eventstore.messages.envelope import (
 from eventstore.messages.headers import (
     EXPECTED_VERSION,
     ID_DERIVED,
+    PROCESS,
     REPLY_TO,
     Header,
     expected_version_of,
@@ -400,6 +401,8 @@ class CommandClient(Resource):
             identity = handling.caused(name, command_id)
             if command_id is None:
                 extra[ID_DERIVED] = "1"
+            if handling.process is not None:
+                extra[PROCESS] = handling.process
         elif cause is not None:
             identity = Identity.caused_by(cause, command_id)
         else:

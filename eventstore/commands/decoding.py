@@ -32,6 +32,7 @@ from eventstore.messages.headers import (
     COMMAND_DIGEST,
     ID_DERIVED,
     JSON,
+    PROCESS,
     REPLY_TO,
     REQUIRED,
     Header,
@@ -53,7 +54,8 @@ _WORKERS_OWN = {AUTHENTICATED_AS, COMMAND_DIGEST}
 class DecodedCommand(msgspec.Struct, frozen=True):
     """A command, its envelope and aggregate; `digest` distinguishes it from others with its id.
 
-    `expected` is the version that the aggregate must have, None for any.
+    `expected` is the version that the aggregate must have, None for any; `process` is the process
+    that has sent it, if one has.
     """
 
     command: Command
@@ -62,6 +64,7 @@ class DecodedCommand(msgspec.Struct, frozen=True):
     envelope: Envelope
     digest: str | None = None
     expected: int | None = None
+    process: str | None = None
 
     @property
     def identity(self) -> Identity:
@@ -196,7 +199,10 @@ def _decode(codec: Codec, message: Msg, delivery: Delivery, command_id: str) -> 
     digest = digest_of(command, aggregate_id, command_id, message.data, expected)
     if ID_DERIVED in headers:
         digest = without_data(digest)
-    return DecodedCommand(command, subject.aggregate, aggregate_id, envelope, digest, expected)
+    process = headers.get(PROCESS)
+    return DecodedCommand(
+        command, subject.aggregate, aggregate_id, envelope, digest, expected, process
+    )
 
 
 def _as_sent(headers: Mapping[str, str]) -> Mapping[str, str]:

@@ -13,7 +13,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import nullcontext
 
 from eventstore.client.client import Client, Msg
@@ -75,6 +75,10 @@ def worker_consumer(codec: Codec, *, ack_wait: float = 30.0) -> ConsumerSpec:
     )
 
 
+Rejections = Callable[[DecodedCommand, Outcome], Awaitable[None]]
+"""What is called for a rejected command that a process has sent."""
+
+
 class CommandWorker:
     """Takes commands and carries them out until it is stopped.
 
@@ -93,6 +97,9 @@ class CommandWorker:
     stream's metadata, is left in the queue with those same delays, however often it is delivered.
     While 10,000 are left, and no other release runs, the queue takes no others: that is logged, and
     health reports it.
+
+    `rejections` is called when the outcome of a command is stored that a process has sent, and that
+    is rejected, before it is acknowledged: at least once.
 
     `identify_senders` is for domains whose commands all come from other accounts: see
     `eventstore.commands.senders`.
@@ -113,6 +120,7 @@ class CommandWorker:
         max_deliveries: int = 20,
         max_failures: int = 5,
         identify_senders: bool = False,
+        rejections: Rejections | None = None,
         telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
         self._client = client
@@ -127,6 +135,7 @@ class CommandWorker:
         self._stream = codec.subjects.command_stream
         self._consumer = worker_consumer(codec, ack_wait=ack_wait)
         self._outcomes = handler.outcomes
+        self._rejections = rejections
         self._others = OtherReleases(client, self._consumer, Owner.of(handler.domain))
         self._failures = Failures()
         # A command redelivered after its ack is answered again: the first answer may be lost.
@@ -231,6 +240,8 @@ class CommandWorker:
                 received = await self._sent_by_owner(received)
             async with self._ids.held(received.command_id):
                 outcome = await self._stored_outcome(received)
+            if outcome.status == "rejected":
+                await self._report_rejection(received, outcome)
             if received.reply_to:
                 await self._client.respond(received.reply_to, outcome.to_json(), what=_OUTCOME)
             if received.is_from_timer:
@@ -291,6 +302,13 @@ class CommandWorker:
             about=about(self._codec, received),
             digest=content.digest if isinstance(content, DecodedCommand) else None,
         )
+
+    async def _report_rejection(self, received: ReceivedCommand, outcome: Outcome) -> None:
+        """Have the process that has sent a command learn that it is rejected."""
+        content = received.content
+        if self._rejections is not None and isinstance(content, DecodedCommand) and content.process:
+            await own_task()  # which reading and appending may need
+            await self._rejections(content, outcome)
 
     async def _outcome_of(self, received: ReceivedCommand) -> Outcome:
         if isinstance(received.content, Exception):

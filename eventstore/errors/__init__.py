@@ -72,6 +72,10 @@ EventStoreError
 │   ├── UnknownSubscriber           no subscriber of this name has run
 │   ├── EventsGone                  the event stream no longer has the events to start with
 │   └── NoSuchPosition              the log has not reached the position to start after
+├── ProcessError                    a process cannot react to an event, which is parked
+│   ├── ProcessLoop                 it has reacted too often within one correlation
+│   ├── ProcessWaits                it has failed at an earlier event
+│   └── UnknownProcess              there is no process of this name, or of this key
 └── ProjectionError                 the read side
     ├── ProjectionFailed            a handler or its statements failed on an event
     │   └── PoisonEvent             a projection cannot take an event
@@ -136,6 +140,12 @@ from eventstore.errors.messages import (
     UnsupportedSchema,
 )
 from eventstore.errors.parked import NotParked, ParkedError, RetryFailed, RetryOutOfOrder
+from eventstore.errors.processes import (
+    ProcessError,
+    ProcessLoop,
+    ProcessWaits,
+    UnknownProcess,
+)
 from eventstore.errors.projections import (
     CannotReplace,
     CheckpointReset,
@@ -234,6 +244,9 @@ __all__ = [
     "ParkedError",
     "PermissionDenied",
     "PoisonEvent",
+    "ProcessError",
+    "ProcessLoop",
+    "ProcessWaits",
     "ProjectionError",
     "ProjectionFailed",
     "ProjectionFenced",
@@ -262,6 +275,7 @@ __all__ = [
     "TimerInPast",
     "TopologyError",
     "TransferError",
+    "UnknownProcess",
     "UnknownSubscriber",
     "UnknownType",
     "UnreadableEvent",

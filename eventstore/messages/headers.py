@@ -56,6 +56,9 @@ DUE = "X-Due"
 ID_DERIVED = "X-ID-Derived"
 """The header of commands sent by a handler, which may have other data under the same id."""
 
+PROCESS = "X-Process"
+"""The header of commands that a process has sent: its kind and its key, to learn a rejection."""
+
 COMMAND_DIGEST = "X-Command-Digest"
 """The header of events and outcomes that distinguishes commands with the same id."""
 

@@ -154,6 +154,10 @@ class Subjects:
         """The subject that holds one aggregate's history; raises `InvalidId`."""
         return f"{self._log_prefix}{aggregate}.{check_aggregate_id(aggregate_id)}"
 
+    def log_of(self, aggregate: str) -> str:
+        """The wildcard subject of the histories of all aggregates of a kind."""
+        return f"{self._log_prefix}{check_name('aggregate', aggregate)}.*"
+
     def filter(self, kind: Kind, aggregate: str = "*", action: str = "*") -> str:
         """The wildcard subject of a kind, narrowed to an aggregate or an action if given."""
         return f"{self.domain}.{kind}.{aggregate}.{action}"

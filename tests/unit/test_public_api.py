@@ -39,6 +39,7 @@ PACKAGES = {"eventstore"} | {
 MODULES_OF_THEIR_OWN = {
     *("eventstore.application.service", "eventstore.telemetry"),
     "eventstore.projections.health",
+    "eventstore.processes.testing",
     *(
         "eventstore.projections.testing",
         "eventstore.service.http_server",
