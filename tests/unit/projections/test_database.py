@@ -372,7 +372,7 @@ def test_a_lost_connection_may_come_back() -> None:
 
 def spills_to_files(connection: Connection) -> bool:
     """Whether SQLite keeps what it may have to restore, or sorts, in files instead of memory."""
-    return connection.exec_driver_sql("PRAGMA temp_store").scalar_one() == 1
+    return bool(connection.exec_driver_sql("PRAGMA temp_store").scalar_one() == 1)
 
 
 async def test_only_what_may_change_whole_tables_is_kept_in_files(empty_file: Database) -> None:
