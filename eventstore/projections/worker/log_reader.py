@@ -25,7 +25,6 @@ from eventstore.messages.events import LogEvent
 from eventstore.projections.database import checkpoint
 from eventstore.projections.database.backends import cause_of
 from eventstore.projections.worker.apply import AppliedBatch, apply
-from eventstore.projections.worker.prefetch import prefetched
 from eventstore.projections.worker.progress import Rate
 from eventstore.projections.worker.runner import ProjectionRunner, WorkerContext
 from eventstore.store.reader import Page
@@ -80,12 +79,9 @@ class LogReader:
             unread=True,
             log=self._log,
         )
-        # A server works while the next page is read; SQLite's thread needs the interpreter, too.
-        is_server = self._context.database.path is None
-        reading = prefetched(pages) if is_server else pages
-        async with aclosing(pages), aclosing(reading), AsyncExitStack() as paused:
+        async with aclosing(pages), AsyncExitStack() as paused:
             ahead: LogReader | None = None
-            async for page in reading:
+            async for page in pages:
                 async with self.lock:
                     await self.take_page(page)
                 if ahead is None:

@@ -2,9 +2,8 @@
 
 The pipeline of an event, from the log to the rows:
 
-1. read       `LogReader.run` reads a page, while a database server applies the one before it
-              (`prefetch`). The store has checked and decoded its events; foreign messages are left
-              out, and what cannot be decoded comes as an `UnreadEvent`.
+1. read       `LogReader.run` reads a page. The store has checked and decoded its events; foreign
+              messages are left out, and what cannot be decoded comes as an `UnreadEvent`.
 2. select     `LogReader.take_page` selects the projections that lack the page. One whose checkpoint
               was set back leaves, and another reader brings it there.
 3. transact   One transaction for all of them; if it fails, one for each, so that what stops one
