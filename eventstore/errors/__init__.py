@@ -45,6 +45,7 @@ EventStoreError
 │   ├── EventTooLarge               headers and payload exceed the server's maximum
 │   ├── BatchTooLarge               more events than fit one atomic batch
 │   └── SubjectForgotten            personal data about somebody who was forgotten
+├── InvalidRange                    what is to be read is no range of versions or positions
 ├── CorruptLog                      the log violates an invariant
 │   ├── VersionGap                  an aggregate's versions are not consecutive
 │   ├── IncompleteBatch             an atomic batch is not complete
@@ -116,6 +117,7 @@ from eventstore.errors.log import (
     CorruptLog,
     IncompleteBatch,
     InvalidAnchor,
+    InvalidRange,
     UnreadableEvent,
     UnusableSnapshot,
     VersionGap,
@@ -213,6 +215,7 @@ __all__ = [
     "InvalidLockFile",
     "InvalidMessage",
     "InvalidPayload",
+    "InvalidRange",
     "InvalidSubject",
     "JetStreamError",
     "KeyMissing",

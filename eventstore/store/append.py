@@ -15,7 +15,8 @@ from eventstore.messages.codec import Codec
 from eventstore.messages.encryption import PERSONAL, Keys, seal, subjects_in
 from eventstore.messages.envelope import Envelope, Identity, derive_id, format_timestamp
 from eventstore.messages.events import NewEvent
-from eventstore.messages.headers import NO_COMMAND, Header
+from eventstore.messages.headers import JSON, NO_COMMAND, Header
+from eventstore.messages.opaque import OpaqueEvent
 from eventstore.messages.personal import PersonalField
 from eventstore.messages.subjects import AggregateId, check_aggregate_id
 from eventstore.messages.types import Event
@@ -26,18 +27,26 @@ class Expectation(enum.Enum):
     """A named expectation."""
 
     NO_STREAM = "no_stream"
+    STREAM_EXISTS = "stream_exists"
     ANY = "any"
 
 
 NO_STREAM = Expectation.NO_STREAM
 """The aggregate must have no events yet."""
 
+STREAM_EXISTS = Expectation.STREAM_EXISTS
+"""The aggregate must have events, and may be at any version."""
+
 ANY = Expectation.ANY
 """The aggregate may be at any version."""
 
 
 Expected = int | Head | Expectation
-"""A version, a head (saves a round trip if the store knows it), `NO_STREAM` or `ANY`."""
+"""A version (0: no events), a head (saves a round trip if the store knows it), `NO_STREAM`,
+`STREAM_EXISTS` or `ANY`."""
+
+ANY_VERSION = (ANY, STREAM_EXISTS)
+"""The expectations that others' events do not violate."""
 
 
 class Append(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,6 +137,7 @@ class PendingAppend:
         self, append: Append, codec: Codec, now: datetime, *, is_checked: bool = False
     ) -> None:
         codec.check_aggregate(append.aggregate)
+        _check_expectation(append)
         self.append = append
         self._is_checked = is_checked
         self._chain = ""
@@ -224,16 +234,20 @@ class PendingAppend:
         return self.result
 
     def _envelope(self, new: NewEvent, index: int, codec: Codec, now: datetime) -> Envelope:
-        cls, append = type(new.data), self.append
-        codec.check_event_type(cls)
-        if cls.__aggregate__ != append.aggregate:
-            raise InvalidMessage(f"{cls.__name__} is not an event of {append.aggregate}")
+        cls, append, data = type(new.data), self.append, new.data
+        opaque = data if isinstance(data, OpaqueEvent) else None
+        if opaque is not None:
+            codec.check_opaque(opaque)
+        else:
+            codec.check_event_type(cls)
+            if cls.__aggregate__ != append.aggregate:
+                raise InvalidMessage(f"{cls.__name__} is not an event of {append.aggregate}")
         identity = new.identity or self._identity(index)
         # The mark of a fact that has a cause, which tells it from a command's event.
         no_command = NO_COMMAND if identity.causation_id != identity.id else None
         envelope = Envelope(
             identity=identity,
-            type=cls.__name__,
+            type=cls.__name__ if opaque is None else opaque.type,
             domain=codec.domain,
             timestamp=_timestamp(new.timestamp or now),
             aggregate_id=self.aggregate_id,
@@ -242,6 +256,8 @@ class PendingAppend:
             authenticated_as=append.authenticated_as,
             command_digest=append.command_digest or no_command,
             traceparent=new.traceparent or append.traceparent,
+            content_type=JSON if opaque is None else opaque.content_type,
+            opaque=None if opaque is None else opaque.own_headers,
         )
         if not self._is_checked:
             envelope.to_headers()
@@ -253,6 +269,14 @@ class PendingAppend:
             return Identity.root()
         name = f"{self.append.aggregate}.{self.aggregate_id}.{index}"
         return Identity(derive_id(cause.id, name), cause.correlation_id, cause.id)
+
+
+def _check_expectation(append: Append) -> None:
+    if not isinstance(append.expected, int | Head | Expectation):
+        raise InvalidMessage(
+            f"append to {append.aggregate} {append.aggregate_id}: {append.expected!r:.80} cannot "
+            "be expected: a version, a head, NO_STREAM, STREAM_EXISTS or ANY can"
+        )
 
 
 def _timestamp(time: datetime) -> str:
