@@ -45,6 +45,7 @@ EventStoreError
 │   ├── EventTooLarge               headers and payload exceed the server's maximum
 │   ├── BatchTooLarge               more events than fit one atomic batch
 │   └── SubjectForgotten            personal data about somebody who was forgotten
+├── BlockingCallRefused             inside of an event loop, or on a facade that is not open
 ├── InvalidRange                    what is to be read is no range of versions or positions
 ├── CorruptLog                      the log violates an invariant
 │   ├── VersionGap                  an aggregate's versions are not consecutive
@@ -101,6 +102,7 @@ from eventstore.errors.commands import CommandTimeout, DeciderError, HandlerFail
 from eventstore.errors.configuration import ConfigurationError, MasterKeyError
 from eventstore.errors.connection import (
     AuthenticationFailed,
+    BlockingCallRefused,
     ClientError,
     ConnectFailed,
     ConnectionLost,
@@ -186,6 +188,7 @@ __all__ = [
     "AppendUnknown",
     "AuthenticationFailed",
     "BatchTooLarge",
+    "BlockingCallRefused",
     "CannotReplace",
     "CheckpointReset",
     "ClientError",

@@ -36,6 +36,7 @@ ROOMS = [
     "eventstore.deployment",
     "eventstore.projections",
     "eventstore.application",
+    "eventstore.sync",
     "eventstore",
     "eventstore.nix",
     "projections",
@@ -476,8 +477,21 @@ def test_projections_is_the_only_room_that_needs_sqlalchemy() -> None:
 
 
 def test_components_are_put_together_in_one_place() -> None:
-    # The command line opens the log, and an embedded server, without a service.
-    assert rooms_constructing(*COMPONENTS) == {"eventstore.application", "eventstore.cli"}
+    # The command line opens the log, and an embedded server, without a service; the blocking
+    # facade opens a store for a program that has no event loop to open one in.
+    assert rooms_constructing(*COMPONENTS) == {
+        *("eventstore.application", "eventstore.sync", "eventstore.cli"),
+    }
+
+
+def test_threads_with_an_event_loop_are_started_in_one_place() -> None:
+    starting = {
+        module
+        for module, source in sources().items()
+        for node in ast.walk(source)
+        if _is_call(node, "run_coroutine_threadsafe")
+    }
+    assert starting == {"eventstore.sync.loop_thread"}
 
 
 def test_cli_is_the_only_room_that_prints() -> None:
