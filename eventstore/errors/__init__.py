@@ -98,11 +98,11 @@ from eventstore.errors.append import (
     SubjectForgotten,
 )
 from eventstore.errors.base import EventStoreError
+from eventstore.errors.blocking import BlockingCallRefused
 from eventstore.errors.commands import CommandTimeout, DeciderError, HandlerFailed, Rejected
 from eventstore.errors.configuration import ConfigurationError, MasterKeyError
 from eventstore.errors.connection import (
     AuthenticationFailed,
-    BlockingCallRefused,
     ClientError,
     ConnectFailed,
     ConnectionLost,

@@ -9,10 +9,6 @@ class ClientError(EventStoreError, code="client"):
     """The connection to NATS, or a request over it, failed."""
 
 
-class BlockingCallRefused(EventStoreError, code="blocking_call"):
-    """A blocking call cannot be made: inside of an event loop, or when the facade is not open."""
-
-
 class ConnectFailed(ClientError, code="connect_failed", retryable=True):
     """No server answered at the first connect."""
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import Column, Integer, MetaData, String, Table, insert, select
 
+from eventstore import STREAM_EXISTS, Application
+from eventstore.audit import aggregate_history
 from eventstore.client.client import Client, connect
+from eventstore.config import Settings
 from eventstore.errors import (
     Conflict,
     EventTooLarge,
@@ -24,8 +29,10 @@ from eventstore.messages.envelope import Envelope, Identity
 from eventstore.messages.events import NewEvent, RecordedEvent
 from eventstore.messages.headers import Header
 from eventstore.messages.opaque import OpaqueEvent
+from eventstore.projections import Projection, Statement
 from eventstore.server.embedded import EmbeddedServer
 from eventstore.store import EventStore
+from examples import bank
 from tests.conftest import settings_for
 from tests.integration.ledger import Deposited, jetstream, ledger, read, read_all
 from tests.integration.tampering import findings
@@ -183,3 +190,29 @@ def test_all_of_it_goes_through_the_headers(
     read = ledger("d").recorded("d.log.account.a", sent, payload, 1)
     assert [each.data for each in read] == [event]
     assert isinstance(read[0], RecordedEvent)
+
+
+async def test_deciders_pass_over_them_and_projections_may_handle_them(
+    settings: Settings, tmp_path: Path
+) -> None:
+    columns = Column("id", String(64), primary_key=True), Column("size", Integer)
+    table = Table("picture", MetaData(), *columns)
+    pictures = Projection("pictures", tables=[table])
+
+    @pictures.handles
+    def taken(event: OpaqueEvent, record: RecordedEvent) -> Statement:
+        return insert(table).values(id=record.aggregate_id, size=len(event.payload))
+
+    app = Application("bank", [bank.account], projections=[bank.accounts, pictures])
+    own = settings.in_directory(tmp_path)
+    async with asyncio.timeout(45), app.running(own, feed=False, queries=False) as service:
+        await service.execute(bank.Deposit(amount=5), "ann")
+        appended = await service.store.append("account", "ann", PICTURE, expected=STREAM_EXISTS)
+        outcome = await service.execute(bank.Withdraw(amount=2), "ann", expected=2)
+        assert (outcome.status, outcome.version) == ("success", 3)
+        assert await service.load("account", "ann") == bank.Account(3)
+        await service.wait(appended.position, "pictures", 45)
+        rows = await service.read_model.read(lambda each: each.execute(select(table)).all())
+        history = await aggregate_history(service.client, service.domain, "account", "ann")
+    assert [tuple(row) for row in rows] == [("ann", len(PICTURE.payload))]
+    assert [step.type for step in history.steps] == ["Deposited", PICTURE.type, "Withdrawn"]
