@@ -46,15 +46,13 @@ class StoredMessage(msgspec.Struct, frozen=True, gc=False):
     time: int = 0
 
 
-_TIME = re.compile(r"([0-9-]{10}T[0-9:]{8})(?:\.([0-9]{1,9}))?Z")
-
-
 def stored_time(text: str) -> int:
     """The nanoseconds of the Unix epoch in a time of the server's; 0 if it is not one."""
-    found = _TIME.fullmatch(text)
-    if found is None:
+    seconds, rest = _seconds(text[:19]), text[19:]
+    digits = "0" if rest == "Z" else rest[1:-1]
+    if not (seconds and digits.isdecimal() and rest[0] in ".Z" and rest[-1] == "Z"):
         return 0
-    return _seconds(found[1]) * 1_000_000_000 + int((found[2] or "").ljust(9, "0"))
+    return seconds * 1_000_000_000 + int(digits.ljust(9, "0")[:9])
 
 
 @lru_cache(maxsize=64)  # many messages are stored in one second
