@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 from eventstore.messages.envelope import Envelope, EventHeaders
 from eventstore.messages.headers import AUTHENTICATED_AS, JSON, Header
-from eventstore.messages.opaque_headers import OPAQUE, mark_lines
+from eventstore.messages.opaque_headers import OPAQUE, chained_lines
 
 GENESIS = "0" * 64
 """The value before an aggregate's first event."""
@@ -50,8 +50,7 @@ class ChainedEvent:
         )
         sender = envelope.authenticated_as
         later = "" if sender is None else f"{AUTHENTICATED_AS}: {sender}\n"
-        if envelope.opaque is not None:
-            later += "".join(f"{name}: {value}\n" for name, value in mark_lines(envelope.opaque))
+        later += chained_lines(envelope.opaque)
         self._after = (
             f"\n{envelope.schema_version}\n{envelope.timestamp}\n{envelope.domain}\n"
             f"{envelope.actor or ''}\n{envelope.traceparent or ''}\n"

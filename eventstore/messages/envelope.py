@@ -24,7 +24,7 @@ from eventstore.messages.headers import (
     Header,
     check_envelope,
 )
-from eventstore.messages.opaque_headers import mark_lines, own_headers
+from eventstore.messages.opaque_headers import header_lines, mark_lines, own_headers
 
 _EVENT_LINES = (
     f"{Header.EVENT_ID}: %s\r\n"
@@ -225,9 +225,7 @@ class Envelope(Struct, frozen=True, kw_only=True):
         ):
             if value is not None:
                 lines += f"{name}: {value}\r\n"
-        if self.opaque is not None:
-            lines += "".join(f"{name}: {value}\r\n" for name, value in mark_lines(self.opaque))
-        return lines
+        return lines + header_lines(self.opaque)
 
     @classmethod
     def from_headers(cls, headers: Mapping[str, str]) -> Envelope:

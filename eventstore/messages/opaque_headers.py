@@ -40,6 +40,20 @@ def mark_lines(own: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     yield from own.items()
 
 
+def header_lines(own: Mapping[str, str] | None) -> str:
+    """The lines of an opaque event's mark and headers; none of one that is not opaque."""
+    if own is None:
+        return ""
+    return "".join(f"{name}: {value}\r\n" for name, value in mark_lines(own))
+
+
+def chained_lines(own: Mapping[str, str] | None) -> str:
+    """What the chain covers of an opaque event's mark and headers."""
+    if own is None:
+        return ""
+    return "".join(f"{name}: {value}\n" for name, value in mark_lines(own))
+
+
 def own_headers(headers: Mapping[str, str]) -> dict[str, str] | None:
     """The headers of an opaque event's own; None if it is not opaque.
 

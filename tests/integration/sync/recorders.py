@@ -17,6 +17,7 @@ from eventsourcing.persistence import (
     AggregateRecorder,
     ApplicationRecorder,
     DataError,
+    InfrastructureFactory,
     IntegrityError,
     Notification,
     OperationalError,
@@ -25,6 +26,7 @@ from eventsourcing.persistence import (
     Subscription,
     Tracking,
 )
+from eventsourcing.utils import Environment, EnvType
 
 from eventstore import NO_STREAM, Append, AppendResult, Head, OpaqueEvent, RecordedEvent
 from eventstore.config import Settings
@@ -39,23 +41,27 @@ from eventstore.errors import (
 from eventstore.messages import Codec
 from eventstore.sync import SyncEventStore
 
-_KIND = "originator"
-_TRACKING = "tracking"
+ORIGINATOR, SNAPSHOT, _TRACKING = "originator", "snapshot", "tracking"
 _VERSION = "Originator-Version"
+
+STORES: dict[str, SyncEventStore] = {}
+"""The open stores, by the names that applications know them by."""
+
 _UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def open_store(settings: Settings, domain: str) -> SyncEventStore:
     """A store for recorders, to be opened by `with`."""
-    codec = Codec(domain, (), (), aggregates=(_KIND, _TRACKING))
+    codec = Codec(domain, (), (), aggregates=(ORIGINATOR, SNAPSHOT, _TRACKING))
     return SyncEventStore(settings, codec, declare_log=True)
 
 
 class StoreAggregateRecorder(AggregateRecorder):
     """Records the events of aggregates, or snapshots: versions ascend, and may have gaps."""
 
-    def __init__(self, store: SyncEventStore) -> None:
+    def __init__(self, store: SyncEventStore, kind: str = ORIGINATOR) -> None:
         self._store = store
+        self._kind = kind
 
     def insert_events(
         self, stored_events: Sequence[StoredEvent], **kwargs: Any
@@ -85,7 +91,7 @@ class StoreAggregateRecorder(AggregateRecorder):
     ) -> Iterator[StoredEvent]:
         after, until = 0, None
         if gt is not None:
-            if (last := self._store.last(_KIND, originator_id)) is None:
+            if (last := self._store.last(self._kind, originator_id)) is None:
                 return
             # Versions ascend, so that those before the last are at least as far apart as ours.
             after = max(0, gt - (_version(last) - last.version))
@@ -93,7 +99,7 @@ class StoreAggregateRecorder(AggregateRecorder):
             until = max(after, lte + 1)  # theirs may begin with 0
         count = 0
         events = self._store.read(
-            _KIND, originator_id, after=after, until=until, backwards=desc, limit=None
+            self._kind, originator_id, after=after, until=until, backwards=desc
         )
         with events:
             for event in events:
@@ -117,12 +123,12 @@ class StoreAggregateRecorder(AggregateRecorder):
 
     def _append(self, originator_id: UUID | str, events: list[StoredEvent]) -> Append:
         versions = [each.originator_version for each in events]
-        last = None if versions[0] == 0 else self._store.last(_KIND, originator_id)
+        last = None if versions[0] == 0 else self._store.last(self._kind, originator_id)
         before = [] if last is None else [_version(last)]
         if [*before, *versions] != sorted({*before, *versions}):
             raise IntegrityError(f"versions of {originator_id} are recorded already")
         return Append(
-            aggregate=_KIND,
+            aggregate=self._kind,
             aggregate_id=originator_id,
             events=[
                 OpaqueEvent(
@@ -196,7 +202,7 @@ class StoreApplicationRecorder(StoreAggregateRecorder, ApplicationRecorder):
 class StoreProcessRecorder(StoreApplicationRecorder, ProcessRecorder):
     """Also records, atomically with events, up to where those of others were processed."""
 
-    only = _KIND
+    only = ORIGINATOR
 
     def insert_tracking(self, tracking: Tracking) -> None:
         self._insert([], tracking)
@@ -227,6 +233,31 @@ class StoreSubscription(Subscription[ApplicationRecorder]):
             raise StopIteration
         with _translated():
             return _notification(next(self._events))
+
+
+class Factory(InfrastructureFactory[StoreProcessRecorder]):
+    """Makes recorders for an application that names this module as its `PERSISTENCE_MODULE`."""
+
+    def __init__(self, env: Environment | EnvType | None) -> None:
+        super().__init__(env)
+        self._store = STORES[self.env.get("STORE", "")]
+
+    def aggregate_recorder(self, purpose: str = "events") -> StoreAggregateRecorder:
+        kind = ORIGINATOR if purpose == "events" else SNAPSHOT
+        return StoreAggregateRecorder(self._store, kind)
+
+    def application_recorder(self) -> StoreApplicationRecorder:
+        recorder = StoreApplicationRecorder(self._store)
+        recorder.only = ORIGINATOR if self.is_snapshotting_enabled() else None
+        return recorder
+
+    def process_recorder(self) -> StoreProcessRecorder:
+        return StoreProcessRecorder(self._store)
+
+    def tracking_recorder(
+        self, tracking_recorder_class: type[StoreProcessRecorder] | None = None
+    ) -> StoreProcessRecorder:
+        return (tracking_recorder_class or StoreProcessRecorder)(self._store)
 
 
 def _version(event: RecordedEvent) -> int:
