@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from sqlalchemy import Column, Integer, MetaData, String, Table, insert, select
 
 from eventstore import STREAM_EXISTS, Application
@@ -32,6 +33,7 @@ from eventstore.messages.opaque import OpaqueEvent
 from eventstore.projections import Projection, Statement
 from eventstore.server.embedded import EmbeddedServer
 from eventstore.store import EventStore
+from eventstore.transfer import CopiedEvent, copy
 from examples import bank
 from tests.conftest import settings_for
 from tests.integration.ledger import Deposited, jetstream, ledger, read, read_all
@@ -86,6 +88,24 @@ async def test_they_are_verified_exported_and_imported(
         async with EventStore(other, codec) as copy:
             there = [event.data for event in await read(copy, "a")]
     assert there == [PICTURE, Deposited(), PICTURE]
+
+
+async def test_a_copy_may_rename_them(
+    store: EventStore, client: Client, codec: Codec, tmp_path: Path, other_server: EmbeddedServer
+) -> None:
+    await store.append("account", "a", [PICTURE, Deposited()])
+    await exported(client, codec, tmp_path / "log")
+
+    def renamed(event: CopiedEvent) -> CopiedEvent:
+        return event.replace(type="picture") if event.type == PICTURE.type else event
+
+    await copy(tmp_path / "log", tmp_path / "copy", renamed, name="renamed")
+    async with connect(settings_for(other_server.url, codec.domain)) as other:
+        await imported(other, codec, tmp_path / "copy")
+        assert await findings(other, codec) == []
+        async with EventStore(other, codec) as there:
+            first, _ = await read(there, "a")
+    assert first.data == replace(PICTURE, type="picture")
 
 
 @pytest.mark.parametrize(

@@ -173,6 +173,39 @@ async def test_foreign_messages_are_passed_over(
     assert await versions(fresh.read("account", "a", after=690)) == list(range(691, 702))
 
 
+@pytest.mark.parametrize("forged_version", ["5", "298", "301", "999", "x"])
+async def test_foreign_messages_in_the_way_of_a_search_cost_time_only(
+    store: EventStore, client: Client, codec: Codec, forged_version: str
+) -> None:
+    await store.append("account", "a", [Deposited()] * 300)
+    (event,) = [e async for e in store.read("account", "a", after=299)]
+    own = {name: value for name, value in event.headers.items() if "Nats-" not in name}
+    for _ in range(30):
+        forged = {**own, "X-Event-ID": new_id(), "X-Aggregate-Version": forged_version}
+        await jetstream(client).publish(codec.subjects.log("account", "a"), b"{}", headers=forged)
+    await store.append("account", "a", [Deposited()] * 300)
+    async with EventStore(client, codec) as fresh:
+        backwards = await versions(fresh.read("account", "a", backwards=True, limit=400))
+        assert backwards == list(range(600, 200, -1))
+        middle = fresh.read("account", "a", backwards=True, after=250, until=310)
+        assert await versions(middle) == list(range(310, 250, -1))
+        for after in (280, 299, 300, 330):
+            some = await versions(fresh.read("account", "a", after=after, limit=40))
+            assert some == list(range(after + 1, after + 41))
+
+
+async def test_a_range_may_begin_with_a_head(store: EventStore) -> None:
+    appended = await store.append("account", "a", [Deposited()] * 3)
+    await store.append("account", "a", [Deposited()] * 300)
+    head = appended.head
+    assert await versions(store.read("account", "a", after=head, limit=2)) == [4, 5]
+    assert await versions(store.read("account", "a", after=head, until=4)) == [4]
+    newest = await versions(store.read("account", "a", after=head, backwards=True))
+    assert newest == list(range(303, 3, -1))
+    with pytest.raises(InvalidRange):
+        await versions(store.read("account", "a", after=head, until=2))
+
+
 async def test_an_event_of_an_unknown_type_is_read_as_opaque_if_asked(
     store: EventStore, client: Client, codec: Codec
 ) -> None:
