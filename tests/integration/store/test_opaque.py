@@ -24,15 +24,16 @@ from eventstore.errors import (
     InvalidPayload,
     UnknownType,
 )
-from eventstore.messages.chain import ChainedEvent, chain_value
+from eventstore.messages.chain import chain_value
 from eventstore.messages.codec import Codec
-from eventstore.messages.envelope import Envelope, Identity
+from eventstore.messages.envelope import Identity, utc_now
 from eventstore.messages.events import NewEvent, RecordedEvent
 from eventstore.messages.headers import Header
 from eventstore.messages.opaque import OpaqueEvent
 from eventstore.projections import Projection, Statement
 from eventstore.server.embedded import EmbeddedServer
-from eventstore.store import EventStore
+from eventstore.store import Append, EventStore
+from eventstore.store.append import PendingAppend
 from eventstore.transfer import CopiedEvent, copy
 from examples import bank
 from tests.conftest import settings_for
@@ -192,24 +193,13 @@ values = st.from_regex(r"([!-~äß]([ -~äß]*[!-~äß])?)?", fullmatch=True)
 def test_all_of_it_goes_through_the_headers(
     headers: dict[str, str], metadata: bytes, payload: bytes
 ) -> None:
-    event = OpaqueEvent(
-        type="t:y.p/e", payload=payload, headers=headers, metadata=metadata
-    ).checked()
-    envelope = Envelope(
-        identity=Identity.root(),
-        type=event.type,
-        domain="d",
-        timestamp="2026-01-01T00:00:00.000000Z",
-        aggregate_id="a",
-        content_type=event.content_type,
-        opaque=event.own_headers,
-    )
-    chained = ChainedEvent("d.log.account.a", envelope, payload).value("0" * 64, 1)
-    sent = {**envelope.to_headers(), Header.AGGREGATE_VERSION: "1"}
-    assert chain_value("0" * 64, "d.log.account.a", sent, payload) == chained
-    read = ledger("d").recorded("d.log.account.a", sent, payload, 1)
-    assert [each.data for each in read] == [event]
-    assert isinstance(read[0], RecordedEvent)
+    event = OpaqueEvent(type="t:y.p/e", payload=payload, headers=headers, metadata=metadata)
+    append = Append(aggregate="account", aggregate_id="a", events=[event])
+    (draft,) = PendingAppend(append, ledger("d"), utc_now()).drafts()
+    chained = chain_value("0" * 64, draft.subject, draft.headers, payload)
+    assert draft.headers[Header.CHAIN] == chained
+    (read,) = ledger("d").recorded(draft.subject, draft.headers, payload, 1)
+    assert (read.data, read.envelope.chain) == (event, chained)
 
 
 async def test_deciders_pass_over_them_and_projections_may_handle_them(

@@ -339,7 +339,9 @@ async def test_an_existing_aggregate_may_be_behind_others_events(
 
 
 @given(order=st.permutations(["a", "b", "c", "d"]), counts=st.lists(st.integers(1, 3), min_size=4))
-@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 async def test_the_log_has_the_given_order(
     store: EventStore, order: list[str], counts: list[int]
 ) -> None:
