@@ -15,43 +15,70 @@ from eventstore.sync.loop_thread import LoopThread
 
 T = TypeVar("T")
 
-_AHEAD = 256
-"""Items that are read before they are wanted."""
+_CHUNK = 64  # items that change the thread together, unless the generator waits before
+_AHEAD = 192
+"""Items for the other thread at which the generator stops; a chunk more may be read ahead."""
 
 
 class _Buffer(Generic[T]):
-    """What has been read, for the thread that iterates; the reader waits while it is full."""
+    """What has been read, for the thread that iterates; the reader waits while it is full.
+
+    Threads that change with each item take longer than reading it. So what is read without waiting,
+    such as the events of a page, is handed over together.
+    """
 
     def __init__(self) -> None:
-        self.items: deque[T] = deque()
         self.changed = threading.Condition()
         self.is_ended = False
         self.error: BaseException | None = None
-        self.has_room = asyncio.Event()
-        self.is_full = False
+        self._chunk: list[T] = []  # of the loop's thread
+        self._items: deque[T] = deque()
+        self._has_room = asyncio.Event()
+        self._is_full = False
 
     async def fill(self, generate: Callable[[], AsyncGenerator[T, None]]) -> None:
         """Put in all items of a generator, and then its error, if there is one."""
         error: BaseException | None = None
+        loop = asyncio.get_running_loop()
         try:
             async with aclosing(generate()) as items:
                 async for item in items:
-                    if self._add(item):
-                        await self.has_room.wait()
+                    if not self._chunk:
+                        loop.call_soon(self._hand_over)
+                    self._chunk.append(item)
+                    if len(self._chunk) == _CHUNK:
+                        self._hand_over()
+                        if self._is_full:
+                            await self._has_room.wait()
         except BaseException as found:
             error = found
             raise
         finally:
+            self._hand_over()
             self.end(error)
 
-    def _add(self, item: T) -> bool:
+    def _hand_over(self) -> None:
         with self.changed:
-            self.items.append(item)
+            if not self.is_ended:
+                self._items += self._chunk
+            self._chunk.clear()
+            self._is_full = len(self._items) >= _AHEAD
+            if self._is_full:
+                self._has_room.clear()
             self.changed.notify()
-            self.is_full = len(self.items) >= _AHEAD
-            if self.is_full:
-                self.has_room.clear()
-            return self.is_full
+
+    def take(self, timeout: float | None) -> tuple[deque[T], Callable[[], object] | None]:
+        """All items, none only at the end, and what is to be called in the loop's thread.
+
+        Raises `RequestTimeout` if there are none in time.
+        """
+        with self.changed:
+            is_there = self.changed.wait_for(lambda: self._items or self.is_ended, timeout)
+            if not is_there:
+                raise RequestTimeout(f"the next item did not come within {timeout:g} s")
+            items, self._items = self._items, deque()
+            was_full, self._is_full = self._is_full, False
+            return items, self._has_room.set if was_full else None
 
     def end(self, error: BaseException | None) -> None:
         """There will be no more items."""
@@ -64,7 +91,7 @@ class _Buffer(Generic[T]):
 class BlockingIterator(Iterator[T]):
     """Iterates over what an asynchronous generator yields in another thread; a context manager.
 
-    It reads up to 256 items ahead. `next` waits for at most the facade's timeout, and then raises
+    It reads about 256 items ahead. `next` waits for at most the facade's timeout, and then raises
     `RequestTimeout`; that of a live reading waits for as long as nothing happens. It may be closed
     by any thread, which ends a waiting `next`; Ctrl-C closes it, too. One that is not used up is
     closed when it is collected, or with the facade.
@@ -79,33 +106,37 @@ class BlockingIterator(Iterator[T]):
         self._thread = thread
         self._timeout = timeout
         buffer = self._buffer = _Buffer[T]()
+        self._taken: deque[T] = deque()
         self._reading = thread.submit(lambda: buffer.fill(generate))
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> T:
-        buffer = self._buffer
         try:
-            with buffer.changed:
-                if not buffer.items:
-                    self._wait()
-                if buffer.items:
-                    return self._take()
+            if not self._taken:
+                self._take()
+            return self._taken.popleft()
+        except IndexError:
+            error, self._buffer.error = self._buffer.error, None
         except BaseException:
             self.close()
             raise
-        if buffer.error is None:
+        if error is None:
             raise StopIteration
-        error, buffer.error = buffer.error, None
         raise self._thread.closed() if isinstance(error, asyncio.CancelledError) else error
+
+    def _take(self) -> None:
+        self._thread.check_thread()
+        self._taken, has_room = self._buffer.take(self._timeout)
+        if has_room is not None:
+            self._thread.soon(has_room)
 
     def close(self) -> None:
         """End the iteration; what was read ahead is dropped. Does nothing if it has ended."""
-        buffer = self._buffer
-        with buffer.changed:
-            buffer.items.clear()
-        buffer.end(None)
+        self._buffer.end(None)
+        self._buffer.take(None)
+        self._taken = deque()
         self._reading.cancel()
 
     def __enter__(self) -> Self:
@@ -122,20 +153,3 @@ class BlockingIterator(Iterator[T]):
     def __del__(self) -> None:
         if hasattr(self, "_reading"):
             self.close()
-
-    def _wait(self) -> None:
-        self._thread.check_thread()
-        buffer = self._buffer
-        is_there = buffer.changed.wait_for(
-            lambda: buffer.items or buffer.is_ended, timeout=self._timeout
-        )
-        if not is_there:
-            raise RequestTimeout(f"the next item did not come within {self._timeout:g} s")
-
-    def _take(self) -> T:
-        buffer = self._buffer
-        item = buffer.items.popleft()
-        if buffer.is_full and len(buffer.items) <= _AHEAD // 2:
-            buffer.is_full = False
-            self._thread.soon(buffer.has_room.set)
-        return item
