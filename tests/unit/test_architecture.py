@@ -487,16 +487,6 @@ def test_components_are_put_together_in_one_place() -> None:
     assert rooms_constructing(*COMPONENTS) == {"eventstore.application", *others}
 
 
-def test_threads_with_an_event_loop_are_started_in_one_place() -> None:
-    starting = {
-        module
-        for module, source in sources().items()
-        for node in ast.walk(source)
-        if _is_call(node, "run_coroutine_threadsafe")
-    }
-    assert starting == {"eventstore.sync.loop_thread"}
-
-
 def test_cli_is_the_only_room_that_prints() -> None:
     assert rooms_importing("typer", "rich", "click") == {"eventstore.cli"}
     printing = rooms_naming("stdout") | rooms_naming("stderr")
