@@ -6,14 +6,21 @@ import math
 from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing
 
-from eventstore.errors import InvalidRange, UnknownType, UnreadableEvent, UnsupportedSchema
-from eventstore.jetstream.direct_get import MAX_PAGE
+from eventstore.errors import (
+    InvalidMessage,
+    InvalidRange,
+    UnknownType,
+    UnreadableEvent,
+    UnsupportedSchema,
+)
+from eventstore.jetstream.direct_get import MAX_PAGE, DirectReader
 from eventstore.messages.codec import Codec
 from eventstore.messages.events import LogEvent, RecordedEvent
 from eventstore.messages.subjects import check_name
 from eventstore.messages.types import Event
 from eventstore.store.bounds import Bounds
 from eventstore.store.foreign import ForeignMessage
+from eventstore.store.keyring import Keyring
 from eventstore.store.log_range import LogRange
 from eventstore.store.reader import EventReader, Page
 
@@ -25,6 +32,8 @@ class LogReads:
     """The part of the store that reads the whole log."""
 
     codec: Codec
+    keyring: Keyring
+    _direct: DirectReader
     _reader: EventReader
     _range: LogRange
 
@@ -45,6 +54,24 @@ class LogReads:
         Takes one request, whatever the size of the log. Raises `StreamMissing` or a `ClientError`.
         """
         return await self._range.end()
+
+    async def read_at(self, position: int, *, leader: bool = False) -> list[RecordedEvent]:
+        """The event at a position, as the parts that it is decoded to; none if there is no event.
+
+        What a foreign message has is not told apart from an event: check the id. Without `leader`
+        it may be missed on a replicated stream. Raises `UnreadableEvent`.
+        """
+        message = await self._direct.at(position, leader=leader)
+        if message is None:
+            return []
+        subject, headers = message.subject, message.headers
+        try:
+            keys = await self.keyring.to_open([headers])
+            return self.codec.recorded(
+                subject, headers, message.payload, position, keys, message.time
+            )
+        except InvalidMessage as error:
+            raise UnreadableEvent(position, subject, error, headers) from error
 
     async def read_page(
         self,

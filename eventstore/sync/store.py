@@ -34,6 +34,7 @@ class StoreCalls(Calls[EventStore]):
     last_position = blocking(EventStore.last_position)
     log_end = blocking(EventStore.log_end)
     read = iterating(EventStore.read)
+    read_at = blocking(EventStore.read_at)
     read_all = iterating(EventStore.read_all)
     read_foreign = iterating(EventStore.read_foreign)
     read_log = iterating(EventStore.read_log)

@@ -56,6 +56,7 @@ def test_it_does_what_the_store_does(blocking: SyncEventStore) -> None:
     assert blocking.find("account", "a", last.id) == last
     assert blocking.head("account", "a").position == blocking.last_position("account", "a") == 3
     assert blocking.holds("account", "a", first.head)
+    assert blocking.read_at(last.position) == [last]
     assert blocking.log_end() == 4
     assert blocking.identity()
 
