@@ -21,6 +21,7 @@ from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.codec import Codec
 from eventstore.messages.headers import Header
+from eventstore.messages.opaque_headers import OPAQUE
 from eventstore.messages.text import counted
 from eventstore.store.batches import BatchCheck
 from eventstore.store.chain_links import Link
@@ -303,7 +304,7 @@ class _PageVerifier:
     def _unknown_type(self, message: StoredMessage) -> str | None:
         name = message.headers.get(Header.EVENT_TYPE)
         version = message.headers.get(Header.SCHEMA_VERSION, "1")
-        if name is None:
+        if name is None or OPAQUE in message.headers:
             return None
         if not self._codec.upcasting.knows(name):
             return f"no event type {name[:80]!r} is known here"

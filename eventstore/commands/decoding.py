@@ -41,6 +41,7 @@ from eventstore.messages.headers import (
     expected_version_of,
     legal_value,
 )
+from eventstore.messages.opaque_headers import OPAQUE
 from eventstore.messages.subjects import AGGREGATE_ID, Subject, Subjects
 from eventstore.messages.types import Command
 from eventstore.timers.due import Firing
@@ -50,7 +51,7 @@ _JSON_IN_UTF8 = re.compile(
     r"application/json *(?:; *charset *= *(?:utf-?8|us-ascii|\"(?:utf-?8|us-ascii)\") *)?;?",
     re.IGNORECASE,
 )
-_WORKERS_OWN = {AUTHENTICATED_AS, COMMAND_DIGEST}
+_WORKERS_OWN = {AUTHENTICATED_AS, COMMAND_DIGEST, OPAQUE}
 
 
 class DecodedCommand(msgspec.Struct, frozen=True, gc=False):

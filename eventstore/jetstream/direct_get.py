@@ -41,7 +41,9 @@ from eventstore.jetstream.stored_message import (
 from eventstore.jetstream.vocabulary import Api, NatsHeader
 
 _PAGE_HEADERS = (NatsHeader.NUM_PENDING, NatsHeader.LAST_SEQUENCE)
-_PAGE_SIZE = 256
+MAX_PAGE = 256
+"""Messages in a page at most."""
+
 _PAGE_BYTES = 8 * 1024 * 1024
 _MAX_SUBJECTS = 64
 
@@ -217,27 +219,39 @@ class DirectReader(Resource):
         """Raise `StreamMissing` if the stream does not exist."""
         await stream_info(self._client, self.stream, timeout=self._timeout)
 
+    async def page(
+        self, subject: str, after: int, max_messages: int = MAX_PAGE
+    ) -> tuple[list[StoredMessage], int]:
+        """The first messages on a subject after a sequence, and how many follow them; may lag.
+
+        The subject may have wildcards. At most `max_messages`, `MAX_PAGE` and 8 MB, though always
+        one if there is any.
+        """
+        page = await self._ask_page(
+            BatchReplies(self.stream, subject, after),
+            subject,
+            seq=after + 1,
+            next_by_subj=subject,
+            batch=min(max_messages, MAX_PAGE),
+            max_bytes=_PAGE_BYTES,
+        )
+        return page.messages, page.pending
+
     async def pages(
-        self, subject: str, after: int = 0, *, leader: bool = False
+        self, subject: str, after: int = 0, *, leader: bool = False, max_messages: int = MAX_PAGE
     ) -> AsyncGenerator[list[StoredMessage], None]:
         """The messages on a literal subject after a sequence, oldest first, in pages.
 
         Ends where the log of the answering server ends, which may lag on a replicated stream; with
-        `leader`, where the leader's ends. Never yields an empty page.
+        `leader`, where the leader's ends. Never yields an empty page, nor one of more than
+        `max_messages`.
         """
         while True:
-            page = await self._ask_page(
-                BatchReplies(self.stream, subject, after),
-                subject,
-                seq=after + 1,
-                next_by_subj=subject,
-                batch=_PAGE_SIZE,
-                max_bytes=_PAGE_BYTES,
-            )
-            if page.messages:
-                yield page.messages
-                after = page.messages[-1].sequence
-            if page.pending == 0 or not page.messages:
+            messages, pending = await self.page(subject, after, max_messages)
+            if messages:
+                yield messages
+                after = messages[-1].sequence
+            if pending == 0 or not messages:
                 break
         if leader:  # up to what it has now: others may append as fast as this reads
             last = await self.leader_last(subject)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -24,7 +26,7 @@ _ADDED = re.compile(
     rf"{NatsHeader.STREAM}: (\S+)\r\n"
     rf"{NatsHeader.SUBJECT}: (\S+)\r\n"
     rf"{NatsHeader.SEQUENCE}: ([1-9][0-9]{{0,18}})\r\n"
-    rf"{NatsHeader.TIME_STAMP}: \S+\r\n"
+    rf"{NatsHeader.TIME_STAMP}: (\S+)\r\n"
     rf"{NatsHeader.NUM_PENDING}: [0-9]{{1,19}}\r\n"
     rf"{NatsHeader.LAST_SEQUENCE}: ([0-9]{{1,19}})\r\n"
     r"\r\n"
@@ -32,21 +34,43 @@ _ADDED = re.compile(
 
 
 class StoredMessage(msgspec.Struct, frozen=True, gc=False):
-    """A message of a stream; `headers` are those it was published with."""
+    """A message of a stream; `headers` are those it was published with.
+
+    `time` is when the stream stored it, in nanoseconds of the Unix epoch; 0 if that is not known.
+    """
 
     subject: str
     sequence: int
     headers: dict[str, str]
     payload: bytes
+    time: int = 0
 
 
-def delivered(message: Message, sequence: int) -> StoredMessage:
-    """The stored message that a consumer has delivered."""
+def stored_time(text: str) -> int:
+    """The nanoseconds of the Unix epoch in a time of the server's; 0 if it is not one."""
+    seconds, rest = _seconds(text[:19]), text[19:]
+    digits = "0" if rest == "Z" else rest[1:-1]
+    if not (seconds and digits.isdecimal() and rest[0] in ".Z" and rest[-1] == "Z"):
+        return 0
+    return seconds * 1_000_000_000 + int(digits.ljust(9, "0")[:9])
+
+
+@lru_cache(maxsize=64)  # many messages are stored in one second
+def _seconds(text: str) -> int:
+    try:
+        return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp())
+    except ValueError:
+        return 0
+
+
+def delivered(message: Message, sequence: int, time: int = 0) -> StoredMessage:
+    """The stored message that a consumer has delivered; `time` is as in `StoredMessage`."""
     text = _text(message.block)
     headers: dict[str, str] | None = None
     if text.endswith("\r\n\r\n"):
         headers = read_event_lines(text, len(text) - 2)
-    return StoredMessage(message.subject, sequence, headers or message.headers or {}, message.data)
+    headers = headers or message.headers or {}
+    return StoredMessage(message.subject, sequence, headers, message.data, time)
 
 
 def event_in_page(answer: Message, stream: str) -> tuple[StoredMessage, int] | None:
@@ -60,8 +84,9 @@ def event_in_page(answer: Message, stream: str) -> tuple[StoredMessage, int] | N
     headers = None if added is None else read_event_lines(text, begin)
     if added is None or headers is None or added[1] != stream:
         return None
-    _, subject, sequence, before = added.groups()
-    return StoredMessage(subject, int(sequence), headers, answer.data), int(before)
+    _, subject, sequence, time, before = added.groups()
+    stored = stored_time(time)
+    return StoredMessage(subject, int(sequence), headers, answer.data, stored), int(before)
 
 
 def _text(block: bytes) -> str:
@@ -87,7 +112,8 @@ async def leader_get(
             return None
         raise
     found = answer.message
-    message = StoredMessage(found.subject, found.seq, read_headers(found.hdrs), found.data)
+    headers, stored = read_headers(found.hdrs), stored_time(found.time)
+    message = StoredMessage(found.subject, found.seq, headers, found.data, stored)
     if (subject := request.get("last_by_subj") or request.get("next_by_subj")) is not None:
         check_subject(message, subject)
     if message.sequence < request.get("seq", 1):
@@ -175,7 +201,8 @@ def stored_in(
         raise InvalidAnswer(f"a message of {stream} was requested, and something else answered")
     if is_readable and line != wanted:
         headers = UnreadableHeaders(headers, "they do not end with an empty line")
-    message = StoredMessage(subject, sequence, headers, payload)
+    stored = stored_time(headers.get(NatsHeader.TIME_STAMP, ""))
+    message = StoredMessage(subject, sequence, headers, payload, stored)
     for name in (*_GET_HEADERS, *added):
         headers.pop(name, None)
     return message

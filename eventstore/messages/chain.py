@@ -4,7 +4,7 @@ Every aggregate has a chain of its own. An event's value is SHA-256 over the val
 subject, the envelope's headers in a fixed order and the payload, each on a line of its own (no
 header can hold a line break, and the payload comes last, so no two events read alike). Headers that
 were added later follow the others with their names, if an event has them, so that the values of
-earlier events do not change.
+earlier events do not change; so do the mark and the own headers of an opaque event.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Mapping
 
 from eventstore.messages.envelope import Envelope, EventHeaders
 from eventstore.messages.headers import AUTHENTICATED_AS, JSON, Header
+from eventstore.messages.opaque_headers import OPAQUE, chained_lines
 
 GENESIS = "0" * 64
 """The value before an aggregate's first event."""
@@ -47,6 +48,9 @@ def chain_value(previous: str, subject: str, headers: Mapping[str, str], payload
         return _value_of_event(previous, subject, headers.envelope, payload)
     get = headers.get
     later = [f"{name}: {headers[name]}" for name in _CHAINED_IF_THERE if name in headers]
+    if OPAQUE in headers:
+        mark = headers[OPAQUE]
+        later += [f"{name}: {get(name, '')}" for name in (OPAQUE, *mark.split(" ")[1:])]
     text = "\n".join([previous, subject, *[get(name, "") for name in _CHAINED], *later, ""])
     return hashlib.sha256(text.encode() + payload).hexdigest()
 
@@ -64,8 +68,12 @@ def _value_of_event(previous: str, subject: str, envelope: Envelope, payload: by
 
 
 def chained_optional(
-    actor: str | None, authenticated_as: str | None, traceparent: str | None
+    actor: str | None,
+    authenticated_as: str | None,
+    traceparent: str | None,
+    content_type: str = JSON,
+    opaque: Mapping[str, str] | None = None,
 ) -> str:
     """The end of what the chain covers of an envelope: the headers that not every event has."""
     later = "" if authenticated_as is None else f"{AUTHENTICATED_AS}: {authenticated_as}\n"
-    return f"{actor or ''}\n{traceparent or ''}\n{JSON}\n{later}"
+    return f"{actor or ''}\n{traceparent or ''}\n{content_type}\n{later}{chained_lines(opaque)}"

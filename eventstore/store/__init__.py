@@ -3,7 +3,14 @@
 The only writer of `{DOMAIN}_LOG`, except for an import, which writes to an empty one.
 """
 
-from eventstore.store.append import ANY, NO_STREAM, Append, AppendResult, Expected
+from eventstore.store.append import (
+    ANY,
+    NO_STREAM,
+    STREAM_EXISTS,
+    Append,
+    AppendResult,
+    Expected,
+)
 from eventstore.store.foreign import ForeignMessage
 from eventstore.store.head import NOTHING, Head
 from eventstore.store.keyring import Keyring
@@ -15,6 +22,7 @@ __all__ = [
     "ANY",
     "NOTHING",
     "NO_STREAM",
+    "STREAM_EXISTS",
     "Append",
     "AppendResult",
     "EventPublisher",

@@ -97,8 +97,11 @@ async def find_head(
     message before it to verify that; else all of the aggregate is read.
     """
     last = await (reader.leader_last(subject) if leader else reader.last(subject))
-    if last is None:
-        return FoundHead(NOTHING, 0)
+    return FoundHead(NOTHING, 0) if last is None else await head_at(reader, last, known)
+
+
+async def head_at(reader: DirectReader, last: StoredMessage, known: Head | None) -> FoundHead:
+    """The head of an aggregate whose last message is known; see `find_head`."""
     if known is not None and known.matches(last):
         return FoundHead(known, last.sequence)
     if known is not None and (walk := HeadWalk(known)).see(last):
@@ -107,7 +110,7 @@ async def find_head(
     if before is not None and (walk := HeadWalk(before)).see(last):
         return walk.found
     walk = HeadWalk()
-    async for message in reader.messages(subject):
+    async for message in reader.messages(last.subject):
         walk.see(message)
     return walk.found
 

@@ -52,8 +52,11 @@ class Page(msgspec.Struct, frozen=True):
         return sorted([*self.events, *self.unread], key=lambda event: event.position)
 
 
-class _Decoding:
-    """Decodes pages of stored messages to pages of events, and verifies them."""
+class PageDecoding:
+    """Decodes pages of stored messages to pages of events, and verifies them.
+
+    They are all messages from a position on, or else not `whole`.
+    """
 
     def __init__(
         self,
@@ -64,6 +67,7 @@ class _Decoding:
         *,
         skip_unknown: bool,
         unread: bool,
+        whole: bool = True,
     ) -> None:
         self.position = position
         self.problem: CorruptLog | None = None
@@ -72,7 +76,7 @@ class _Decoding:
         self._findings = findings
         self._skip_unknown = skip_unknown
         self._wants_unread = unread
-        self._batches = BatchCheck()
+        self._batches = BatchCheck() if whole else None
         self._begin()
 
     def _begin(self) -> None:
@@ -102,7 +106,8 @@ class _Decoding:
     def _add(self, message: StoredMessage, keys: Keys) -> None:
         found = self._read(message, keys)
         is_foreign = isinstance(found, ForeignMessage)
-        self._batches.see(message.headers, message.sequence, foreign=is_foreign)
+        if self._batches is not None:
+            self._batches.see(message.headers, message.sequence, foreign=is_foreign)
         if isinstance(found, list):
             self._events += found
         elif isinstance(found, UnreadEvent):
@@ -136,6 +141,7 @@ class _Decoding:
             message.payload,
             message.sequence,
             damaged(head, followed.confirmed),
+            message.time,
         )
 
     def _skip(self, message: StoredMessage, reason: str) -> ForeignMessage:
@@ -206,7 +212,7 @@ class EventReader:
         direct = DirectReader(self._client, self._codec.subjects.log_stream)
         async with direct, aclosing(stored_pages):
             trails = Trails(direct, from_start=after == 0)
-            decoding = _Decoding(
+            decoding = PageDecoding(
                 self._codec,
                 after,
                 trails,
