@@ -232,8 +232,7 @@ class CommandWorker:
         name = _type_of(received)
         waited = max(0.0, time.time() - received.delivery.time / 1e9)
         self._telemetry.observe("command_wait", waited, type=name)
-        if received.is_from_timer:
-            self._observe_lateness(received)
+        self._observe_lateness(received)
         try:
             if await self._others.take(received):
                 await self._acks.nak(received, _REDELIVERY.delay(received.delivery.delivered))
@@ -278,7 +277,7 @@ class CommandWorker:
             await self._due.remove(timer)
 
     def _observe_lateness(self, received: ReceivedCommand) -> None:
-        due = due_time(received.headers)
+        due = due_time(received.headers) if received.is_from_timer else None
         if due is not None and received.delivery.delivered == 1:
             late = max(0.0, received.delivery.time / 1e9 - due.timestamp())
             self._telemetry.observe("timer_late", late, type=_type_of(received))
