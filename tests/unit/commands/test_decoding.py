@@ -49,6 +49,7 @@ def accepted(*arguments: Any, **options: Any) -> DecodedCommand:
         (None, {}),
         (None, {"X-Reply-To": "_INBOX.a.s.b"}),
         ("é", {"X-Reply-To": "_INBOX.a.s.b", "X-Expected-Version": "3", "X-ID-Derived": "1"}),
+        (None, {"X-ID-Derived": "1", "X-Process": "billing"}),
     ],
 )
 def test_what_the_client_sends_is_read_by_one_pattern(
@@ -80,6 +81,7 @@ def test_what_the_client_sends_is_read_by_one_pattern(
     assert found.content.envelope == envelope
     assert found.content.digest == sent.digest
     assert found.content.expected == (3 if "X-Expected-Version" in extra else None)
+    assert found.content.process == extra.get("X-Process")
     assert found.reply_to == extra.get("X-Reply-To", "")
     assert not found.is_bare
 
