@@ -71,7 +71,9 @@ class Outgoing(Protocol):
         """Its headers."""
 
 
-class _Request(NamedTuple):
+class OutgoingMessage(NamedTuple):
+    """One with headers by name, or none."""
+
     subject: str
     payload: bytes
     lines: Headers | None
@@ -177,7 +179,7 @@ class Client(PersistentConnection):
         `PermissionDenied`, after which the request may have been processed or not; and
         `NoResponders`, after which it was not.
         """
-        answer = await _Exchange(self, (_Request(subject, payload, headers),), timeout)
+        answer = await _Exchange(self, (OutgoingMessage(subject, payload, headers),), timeout)
         if is_unanswerable(answer):
             raise NoResponders(f"no responders on {subject}: no service that answers it is running")
         return answer
@@ -334,7 +336,7 @@ class _Exchange(Batchable[Msg]):
     def alone(self) -> Coroutine[Any, Any, Msg]:
         client, subject = self._client, self._messages[-1].subject
         client._check_connected(subject)
-        return client._answers.awaited(subject, self._timeout, self._send)
+        return client._answers.awaited(subject, self._timeout, self._send_alone)
 
     async def together(self, batch: Sequence[_Exchange]) -> Sequence[Msg | Exception]:
         client, subjects = self._client, [each._messages[-1].subject for each in batch]
@@ -342,18 +344,21 @@ class _Exchange(Batchable[Msg]):
             return [client._not_connected(subject) for subject in subjects]
 
         def send(token: str) -> None:
+            inbox = f"{client.inbox_prefix}.{token}"
             for index, each in enumerate(batch):
-                each._send(f"{token}{index}")
+                each._send(f"{inbox}{index}")
 
         timeout = max(each._timeout for each in batch)
         return await client._answers.awaited_together(subjects, timeout, send)
 
-    def _send(self, token: str, _: object = None) -> None:
+    def _send_alone(self, token: str, _: object) -> None:
+        self._send(f"{self._client.inbox_prefix}.{token}")
+
+    def _send(self, reply: str) -> None:
         send = self._client._nats.send
         last = len(self._messages) - 1
         for index, each in enumerate(self._messages):
-            reply = f"{self._client.inbox_prefix}.{token}" if index == last else ""
-            send(each.subject, each.payload, reply, each.lines)
+            send(each.subject, each.payload, reply if index == last else "", each.lines)
 
 
 def is_unanswerable(answer: Msg) -> bool:

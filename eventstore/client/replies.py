@@ -154,12 +154,13 @@ class _Together:
         self.answers: list[Any] = [None] * len(subjects)
         self.complete = complete
         self._subjects = subjects
-        self._missing = len(subjects)
+        self._count = self._missing = len(subjects)
 
     def deliver(self, index: str, answer: object) -> None:
         """Take the answer to the request of this index, the first one only."""
-        if index.isdecimal() and int(index) < len(self.answers):
-            self._take(int(index), answer)
+        number = int(index) if index.isdecimal() else self._count
+        if number < self._count:
+            self._take(number, answer)
 
     def fail(self, error_of: Callable[[str], ClientError], subject: str | None = None) -> None:
         """Fail those that are not answered; only those on `subject`, in lower case, if given."""

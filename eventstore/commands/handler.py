@@ -123,9 +123,10 @@ class CommandHandler:
         # 2. Load the aggregate, unless it is in the cache.
         cached = self._states.get(command.key) or await self._load(command, decider, leader=leader)
         # 3. Was it carried out already, and its outcome lost?
-        first = await self._first_outcome(command, cached)
-        if first is not None:
-            return first
+        if cached.commands.may_hold(command.identity.id):
+            first = await self._first_outcome(command, cached)
+            if first is not None:
+                return first
         now = self._clock()
         try:
             _check_expected(command, cached.head.version)
@@ -152,6 +153,8 @@ class CommandHandler:
             )
         except CommandIdReused:
             cached = await self._load(command, decider, leader=True)
+            if not cached.commands.may_hold(command.identity.id):
+                raise
             first = await self._first_outcome(command, cached)
             if first is None:
                 raise
@@ -172,8 +175,7 @@ class CommandHandler:
         return cached
 
     async def _first_outcome(self, command: DecodedCommand, cached: CachedState) -> Outcome | None:
-        if not cached.commands.may_hold(command.identity.id):
-            return None
+        """The outcome of a command that the aggregate may have, from the log."""
         first = await first_outcome(self._store, command, cached.commands)
         if first is None:  # but its ids are complete now, and weigh more
             self._states.put(command.key, cached)
@@ -262,4 +264,4 @@ def _check_expected(command: DecodedCommand, version: int) -> None:
 
 
 def _names(events: Sequence[Event]) -> str:
-    return ", ".join(type(event).__name__ for event in events)
+    return ", ".join([type(event).__name__ for event in events])

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 
-from eventstore.client.client import Client, Msg
+from eventstore.client.client import Client, Message
 from eventstore.commands.decoding import DecodedCommand, ReceivedCommand
 from eventstore.commands.failures import Failures
 from eventstore.commands.handler import CommandHandler
@@ -206,7 +206,7 @@ class CommandWorker:
             finally:
                 taken.extend(map(self._read, await pull.finish()))
 
-    def _read(self, message: Msg) -> ReceivedCommand:
+    def _read(self, message: Message) -> ReceivedCommand:
         received = ReceivedCommand.of(self._codec, message)
         if self._senders is None:
             return received

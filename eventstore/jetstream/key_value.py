@@ -56,9 +56,9 @@ class KeyValue:
         """The key that a message of this subject sets."""
         return subject.removeprefix(self._prefix)
 
-    async def get(self, key: str) -> StoredMessage | None:
+    def get(self, key: str) -> Awaitable[StoredMessage | None]:
         """The last entry of a key by direct get; may lag on a replicated bucket."""
-        return await LastMessage(self._client, self.stream, self.subject(key), self._timeout)
+        return LastMessage(self._client, self.stream, self.subject(key), self._timeout)
 
     async def leader_get(self, key: str) -> StoredMessage | None:
         """The last entry of a key, or of keys by wildcards, as the bucket's leader has it."""

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from eventstore.client.api_answers import read_answer
-from eventstore.client.client import Client, Msg, is_unanswerable
+from eventstore.client.client import Client, Msg, OutgoingMessage, is_unanswerable
 from eventstore.client.protocol import Headers, header_block, header_lines, read_headers
 from eventstore.errors import (
     BatchTooLarge,
@@ -42,7 +42,7 @@ PUBLICATION_HEADERS = sum(
 """Maximum bytes of headers that an event of the log gains when it is published by itself."""
 
 
-class Draft(msgspec.Struct, frozen=True):
+class Draft(msgspec.Struct, frozen=True, gc=False):
     """A message to be published, with the lines of its headers; `type` is for the text of errors.
 
     A header must not be added twice.
@@ -68,7 +68,7 @@ class Draft(msgspec.Struct, frozen=True):
         return Draft(self.subject, self.lines + lines, self.payload, self.type)
 
 
-class PubAck(msgspec.Struct, frozen=True):
+class PubAck(msgspec.Struct, frozen=True, gc=False):
     """The stream's ack: `seq` is the sequence of the (last) message.
 
     For a batch, also its id and its number of messages.
@@ -190,10 +190,10 @@ async def publish_acked(
 
     An ack of another stream than `stream` is refused, if that is given.
     """
-    try:
-        reply = await client.request(subject, payload, headers=headers, timeout=timeout)
-    except NoResponders:
-        raise _no_stream(subject) from None
+    message = OutgoingMessage(subject, payload, headers)
+    reply = await client.exchange((message,), timeout=timeout)
+    if is_unanswerable(reply):
+        raise _no_stream(subject)
     return read_ack(subject, reply.data, stream)
 
 

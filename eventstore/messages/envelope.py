@@ -123,7 +123,7 @@ def parse_timestamp(text: str) -> datetime:
         raise ValueError(f"{text[:80]!r}: {error}") from error
 
 
-class Identity(Struct, frozen=True):
+class Identity(Struct, frozen=True, gc=False):
     """A message's own id, its correlation id, and the id of the message that caused it.
 
     A root's three ids are equal.
@@ -151,7 +151,7 @@ class Identity(Struct, frozen=True):
         return cls(own, parent.correlation_id, parent.id)
 
 
-class Envelope(Struct, frozen=True, kw_only=True):
+class Envelope(Struct, frozen=True, kw_only=True, gc=False):
     """The metadata of a message.
 
     `timestamp` is RFC 3339 text in UTC with microseconds. Only recorded events have `version`,
@@ -268,7 +268,7 @@ def optional_lines(
 
 
 class EventHeaders(dict[str, str]):
-    """Legal headers of an event, and the envelope that they carry; they must not be changed.
+    """Legal headers of an event or a command, and their envelope; they must not be changed.
 
     What is pickled or copied is a plain dict.
     """

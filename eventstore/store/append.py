@@ -50,7 +50,7 @@ Expected = int | Head | Expectation
 """A version, a head (saves a round trip if the store knows it), `NO_STREAM` or `ANY`."""
 
 
-class Append(msgspec.Struct, frozen=True, kw_only=True):
+class Append(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Events to be appended to one aggregate.
 
     `cause` is the identity of the message that they follow from: their ids are then derived from
@@ -72,7 +72,7 @@ class Append(msgspec.Struct, frozen=True, kw_only=True):
     traceparent: str | None = None
 
 
-class AppendResult(msgspec.Struct, frozen=True, kw_only=True):
+class AppendResult(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The result of an append for one aggregate.
 
     `head` is the aggregate's head after these events, though others may have followed since;

@@ -5,9 +5,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from nats.aio.msg import Msg
 
 from eventstore import nix
+from eventstore.client.connection import Connection, Message
+from eventstore.client.protocol import header_block
 from eventstore.commands.decoding import DecodedCommand, ReceivedCommand
 from eventstore.errors import InvalidHeader, InvalidPayload
 from eventstore.messages.codec import Codec
@@ -25,10 +26,10 @@ def message(
     *,
     delivered: int = 1,
     sequence: int = 17,
-) -> Msg:
+) -> Message:
     reply = f"$JS.ACK.NIX_CMD.worker.{delivered}.{sequence}.{sequence}.1700000000000000000.0"
-    connection: Any = None
-    return Msg(connection, subject=f"nix.cmd.{place}", reply=reply, data=data, headers=headers)
+    block = header_block(headers) if headers else b""
+    return Message(Connection(), f"nix.cmd.{place}".encode(), reply.encode(), data, block)
 
 
 def received(*arguments: Any, **options: Any) -> ReceivedCommand:
