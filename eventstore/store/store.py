@@ -83,7 +83,6 @@ class EventStore(Resource):
         self.pages = self._reader.pages
 
     async def _enter(self, stack: AsyncExitStack) -> None:
-        await stack.enter_async_context(self._direct)
         await stack.enter_async_context(self._heads)
         stack.push_async_callback(self.keyring.close)
 
@@ -256,12 +255,13 @@ class EventStore(Resource):
         """
         skip = 0 if isinstance(after, Head) else after
         start = after if isinstance(after, Head) else NOTHING
-        reading = self.read_stored(aggregate, aggregate_id, after=start, leader=leader)
-        async with aclosing(reading) as stored:
-            async for _, events in stored:
-                for event in events:
-                    if event.version > skip:
-                        yield event
+        reading = self._verified(aggregate, aggregate_id, start, leader)
+        async with aclosing(reading) as pages:
+            async for page in pages:
+                for _, events in page:
+                    for event in events:
+                        if event.version > skip:
+                            yield event
 
     async def read_stored(
         self,
@@ -276,20 +276,34 @@ class EventStore(Resource):
         For callers that need the head after each event (`Head.of`), even after one that is decoded
         to nothing. Verifies and raises as `read` does.
         """
+        async with aclosing(self._verified(aggregate, aggregate_id, after, leader)) as pages:
+            async for page in pages:
+                for each in page:
+                    yield each
+
+    async def _verified(
+        self, aggregate: str, aggregate_id: AggregateId, after: Head, leader: bool
+    ) -> AsyncGenerator[list[tuple[StoredMessage, list[RecordedEvent]]], None]:
+        """As `read_stored`, in pages."""
         self.codec.check_aggregate(aggregate)
         subject = self.codec.subjects.log(aggregate, aggregate_id)
         start = Link(after.version, after.chain, after.position)
         reading = AggregateReading(self.codec, start, self.findings)
         era, last = self._heads.era, None
-        decoded = self._decoded(reading, subject, after.position, leader)
-        async with aclosing(decoded) as pages:
+        async with aclosing(self._decoded(reading, subject, after.position, leader)) as pages:
             async for page in pages:
+                verified: list[tuple[StoredMessage, list[RecordedEvent]]] = []
                 for message, found in page:
-                    if isinstance(found, UnreadEvent) and found.error is not None:
+                    if isinstance(found, list):
+                        verified.append((message, found))
+                    elif found.error is None:
+                        verified.append((message, []))
+                    else:
+                        yield verified
                         error = found.error
                         raise UnreadableEvent(message.sequence, subject, error, message.headers)
                     last = message
-                    yield message, found if isinstance(found, list) else []
+                yield verified
         if reading.problem is not None:
             raise reading.problem
         if last is not None:
@@ -318,8 +332,12 @@ class EventStore(Resource):
         async with aclosing(self._direct.pages(subject, after, leader=leader)) as pages:
             async for page in pages:
                 keys = await self.keyring.to_open(message.headers for message in page)
-                read = ((message, reading.read(message, keys)) for message in page)
-                yield [(message, found) for message, found in read if found is not None]
+                decoded = []
+                for message in page:
+                    found = reading.read(message, keys)
+                    if found is not None:
+                        decoded.append((message, found))
+                yield decoded
 
     async def read_all(
         self, *, after: int = 0, live: bool = False, skip_unknown: bool = False
