@@ -71,9 +71,7 @@ class Outgoing(Protocol):
         """Its headers."""
 
 
-class OutgoingMessage(NamedTuple):
-    """One with headers by name, or none."""
-
+class _Request(NamedTuple):
     subject: str
     payload: bytes
     lines: Headers | None
@@ -179,7 +177,7 @@ class Client(PersistentConnection):
         `PermissionDenied`, after which the request may have been processed or not; and
         `NoResponders`, after which it was not.
         """
-        answer = await _Exchange(self, (OutgoingMessage(subject, payload, headers),), timeout)
+        answer = await _Exchange(self, (_Request(subject, payload, headers),), timeout)
         if is_unanswerable(answer):
             raise NoResponders(f"no responders on {subject}: no service that answers it is running")
         return answer
@@ -245,7 +243,7 @@ class Client(PersistentConnection):
 
         To any other, nothing is sent, and that is logged. Raises what `publish` raises.
         """
-        if self.may_respond(reply, what):
+        if self._gate.passes(reply, what):
             await self.publish(reply, payload, headers=headers)
 
     @overload
@@ -339,7 +337,7 @@ class _Exchange(Batchable[Msg]):
     def alone(self) -> Coroutine[Any, Any, Msg]:
         client, subject = self._client, self._messages[-1].subject
         client._check_connected(subject)
-        return client._answers.awaited(subject, self._timeout, self._send_alone)
+        return client._answers.awaited(subject, self._timeout, self._send)
 
     async def together(self, batch: Sequence[_Exchange]) -> Sequence[Msg | Exception]:
         client, subjects = self._client, [each._messages[-1].subject for each in batch]
@@ -347,21 +345,18 @@ class _Exchange(Batchable[Msg]):
             return [client._not_connected(subject) for subject in subjects]
 
         def send(token: str) -> None:
-            inbox = f"{client.inbox_prefix}.{token}"
             for index, each in enumerate(batch):
-                each._send(f"{inbox}{index}")
+                each._send(f"{token}{index}")
 
         timeout = max(each._timeout for each in batch)
         return await client._answers.awaited_together(subjects, timeout, send)
 
-    def _send_alone(self, token: str, _: object) -> None:
-        self._send(f"{self._client.inbox_prefix}.{token}")
-
-    def _send(self, reply: str) -> None:
+    def _send(self, token: str, _: object = None) -> None:
         send = self._client._nats.send
         last = len(self._messages) - 1
         for index, each in enumerate(self._messages):
-            send(each.subject, each.payload, reply if index == last else "", each.lines)
+            reply = f"{self._client.inbox_prefix}.{token}" if index == last else ""
+            send(each.subject, each.payload, reply, each.lines)
 
 
 def is_unanswerable(answer: Msg) -> bool:

@@ -182,11 +182,13 @@ def _decode(
     check_headers(headers)
     subject = Subject.split(message.subject)
     cls = codec.command_type(subject.aggregate, subject.action)
-    if not isinstance(headers, EventHeaders):
+    if isinstance(headers, EventHeaders):
+        envelope = headers.envelope
+    else:
         headers = _as_sent(headers)
         if not headers.keys() >= {*REQUIRED}:
             headers = _filled_in(headers, cls, codec.domain, delivery, command_id)
-    envelope = Envelope.from_headers(headers)
+        envelope = Envelope.from_headers(headers)
     _check_type(headers, envelope, cls, message.subject)
     command = codec.decode_command(subject.aggregate, subject.action, message.data)
     if envelope.aggregate_id is None and not cls.__creates__:

@@ -99,8 +99,15 @@ class CommandHandler:
     ) -> Outcome:
         """The command pipeline: steps 1 and 7; the attempts are steps 2 to 6."""
         decider = self.domain.decider(command.aggregate)
-        # 1. Is its outcome known?
-        known = await self._known_outcome(command, decider, redelivered)
+        # 1. Is its outcome known? If that is another command's, this one may still have events.
+        try:
+            known = await self.outcomes.final(
+                command.identity.id, digest=command.digest, redelivered=redelivered
+            )
+        except CommandIdReused:
+            known = await self._outcome_of_events(command, decider)
+            if known is None:
+                raise
         if known is not None:
             return known
         leader = False
@@ -143,22 +150,14 @@ class CommandHandler:
         await self._confirm(command, cached)
         return succeeded(command, cached.head, (), "nothing to change")
 
-    async def _known_outcome(
-        self, command: DecodedCommand, decider: Decider[Any], redelivered: bool
+    async def _outcome_of_events(
+        self, command: DecodedCommand, decider: Decider[Any]
     ) -> Outcome | None:
-        """The recorded outcome; if it is another command's, the one of this command's events."""
-        try:
-            return await self.outcomes.final(
-                command.identity.id, digest=command.digest, redelivered=redelivered
-            )
-        except CommandIdReused:
-            cached = await self._load(command, decider, leader=True)
-            if not cached.commands.may_hold(command.identity.id):
-                raise
-            first = await self._first_outcome(command, cached)
-            if first is None:
-                raise
-            return first
+        """The outcome according to the aggregate, as its leader has it; None without events."""
+        cached = await self._load(command, decider, leader=True)
+        if not cached.commands.may_hold(command.identity.id):
+            return None
+        return await self._first_outcome(command, cached)
 
     async def _load(
         self, command: DecodedCommand, decider: Decider[Any], *, leader: bool

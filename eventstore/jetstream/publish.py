@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from eventstore.client.api_answers import read_answer
-from eventstore.client.client import Client, Msg, OutgoingMessage, is_unanswerable
+from eventstore.client.client import Client, Msg, is_unanswerable
 from eventstore.client.protocol import Headers, header_block, header_lines, read_headers
 from eventstore.errors import (
     BatchTooLarge,
@@ -190,11 +190,9 @@ async def publish_acked(
 
     An ack of another stream than `stream` is refused, if that is given.
     """
-    message = OutgoingMessage(subject, payload, headers)
-    reply = await client.exchange((message,), timeout=timeout)
-    if is_unanswerable(reply):
-        raise _no_stream(subject)
-    return read_ack(subject, reply.data, stream)
+    lines = headers if isinstance(headers, str) else header_lines(headers or {})
+    draft = Draft(subject, lines, payload, subject)
+    return read_publication((draft,), await client.exchange((draft,), timeout=timeout), stream)
 
 
 def _no_stream(subject: str) -> NoResponders:

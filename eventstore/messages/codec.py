@@ -178,6 +178,8 @@ class Codec:
 
         A state folded from them must not be stored where it cannot be erased.
         """
+        if not self._personal:
+            return False
         return any(aggregate in (None, cls.__aggregate__) for cls in self._personal)
 
     def check_event_type(self, cls: type[Event]) -> None:
