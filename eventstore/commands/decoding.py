@@ -88,7 +88,7 @@ class ReceivedCommand(msgspec.Struct, frozen=True, gc=False):
     def of(cls, codec: Codec, message: Message) -> ReceivedCommand:
         """Decode a message; does not raise for any content."""
         delivery = Delivery.of(message)
-        headers = read_command_lines(message.block) or message.headers or {}
+        headers = _headers_of(message)
         command_id = _command_id(headers, delivery, codec.subjects.command_stream)
         content: DecodedCommand | Exception
         try:
@@ -150,6 +150,13 @@ def id_of_message(stream: str, message_id: str) -> str:
         return check_message_id(message_id)
     except InvalidId:
         return str(uuid.uuid5(_NAMESPACE, f"{stream}:{message_id}"))
+
+
+def _headers_of(message: Message) -> Mapping[str, str]:
+    """The headers of a message; unreadable ones may be empty, and stay what they are."""
+    usual = read_command_lines(message.block)
+    headers = message.headers if usual is None else usual
+    return {} if headers is None else headers
 
 
 def _command_id(headers: Mapping[str, str], delivery: Delivery, stream: str) -> str:
