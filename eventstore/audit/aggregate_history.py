@@ -63,7 +63,6 @@ async def aggregate_history(
     async with AsyncExitStack() as stack:
         stack.push_async_callback(keyring.close)
         reader = DirectReader(client, domain.codec.subjects.log_stream)
-        await stack.enter_async_context(reader)
         foreign = await _foreign(reader, subject)
         messages = await stack.enter_async_context(aclosing(reader.messages(subject)))
         async for message in messages:

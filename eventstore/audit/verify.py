@@ -101,7 +101,7 @@ async def verify(
 async def _aggregate_findings(
     direct: DirectReader, subject: str, verifier: _PageVerifier
 ) -> AsyncGenerator[list[Finding], None]:
-    async with direct, aclosing(direct.messages(subject)) as messages:
+    async with aclosing(direct.messages(subject)) as messages:
         async for message in messages:
             yield await verifier.in_aggregate(message)
 

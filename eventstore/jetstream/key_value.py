@@ -67,10 +67,7 @@ class KeyValue:
 
     async def entries(self) -> AsyncGenerator[StoredMessage, None]:
         """All entries, oldest first, in pages by direct get, up to the last the leader has."""
-        async with (
-            DirectReader(self._client, self.stream, timeout=self._timeout) as reader,
-            aclosing(reader.messages(self.subject(">"))) as messages,
-        ):
+        async with aclosing(self._reader.messages(self.subject(">"))) as messages:
             async for message in messages:
                 yield message
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -16,13 +16,12 @@ from eventstore.client.protocol import UnreadableHeaders, read_headers
 from eventstore.errors import InvalidAnswer, JetStreamError
 from eventstore.jetstream.api import stream_request
 from eventstore.jetstream.vocabulary import Api, ErrorCode, NatsHeader
-from eventstore.messages.event_lines import read_event_lines
+from eventstore.messages.event_lines import event_block, event_headers
 
 _GET_HEADERS = (NatsHeader.STREAM, NatsHeader.SUBJECT, NatsHeader.SEQUENCE, NatsHeader.TIME_STAMP)
 
 # What the server appends to the headers of a message that it answers a direct get with.
-_ADDED_BEGIN = f"\r\n{NatsHeader.STREAM}: "
-_ADDED = re.compile(
+_in_page = event_block(
     rf"{NatsHeader.STREAM}: (\S+)\r\n"
     rf"{NatsHeader.SUBJECT}: (\S+)\r\n"
     rf"{NatsHeader.SEQUENCE}: ([1-9][0-9]{{0,18}})\r\n"
@@ -30,7 +29,8 @@ _ADDED = re.compile(
     rf"{NatsHeader.NUM_PENDING}: [0-9]{{1,19}}\r\n"
     rf"{NatsHeader.LAST_SEQUENCE}: ([0-9]{{1,19}})\r\n"
     r"\r\n"
-)
+).fullmatch
+_alone = event_block(r"\r\n").fullmatch
 
 
 class StoredMessage(msgspec.Struct, frozen=True, gc=False):
@@ -65,10 +65,8 @@ def _seconds(text: str) -> int:
 
 def delivered(message: Message, sequence: int, time: int = 0) -> StoredMessage:
     """The stored message that a consumer has delivered; `time` is as in `StoredMessage`."""
-    text = _text(message.block)
-    headers: dict[str, str] | None = None
-    if text.endswith("\r\n\r\n"):
-        headers = read_event_lines(text, len(text) - 2)
+    found = _matched(_alone, message.block)
+    headers: dict[str, str] | None = None if found is None else event_headers(found.groups())
     headers = headers or message.headers or {}
     return StoredMessage(message.subject, sequence, headers, message.data, time)
 
@@ -78,22 +76,24 @@ def event_in_page(answer: Message, stream: str) -> tuple[StoredMessage, int] | N
 
     None if it may be anything else: an event is recognised only as the store writes it.
     """
-    text = _text(answer.block)
-    begin = text.rfind(_ADDED_BEGIN) + 2
-    added = _ADDED.fullmatch(text, begin)
-    headers = None if added is None else read_event_lines(text, begin)
-    if added is None or headers is None or added[1] != stream:
+    found = _matched(_in_page, answer.block)
+    if found is None:
         return None
-    _, subject, sequence, time, before = added.groups()
-    stored = stored_time(time)
-    return StoredMessage(subject, int(sequence), headers, answer.data, stored), int(before)
+    values = found.groups()
+    origin, subject, sequence, time, before = values[-5:]
+    headers = event_headers(values)
+    if headers is None or origin != stream:
+        return None
+    return StoredMessage(subject, int(sequence), headers, answer.data, stored_time(time)), int(
+        before
+    )
 
 
-def _text(block: bytes) -> str:
+def _matched(pattern: Callable[[str], re.Match[str] | None], block: bytes) -> re.Match[str] | None:
     try:
-        return block.decode()
+        return pattern(block.decode())
     except UnicodeDecodeError:
-        return ""
+        return None
 
 
 async def leader_get(

@@ -45,7 +45,7 @@ def chain_value(previous: str, subject: str, headers: Mapping[str, str], payload
     itself does not count.
     """
     if isinstance(headers, EventHeaders):
-        return _value_of_event(previous, subject, headers.envelope, payload)
+        return value_of_event(previous, subject, headers.envelope, payload)
     get = headers.get
     later = [f"{name}: {headers[name]}" for name in _CHAINED_IF_THERE if name in headers]
     if OPAQUE in headers:
@@ -55,14 +55,15 @@ def chain_value(previous: str, subject: str, headers: Mapping[str, str], payload
     return hashlib.sha256(text.encode() + payload).hexdigest()
 
 
-def _value_of_event(previous: str, subject: str, envelope: Envelope, payload: bytes) -> str:
+def value_of_event(previous: str, subject: str, envelope: Envelope, payload: bytes) -> str:
     """The same from an envelope whose headers are as the store writes them."""
-    identity = envelope.identity
+    identity, sender = envelope.identity, envelope.authenticated_as
+    later = "" if sender is None else f"{AUTHENTICATED_AS}: {sender}\n"
     text = (
         f"{previous}\n{subject}\n{identity.id}\n{envelope.type}\n{identity.correlation_id}\n"
         f"{identity.causation_id}\n{envelope.aggregate_id}\n{envelope.version}\n"
         f"{envelope.schema_version}\n{envelope.timestamp}\n{envelope.domain}\n"
-        f"{chained_optional(envelope.actor, envelope.authenticated_as, envelope.traceparent)}"
+        f"{envelope.actor or ''}\n{envelope.traceparent or ''}\n{JSON}\n{later}"
     )
     return hashlib.sha256(text.encode() + payload).hexdigest()
 

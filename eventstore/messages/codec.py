@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from eventstore.errors import (
     DeciderError,
@@ -250,21 +251,21 @@ class Codec:
         else:
             clear = unseal(payload, headers, keys) if PERSONAL in headers else payload
             parts = self.decode_event(envelope.type, envelope.schema_version, clear)
-        return [
-            RecordedEvent(
-                envelope=envelope,
-                aggregate=aggregate,
-                aggregate_id=aggregate_id,
-                version=version,
-                position=position,
-                headers=headers,
-                payload=payload,
-                stored_ns=stored_ns,
-                data=data,
-                part=part,
-            )
-            for part, data in enumerate(parts)
-        ]
+        if not parts:
+            return []
+        first = RecordedEvent(
+            envelope=envelope,
+            aggregate=aggregate,
+            aggregate_id=aggregate_id,
+            version=version,
+            position=position,
+            headers=headers,
+            payload=payload,
+            stored_ns=stored_ns,
+            data=parts[0],
+        )
+        others = enumerate(parts[1:], start=1)
+        return [first, *[replace(first, data=data, part=part) for part, data in others]]
 
     def unread(
         self,

@@ -114,6 +114,21 @@ class PendingAppend:
     What the append has for the envelopes is checked, unless it `is_checked`.
     """
 
+    __slots__ = (
+        "_chain",
+        "_encoded",
+        "_personal",
+        "aggregate_id",
+        "append",
+        "base",
+        "end",
+        "event_ids",
+        "events",
+        "may_be_repeat",
+        "result",
+        "subject",
+    )
+
     def __init__(
         self, append: Append, codec: Codec, now: datetime, *, is_checked: bool = False
     ) -> None:
@@ -234,6 +249,8 @@ class _EventEncoder:
 
     What comes from the caller as it is, is checked, unless it `is_checked`.
     """
+
+    __slots__ = ("_aggregate_id", "_append", "_codec", "_is_checked", "_now", "_subject", "_usual")
 
     def __init__(
         self, append: Append, subject: str, codec: Codec, now: datetime, *, is_checked: bool

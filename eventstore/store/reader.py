@@ -210,7 +210,7 @@ class EventReader:
         retry = Retry(self._client, "reading the log", math.inf if live else self._retry_timeout)
         stored_pages = self._log.pages(after=after, live=live, max_messages=max_events, log=log)
         direct = DirectReader(self._client, self._codec.subjects.log_stream)
-        async with direct, aclosing(stored_pages):
+        async with aclosing(stored_pages):
             trails = Trails(direct, from_start=after == 0)
             decoding = PageDecoding(
                 self._codec,

@@ -82,7 +82,6 @@ class EventStore(AggregateReads, LogReads, Resource):
         self._range = LogRange(self._direct, log, codec, self.keyring, self.findings)
 
     async def _enter(self, stack: AsyncExitStack) -> None:
-        await stack.enter_async_context(self._direct)
         await stack.enter_async_context(self._heads)
         stack.push_async_callback(self.keyring.close)
 

@@ -72,8 +72,8 @@ async def _trace(session: Session, query: TraceCorrelation, *, verify: bool) -> 
         async with session.connect() as client:
             end = await log_end(client, session.subjects)
             if verify:
-                async with DirectReader(client, session.subjects.log_stream) as reader:
-                    chains = await _verify(reader, session.subjects, tree)
+                reader = DirectReader(client, session.subjects.log_stream)
+                chains = await _verify(reader, session.subjects, tree)
     except (ClientError, StreamMissing) as error:
         why = str(error) if verify else None
         return Trace(tree=tree, index=IndexPosition(position, None), unverified=why)
