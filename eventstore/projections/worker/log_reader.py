@@ -78,6 +78,7 @@ class LogReader:
             skip_unknown=self._context.skip_unknown,
             unread=True,
             log=self._log,
+            shared=True,
         )
         async with aclosing(pages), AsyncExitStack() as paused:
             ahead: LogReader | None = None
