@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 
-from eventstore.client.client import Client, Msg
+from eventstore.client.client import Client, Message
 from eventstore.commands.decoding import DecodedCommand, ReceivedCommand
 from eventstore.commands.failures import Failures
 from eventstore.commands.handler import CommandHandler
@@ -206,7 +206,7 @@ class CommandWorker:
             finally:
                 taken.extend(map(self._read, await pull.finish()))
 
-    def _read(self, message: Msg) -> ReceivedCommand:
+    def _read(self, message: Message) -> ReceivedCommand:
         received = ReceivedCommand.of(self._codec, message)
         if self._senders is None:
             return received
@@ -216,16 +216,17 @@ class CommandWorker:
         """Carry one command out; acknowledge it last, or requeue it if it failed."""
         if received.delivery.delivered > 1:
             self._telemetry.count("retries", operation="command")
+        name = _type_of(received)
         waited = max(0.0, time.time() - received.delivery.time / 1e9)
-        self._telemetry.observe("command_wait", waited, type=_type_of(received))
+        self._telemetry.observe("command_wait", waited, type=name)
         try:
             if await self._others.take(received):
                 await self._acks.nak(received, _REDELIVERY.delay(received.delivery.delivered))
                 return
             async with self._ids.held(received.command_id):
                 outcome = await self._stored_outcome(received)
-            if received.reply_to:
-                await self._client.respond(received.reply_to, outcome.to_json(), what=_OUTCOME)
+            if reply_to := received.reply_to:
+                await self._client.respond(reply_to, outcome.to_json(), what=_OUTCOME)
         except Exception as error:  # the command is not lost, and others go on
             _logger.warning(
                 "%s failed at attempt %d, and is requeued: %s: %s",
@@ -240,7 +241,7 @@ class CommandWorker:
             self._failures.forget(received.delivery)
             await self._acks.ack(received)
             self.handled += 1
-            self._telemetry.count("commands", type=_type_of(received), outcome=outcome.status)
+            self._telemetry.count("commands", type=name, outcome=outcome.status)
 
     async def _stored_outcome(self, received: ReceivedCommand) -> Outcome:
         """The command's outcome, stored under its id unless that is another command's."""
