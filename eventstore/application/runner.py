@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 from eventstore.application.components import GRACE_SECONDS, ReadyComponent, running
 from eventstore.application.declaration import Declaration
 from eventstore.application.observability import (
     make_telemetry,
-    serve_metrics,
+    serve_http,
     service_endpoints,
     service_health,
 )
@@ -36,6 +36,7 @@ from eventstore.projections.rebuild.auto_rebuild import auto_rebuild
 from eventstore.projections.worker.worker import ProjectionWorker
 from eventstore.service.config_watcher import ConfigWatcher
 from eventstore.service.health import Health
+from eventstore.service.http_server import HttpServer
 from eventstore.service.metrics import Metrics
 from eventstore.subscribers import EventSubscriber, Subscriber
 from eventstore.telemetry import Telemetry
@@ -89,7 +90,7 @@ async def run_application(
             )
         )
         address = settings.operations.metrics_address
-        await stack.enter_async_context(serve_metrics(metrics, address))
+        http_server = await stack.enter_async_context(serve_http(metrics, address))
         if database is not None:
             await _prepare(database, app)
         projected = database if parts.projections else None
@@ -98,6 +99,7 @@ async def run_application(
             projections=_projections(app, write_side, projected, telemetry),
             collector=_collector(write_side, projected),
             read_process=read_process,
+            http_server=http_server,
             telemetry=telemetry,
         )
         async with _components(service, parts, metrics, link):
@@ -163,7 +165,21 @@ async def _answering(
             await part.ready.wait()
         if parent is not None:
             parent.announce(service.read_model_name)
+        with _ready(service.http_server, health):
+            yield
+
+
+@contextmanager
+def _ready(http_server: HttpServer | None, health: Health) -> Iterator[None]:
+    """Have `/readyz` answer with the health, until the end of the block."""
+    if http_server is None:
         yield
+        return
+    http_server.health = health
+    try:
+        yield
+    finally:
+        http_server.health = None
 
 
 def _own_endpoints(

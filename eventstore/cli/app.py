@@ -20,7 +20,10 @@ from eventstore.messages.text import make_log_records_safe, printable_lines
 
 SUBCOMMANDS = {
     "demo": "Run everything once on real lock files.",
+    "new": "Make a project, with one example of each part.",
     "serve": "Run the service until Ctrl-C or SIGTERM.",
+    "dev": "Run the service, and start it again when a file changes.",
+    "shell": "Open a Python prompt with the application connected.",
     "migrate": "Migrate the read model's schema to the newest revision.",
     "send": "Execute one command, and print its outcome.",
     "events": "Print the events of the log, oldest first.",
@@ -99,6 +102,14 @@ GROUPS = {
             "reset": "Set a subscriber back, or forward.",
         },
     ),
+    "schema": Group(
+        "Describe all messages to others, and compare releases.",
+        {
+            "json": "Print the JSON Schema of all messages.",
+            "asyncapi": "Print an AsyncAPI 3 document.",
+            "check": "Compare the application with an earlier contract.",
+        },
+    ),
     "ops": Group(
         "Set up a domain.",
         {"nats": "Write the configuration of NATS servers and users."},
@@ -106,7 +117,7 @@ GROUPS = {
 }
 
 
-_OF_THE_SHIPPED_DOMAIN = ("demo", "nix")
+_OF_THE_SHIPPED_DOMAIN = ("demo", "new", "nix")
 _OPTIONS: dict[str, Any] = {
     "no_args_is_help": True,
     "context_settings": {"help_option_names": ["-h", "--help"]},  # of all subcommands, too

@@ -177,14 +177,14 @@ async def test_an_order_is_placed_once_and_read_back_at_once(browser: httpx.Asyn
         assert other.json()["detail"]["code"] == "command_id_reused"
 
 
-async def test_the_readme_quotes_the_ids_that_follow_from_a_key(browser: httpx.AsyncClient) -> None:
+async def test_the_page_quotes_the_ids_that_follow_from_a_key(browser: httpx.AsyncClient) -> None:
     keys = importlib.import_module("shop.web").KEYS
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "shop.md").read_text(encoding="utf-8")
     async with asyncio.timeout(BOUND):
         placed = await browser.post("/orders", json=ORDER, headers={"Idempotency-Key": "1"})
-    assert f'{{"id":"{placed.json()["id"]}","position":' in readme
-    assert f"correlation {uuid.uuid5(keys, '1')}" in readme
-    assert json.dumps(ORDER) in readme
+    assert f'{{"id":"{placed.json()["id"]}","position":' in page
+    assert f"correlation {uuid.uuid5(keys, '1')}" in page
+    assert json.dumps(ORDER) in page
 
 
 async def test_what_cannot_be_done_has_the_status_that_says_so(browser: httpx.AsyncClient) -> None:

@@ -39,7 +39,12 @@ PACKAGES = {"eventstore"} | {
 MODULES_OF_THEIR_OWN = {
     *("eventstore.application.service", "eventstore.telemetry"),
     "eventstore.projections.health",
-    *("eventstore.projections.testing", "eventstore.service.metrics", "eventstore.service.tracing"),
+    *(
+        "eventstore.projections.testing",
+        "eventstore.service.http_server",
+        "eventstore.service.metrics",
+        "eventstore.service.tracing",
+    ),
     *("eventstore.subscribers.testing", "eventstore.nix.stale_packages"),
 }
 """Modules whose `__all__` is public; otherwise only that of a package is."""
