@@ -31,6 +31,7 @@ from eventstore.service.health import (
 )
 from eventstore.service.http_server import HttpServer
 from eventstore.service.metrics import Metrics
+from eventstore.service.timers_check import TimersCheck
 from eventstore.subscribers import EventSubscriber
 from eventstore.telemetry import NO_TELEMETRY, Telemetry, combined
 
@@ -122,6 +123,12 @@ def _checks_of_first(service: RunningApplication) -> dict[str, Check]:
             left=service.worker.left,
             max_pending=bounds.max_pending_commands,
             max_age=bounds.max_command_age_ms / 1000,
+            telemetry=telemetry,
+        ),
+        "timers": TimersCheck(
+            client,
+            codec.subjects,
+            max_late=bounds.max_timer_lateness_ms / 1000,
             telemetry=telemetry,
         ),
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 from eventstore.application.components import GRACE_SECONDS, ReadyComponent, running
 from eventstore.application.declaration import Declaration
@@ -25,7 +26,13 @@ from eventstore.audit.aggregate_history import history_answers
 from eventstore.client.responder import Answer, Responder
 from eventstore.commands.status import status_answers
 from eventstore.config import Settings
-from eventstore.delegation import ConfigurationRequests, ConsumerRequests, ParkingRequests
+from eventstore.delegation import (
+    ConfigurationRequests,
+    ConsumerRequests,
+    ParkingRequests,
+    TimerRequests,
+)
+from eventstore.processes import Process, process_runner
 from eventstore.projections.audit import CommandCollector, audit, audit_queries
 from eventstore.projections.database.database import Database
 from eventstore.projections.feed.feed import Feed
@@ -85,6 +92,7 @@ async def run_application(
                 named,
                 name=identity.name,
                 worker=parts.worker,
+                processes=app.processes,
                 clock=app.clock,
                 telemetry=telemetry,
             )
@@ -235,7 +243,7 @@ def _feed(service: RunningApplication) -> FeedSupervisor:
 
 
 def _subscribers(service: RunningApplication) -> list[EventSubscriber]:
-    """The subscribers, with what their handlers may need."""
+    """The subscribers, with what their handlers may need, and the processes."""
     resources = {
         "service": service,
         "client": service.client,
@@ -243,7 +251,7 @@ def _subscribers(service: RunningApplication) -> list[EventSubscriber]:
         "commands": service.commands,
         "queries": service.queries,
     }
-    return [
+    subscribers = [
         EventSubscriber(
             *(service.client, service.domain.codec, each),
             resources=resources,
@@ -253,11 +261,21 @@ def _subscribers(service: RunningApplication) -> list[EventSubscriber]:
         else each(service)
         for each in service.app.subscribers
     ]
+    return [*subscribers, *(_process(service, each) for each in service.app.processes)]
+
+
+def _process(service: RunningApplication, process: Process[Any]) -> EventSubscriber:
+    return process_runner(
+        *(process, service.client, service.store, service.commands),
+        snapshots=service.snapshots,
+        clock=service.app.clock,
+        telemetry=service.telemetry,
+    )
 
 
 def _delegation(service: RunningApplication) -> Responder:
     """The responder for users of other accounts, who may not use JetStream themselves."""
     answers: dict[str, Answer] = {}
-    for kind in (ConsumerRequests, ConfigurationRequests, ParkingRequests):
+    for kind in (ConsumerRequests, ConfigurationRequests, ParkingRequests, TimerRequests):
         answers |= kind(service.client, service.domain.codec.subjects).answers()
     return Responder(service.client, answers, queue=service.identity.name)

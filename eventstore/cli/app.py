@@ -43,6 +43,16 @@ GROUPS = {
         "Look up commands that were sent.",
         {"status": "Print the outcome of a command that was sent earlier."},
     ),
+    "timer": Group(
+        "Set, inspect, cancel and fire timers.",
+        {
+            "set": "Set a timer: the server queues a command when it is due.",
+            "list": "List the timers that wait, in the order in which they were set.",
+            "show": "Print a timer in full: when it is due, its command, and what caused it.",
+            "cancel": "Cancel a timer: its command will not be carried out.",
+            "fire": "Make a timer due now.",
+        },
+    ),
     "parked": Group(
         "Inspect, retry and discard parked messages.",
         {
@@ -102,6 +112,14 @@ GROUPS = {
             "reset": "Set a subscriber back, or forward.",
         },
     ),
+    "process": Group(
+        "Inspect processes, and retry failed ones.",
+        {
+            "list": "Print the processes that have recorded something last, the latest first.",
+            "show": "Print the story of one process.",
+            "retry": "Have failed processes react once more to their parked events.",
+        },
+    ),
     "schema": Group(
         "Describe all messages to others, and compare releases.",
         {
@@ -112,7 +130,11 @@ GROUPS = {
     ),
     "ops": Group(
         "Set up a domain.",
-        {"nats": "Write the configuration of NATS servers and users."},
+        {
+            "nats": "Write the configuration of NATS servers and users.",
+            "service": "Write the files that run the service.",
+            "monitoring": "Write what Prometheus and Grafana need to watch the service.",
+        },
     ),
 }
 

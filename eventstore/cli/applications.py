@@ -58,6 +58,13 @@ def find_application(config_file: Path | None = None) -> Application:
     return load_application(SHIPPED, "the application that ships")
 
 
+def application_target() -> str:
+    """The application as `module:object`; a program of its own does not know, and guesses."""
+    if (own := _own.get()) is not None:
+        return f"{own.name.replace('-', '_')}.app:app"
+    return next((target for _, target in _targets(None)), SHIPPED)
+
+
 def find_contract() -> Contract:
     """The contract of the application; raises `ConfigurationError`."""
     app = find_application()

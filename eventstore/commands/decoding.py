@@ -33,6 +33,7 @@ from eventstore.messages.headers import (
     COMMAND_DIGEST,
     ID_DERIVED,
     JSON,
+    PROCESS,
     REPLY_TO,
     REQUIRED,
     RULES,
@@ -40,8 +41,9 @@ from eventstore.messages.headers import (
     expected_version_of,
     legal_value,
 )
-from eventstore.messages.subjects import AGGREGATE_ID, Subject
+from eventstore.messages.subjects import AGGREGATE_ID, Subject, Subjects
 from eventstore.messages.types import Command
+from eventstore.timers.due import Firing
 
 _NAMESPACE = "b9a4b0f6-3a3c-5f0e-9d0f-6d1c6f6f3c11"
 _JSON_IN_UTF8 = re.compile(
@@ -56,7 +58,8 @@ _TYPE_NAME, _ = RULES[Header.EVENT_TYPE]
 class DecodedCommand(msgspec.Struct, frozen=True, gc=False):
     """A command, its envelope and aggregate; `digest` distinguishes it from others with its id.
 
-    `expected` is the version that the aggregate must have, None for any.
+    `expected` is the version that the aggregate must have, None for any; `process` is the process
+    that has sent it, if one has.
     """
 
     command: Command
@@ -65,6 +68,7 @@ class DecodedCommand(msgspec.Struct, frozen=True, gc=False):
     envelope: Envelope
     digest: str | None = None
     expected: int | None = None
+    process: str | None = None
 
     @property
     def identity(self) -> Identity:
@@ -90,8 +94,8 @@ class ReceivedCommand(msgspec.Struct, frozen=True, gc=False):
     def of(cls, codec: Codec, message: Message) -> ReceivedCommand:
         """Decode a message; does not raise for any content."""
         delivery = Delivery.of(message)
-        headers = read_command_lines(message.block) or message.headers or {}
-        command_id = _command_id(headers, delivery, codec.subjects.command_stream)
+        headers = _headers_of(message)
+        command_id = _command_id(headers, delivery, codec.subjects)
         content: DecodedCommand | Exception
         try:
             content = _decode(codec, message, headers, delivery, command_id)
@@ -141,6 +145,11 @@ class ReceivedCommand(msgspec.Struct, frozen=True, gc=False):
         return Header.EVENT_ID not in self.headers
 
     @property
+    def is_from_timer(self) -> bool:
+        """Whether the server queued it when a timer was due."""
+        return NatsHeader.SCHEDULER in self.headers
+
+    @property
     def reply_to(self) -> str:
         """The address to send the outcome to, as the sender gave it; it need not be an inbox."""
         return self.headers.get(REPLY_TO, "")
@@ -154,14 +163,22 @@ def id_of_message(stream: str, message_id: str) -> str:
         return derive_id(_NAMESPACE, f"{stream}:{message_id}")
 
 
-def _command_id(headers: Mapping[str, str], delivery: Delivery, stream: str) -> str:
+def _headers_of(message: Message) -> Mapping[str, str]:
+    """The headers of a message; unreadable ones may be empty, and stay what they are."""
+    usual = read_command_lines(message.block)
+    headers = message.headers if usual is None else usual
+    return {} if headers is None else headers
+
+
+def _command_id(headers: Mapping[str, str], delivery: Delivery, subjects: Subjects) -> str:
     """The id of a command, the same for every delivery, even if it cannot be decoded.
 
-    Its own, or derived from `Nats-Msg-Id`, or from its sequence in the command stream (and its
-    time there, because a new stream counts from 1 again).
+    Its own, or derived from `Nats-Msg-Id`, from the firing of a recurring timer, or from its
+    sequence in the command stream (and its time there, because a new stream counts from 1 again).
     """
     if isinstance(headers, EventHeaders):
         return headers.envelope.identity.id
+    stream = subjects.command_stream
     for name in (Header.EVENT_ID, Header.MESSAGE_ID):
         if name in headers:
             try:
@@ -170,7 +187,9 @@ def _command_id(headers: Mapping[str, str], delivery: Delivery, stream: str) -> 
                 continue
     if Header.MESSAGE_ID in headers and Header.EVENT_ID not in headers:
         return id_of_message(stream, headers[Header.MESSAGE_ID])
-    return derive_id(_NAMESPACE, f"{stream}:{delivery.sequence}:{delivery.time}")
+    firing = Firing.of(headers, subjects.timer_stream)
+    origin = f"{delivery.sequence}:{delivery.time}" if firing is None else firing.key
+    return derive_id(_NAMESPACE, f"{stream}:{origin}")
 
 
 def _decode(
@@ -205,7 +224,10 @@ def _decode(
     digest = digest_of(command, aggregate_id, command_id, message.data, expected)
     if ID_DERIVED in headers:
         digest = without_data(digest)
-    return DecodedCommand(command, subject.aggregate, aggregate_id, envelope, digest, expected)
+    process = headers.get(PROCESS)
+    return DecodedCommand(
+        command, subject.aggregate, aggregate_id, envelope, digest, expected, process
+    )
 
 
 def _as_sent(headers: Mapping[str, str]) -> Mapping[str, str]:

@@ -249,6 +249,7 @@ class OperationsSettings(Table, frozen=True, kw_only=True):
     sample_interval_ms: Milliseconds = 5_000
     max_pending_commands: Annotated[int, Meta(ge=1)] = 1_000
     max_command_age_ms: Milliseconds = 30_000
+    max_timer_lateness_ms: Milliseconds = 30_000
     max_projection_lag: Annotated[int, Meta(ge=1)] = 1_000
     max_projection_stall_ms: Milliseconds = 30_000
     metrics_address: Annotated[str, Meta(pattern=r"^(|.+:[0-9]{1,5})$")] = ""

@@ -91,10 +91,14 @@ _TIMINGS: dict[TimingName, _MetricSpec] = {
     "command_wait": _MetricSpec(
         "From a command's acceptance until its processing starts.", ("type",)
     ),
+    "timer_late": _MetricSpec(
+        "From when a timer was due until its command was accepted.", ("type",)
+    ),
 }
 _GAUGES: dict[GaugeName, _MetricSpec] = {
     "command_backlog": _MetricSpec("Commands without an outcome.", ("state",)),
     "command_oldest_seconds": _MetricSpec("Age of the oldest command without an outcome."),
+    "timers": _MetricSpec("Timers that wait, are due, or are overdue.", ("state",)),
     "projection_lag": _MetricSpec("Events of the log not yet applied.", ("projection",), "_events"),
     "projection_position": _MetricSpec("The log position applied last.", ("projection",)),
     "projection_rate": _MetricSpec("Events of the log processed per second.", ("projection",)),

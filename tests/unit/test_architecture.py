@@ -26,11 +26,13 @@ ROOMS = [
     "eventstore.client",
     "eventstore.server",
     "eventstore.jetstream",
+    "eventstore.timers",
     "eventstore.parking",
     "eventstore.store",
     "eventstore.service",
     "eventstore.commands",
     "eventstore.subscribers",
+    "eventstore.processes",
     "eventstore.audit",
     "eventstore.transfer",
     "eventstore.delegation",
@@ -444,7 +446,7 @@ def test_the_write_side_knows_nothing_of_service() -> None:
     assert rooms_importing("eventstore.service").isdisjoint(write_side)
 
 
-@pytest.mark.parametrize("name", ["subscribers", "audit", "deployment"])
+@pytest.mark.parametrize("name", ["subscribers", "processes", "audit", "deployment"])
 def test_rooms_that_publish_nothing(name: str) -> None:
     for module in sources():
         if room(module) == f"eventstore.{name}":

@@ -13,9 +13,11 @@ import pytest
 from eventstore.messages.headers import (
     AUTHENTICATED_AS,
     COMMAND_DIGEST,
+    DUE,
     EXPECTED_VERSION,
     ID_DERIVED,
     POSITION,
+    PROCESS,
     REPLY_TO,
     Header,
 )
@@ -61,7 +63,8 @@ def test_the_guide_for_contributors_names_every_room() -> None:
 
 def test_the_page_of_commands_names_every_header() -> None:
     headers = {value for name, value in vars(Header).items() if name.isupper()}
-    headers |= {AUTHENTICATED_AS, COMMAND_DIGEST, EXPECTED_VERSION, ID_DERIVED, POSITION, REPLY_TO}
+    headers |= {AUTHENTICATED_AS, COMMAND_DIGEST, DUE, EXPECTED_VERSION, ID_DERIVED, POSITION}
+    headers |= {PROCESS, REPLY_TO}
     assert set(named("docs/commands.md", "## Headers")) == headers | {WAIT_POSITION}
 
 
@@ -94,6 +97,38 @@ from eventstore.messages import Codec
 class Mailed(Event, subject="mail.mailed"):
     to: str
 
+class OrderPlaced(Event, subject="order.placed"):
+    article: str
+    quantity: int
+
+class OrderPaid(Event, subject="order.paid"):
+    pass
+
+class OrderConfirmed(Event, subject="order.confirmed"):
+    pass
+
+class OrderCancelled(Event, subject="order.cancelled"):
+    pass
+
+class StockReserved(Event, subject="stock.reserved"):
+    order: str
+
+class ConfirmOrder(Command, subject="order.confirm"):
+    pass
+
+class ExpireOrder(Command, subject="order.expire"):
+    pass
+
+class CancelOrder(Command, subject="order.cancel"):
+    reason: str
+
+class ReserveStock(Command, subject="stock.reserve"):
+    order: str
+    quantity: int
+
+order: Decider[None]
+stock: Decider[None]
+fulfilment: Process[None]
 client: Client
 codec: Codec
 store: EventStore

@@ -39,6 +39,7 @@ PACKAGES = {"eventstore"} | {
 MODULES_OF_THEIR_OWN = {
     *("eventstore.application.service", "eventstore.telemetry"),
     "eventstore.projections.health",
+    "eventstore.processes.testing",
     *(
         "eventstore.projections.testing",
         "eventstore.service.http_server",
@@ -46,6 +47,7 @@ MODULES_OF_THEIR_OWN = {
         "eventstore.service.tracing",
     ),
     *("eventstore.subscribers.testing", "eventstore.nix.stale_packages"),
+    "eventstore.timers.testing",
 }
 """Modules whose `__all__` is public; otherwise only that of a package is."""
 

@@ -88,6 +88,16 @@ def test_what_the_client_sends_is_read_by_one_pattern(
     assert not found.is_bare
 
 
+@pytest.mark.parametrize("block", [b"NATS/1.0", b"NATS/1.0\r\nX-Event-ID\r\n\r\n", b"\xff"])
+def test_headers_of_which_nothing_can_be_read_are_refused(block: bytes) -> None:
+    usual = message()
+    unreadable = Message(
+        Connection(), usual.subject.encode(), usual.reply.encode(), usual.data, block
+    )
+    content = ReceivedCommand.of(CODEC, unreadable).content
+    assert isinstance(content, InvalidHeader)
+
+
 def test_a_bare_command_is_a_root_stored_when_it_was() -> None:
     bare = accepted()
     assert bare.identity == Identity.root(bare.identity.id)
