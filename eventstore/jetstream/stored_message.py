@@ -84,9 +84,8 @@ def event_in_page(answer: Message, stream: str) -> tuple[StoredMessage, int] | N
     headers = event_headers(values)
     if headers is None or origin != stream:
         return None
-    return StoredMessage(subject, int(sequence), headers, answer.data, stored_time(time)), int(
-        before
-    )
+    message = StoredMessage(subject, int(sequence), headers, answer.data, stored_time(time))
+    return message, int(before)
 
 
 def _matched(pattern: Callable[[str], re.Match[str] | None], block: bytes) -> re.Match[str] | None:

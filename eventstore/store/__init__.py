@@ -15,8 +15,8 @@ from eventstore.store.foreign import ForeignMessage
 from eventstore.store.head import NOTHING, Head
 from eventstore.store.keyring import Keyring
 from eventstore.store.publisher import EventPublisher
-from eventstore.store.reader import Page
 from eventstore.store.store import EventStore
+from eventstore.store.tail import Page
 
 __all__ = [
     "ANY",

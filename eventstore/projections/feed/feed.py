@@ -171,6 +171,8 @@ class Feed:
             max_events=self._batch,
             skip_unknown=self._skip_unknown,
             unread=True,
+            log=self._log,
+            shared=True,
         )
         async with contextlib.aclosing(pages):
             async for page in pages:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from eventstore.errors import PoisonEvent
+from eventstore.errors import PoisonEvent, ProjectionFailed
 from eventstore.messages.envelope import utc_now
 from eventstore.messages.events import LogEvent
 from eventstore.messages.text import storable
@@ -23,7 +23,7 @@ _MAX_EVENTS = 500
 """How many events are batched together at most; the event loop may have to wait for that."""
 
 _SAVEPOINT = 2
-"""How many statements a savepoint costs."""
+"""How many statements a savepoint costs; SQLite also copies each page that is changed in it."""
 
 
 class AppliedBatch(NamedTuple):
@@ -40,12 +40,15 @@ def apply(
     until: int,
     now: datetime,
     rate: float = 0.0,
+    *,
+    savepoints: bool = True,
 ) -> list[AppliedBatch]:
     """Bring projections from where each is to the position `until`, checkpoints included.
 
     `events` are in the order of the log. Those that a projection has already, and those after
     `until`, are passed over; one of an aggregate with a parked event is parked, too. `rate` is how
-    many events a second are processed at present.
+    many events a second are processed at present. Without `savepoints` it takes less time, and a
+    `ProjectionFailed` need not say because of which event.
 
     Raises `PoisonEvent`, `ProjectionFenced` or its `CheckpointReset`, and transient errors of the
     database as they are. The steps are numbered as in `worker`.
@@ -56,7 +59,15 @@ def apply(
     # 5. pass, park; 6. handle
     blocked = parking.blocked(connection, [each.projection for each in expected])
     return [
-        _apply_one(connection, each, events, until, now, blocked.get(each.projection.name, set()))
+        _apply_one(
+            connection,
+            each,
+            events,
+            until,
+            now,
+            blocked.get(each.projection.name, set()),
+            savepoints=savepoints,
+        )
         for each in expected
     ]
 
@@ -77,7 +88,7 @@ def execute(connection: Connection, projection: Projection, recorded: LogEvent) 
 
     Raises `PoisonEvent`, and transient errors of the database as they are.
     """
-    _execute_all(connection, projection, [recorded])
+    _execute_all(connection, projection, [recorded], savepoints=True)
 
 
 def _apply_one(
@@ -87,6 +98,8 @@ def _apply_one(
     until: int,
     now: datetime,
     blocked: set[AggregateKey],
+    *,
+    savepoints: bool,
 ) -> AppliedBatch:
     projection = expected.projection
     taken = [each for each in _between(events, expected.position, until) if projection.takes(each)]
@@ -96,7 +109,8 @@ def _apply_one(
         parked = _park_all(connection, projection, behind, now)
         taken = [each for each in taken if each.position not in parked]
     for begin in range(0, len(taken), _MAX_EVENTS):
-        _execute_all(connection, projection, taken[begin : begin + _MAX_EVENTS])
+        some = taken[begin : begin + _MAX_EVENTS]
+        _execute_all(connection, projection, some, savepoints=savepoints)
     return AppliedBatch(len(taken), parked)
 
 
@@ -118,12 +132,16 @@ def _park_all(
 
 
 def _execute_all(
-    connection: Connection, projection: Projection, events: Sequence[LogEvent]
+    connection: Connection,
+    projection: Projection,
+    events: Sequence[LogEvent],
+    *,
+    savepoints: bool,
 ) -> None:
     """Execute the changes that events lead to, in batches.
 
     A batch that fails does not say because of which event: then the changes are executed one by
-    one, up to the first that fails.
+    one, up to the first that fails; or without savepoints, the caller's transaction fails.
     """
     made: list[tuple[Change, ...]] = []
     failure: Exception | None = None
@@ -133,7 +151,7 @@ def _execute_all(
         except Exception as error:
             failure = error
             break
-    if failure is not None or not _execute_batches(connection, made):
+    if failure is not None or not _execute_batches(connection, projection, made, savepoints):
         for recorded, changes in zip(events, made, strict=False):
             _execute(connection, projection, recorded, changes)
     if failure is not None and is_transient(failure):
@@ -142,24 +160,33 @@ def _execute_all(
         raise _poison(projection, events[len(made)], failure) from failure
 
 
-def _execute_batches(connection: Connection, made: Sequence[tuple[Change, ...]]) -> bool:
+def _execute_batches(
+    connection: Connection,
+    projection: Projection,
+    made: Sequence[tuple[Change, ...]],
+    savepoints: bool,
+) -> bool:
     """Whether all changes were executed in batches; otherwise none was."""
     changes = [change for several in made for change in several]
-    if len(changes) <= _SAVEPOINT:
+    cost = _SAVEPOINT if savepoints else 0
+    if len(changes) <= cost:
         return False
     batches = arranged(changes)
-    if len(changes) - len(batches) <= _SAVEPOINT:
+    if len(changes) - len(batches) <= cost:
         return False
-    savepoint = connection.begin_nested()
+    savepoint = connection.begin_nested() if savepoints else None
     try:
         for batch in batches:
             batch.execute(connection)
     except Exception as error:
         if is_transient(error):
             raise
+        if savepoint is None:
+            raise ProjectionFailed(f"projection {projection.name}: {_described(error)}") from error
         savepoint.rollback()
         return False
-    savepoint.commit()
+    if savepoint is not None:
+        savepoint.commit()
     return True
 
 

@@ -42,7 +42,12 @@ BUSY_SECONDS = 2.0
 # WAL lets readers read while the writer writes. Without a sync at each commit, a power failure may
 # lose the last transactions, but only complete ones: rows and their checkpoint are lost together,
 # and the log still has the events.
-_WRITER_PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON")
+_WRITER_PRAGMAS = (
+    "journal_mode=WAL",
+    "synchronous=NORMAL",
+    "foreign_keys=ON",
+    "wal_autocheckpoint=4000",
+)
 _READER_PRAGMAS = ("query_only=ON",)
 
 _BEGIN_WRITING = "BEGIN IMMEDIATE"
