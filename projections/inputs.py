@@ -8,7 +8,6 @@ from eventstore import RecordedEvent
 from eventstore.nix import FlakeCreated, FlakeInputAdded, FlakeInputRemoved
 from eventstore.projections import BoundStatement, Projection
 from projections.models import input_use, input_user
-from projections.rows import last_event
 
 inputs = Projection("inputs", tables=[input_user, input_use])
 
@@ -38,9 +37,15 @@ def flake_created(event: FlakeCreated, recorded: RecordedEvent) -> BoundStatemen
 @inputs.handles
 def input_added(event: FlakeInputAdded, recorded: RecordedEvent) -> BoundStatement:
     """One more flake uses this input at this url."""
-    row = {"name": event.name, "url": event.url, "created_at": recorded.time}
-    new = {f"new_{name}": value for name, value in (row | last_event(recorded)).items()}
-    return BoundStatement(_use, {"flake": recorded.aggregate_id} | new)
+    use = {
+        "flake": recorded.aggregate_id,
+        "new_name": event.name,
+        "new_url": event.url,
+        "new_version": recorded.version,
+        "new_position": recorded.position,
+        "new_created_at": recorded.time,
+    }
+    return BoundStatement(_use, use)
 
 
 @inputs.handles

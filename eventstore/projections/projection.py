@@ -19,7 +19,8 @@ matters, a handler returns a statement built once, as a `BoundStatement` with th
         return Bound(_created, {"id": recorded.aggregate_id, "path": event.path})
 
 Of many events, those with the same statement are then sent to the database together. Changes keep
-their order, unless the tables prove that they touch different rows; only a trigger could see it.
+their order, unless the tables prove that it does not matter, and an update whose values are all
+overwritten by a later one may be left out; only a trigger could see it.
 
 An index of all recorded events needs no data. Its only handler is called with each event of the log
 as it is stored, including those that an upcaster drops or that cannot be read:
@@ -253,8 +254,6 @@ class Projection:
         `ProjectionError` if the handler returns anything but statements on the projection's own
         tables.
         """
-        if not self.takes(recorded):
-            return ()
         try:
             returned = self._changes(recorded)
             if returned is None:
@@ -274,12 +273,14 @@ class Projection:
         return found
 
     def _changes(self, event: LogEvent) -> Changes:
+        if self._indexes is None and isinstance(event, RecordedEvent):
+            handler = self._handlers.get(type(event.data)) or self._handlers.get(Event)
+            return None if handler is None else handler(event.data, event)
+        if not self.takes(event):
+            return None
         if self._indexes is not None:
             return self._indexes(event)
-        if isinstance(event, RecordedEvent):
-            handler = self._handlers.get(type(event.data)) or self._handlers[Event]
-            return handler(event.data, event)
-        if event.error is not None:
+        if isinstance(event, UnreadEvent) and event.error is not None:
             raise event.error
         return None
 

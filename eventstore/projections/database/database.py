@@ -99,7 +99,7 @@ class Database(Resource):
         """
         if not await self._is_migrated():
             await self._retry(
-                lambda: self._backend.write(self._upgrade),
+                lambda: self._backend.write(self._upgrade, whole_tables=True),
                 MIGRATION_TIMEOUT,
                 lambda error: isinstance(error, SchemaBusy) or is_transient(error),
             )

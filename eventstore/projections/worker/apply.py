@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from datetime import datetime
+from operator import attrgetter
 from typing import NamedTuple
 
 from sqlalchemy import Connection
 
 from eventstore.errors import PoisonEvent, ProjectionFailed
 from eventstore.messages.envelope import utc_now
-from eventstore.messages.events import LogEvent
+from eventstore.messages.events import LogEvent, RecordedEvent
 from eventstore.messages.text import storable
+from eventstore.messages.types import Event
 from eventstore.projections.database import checkpoint, parking, prepared
 from eventstore.projections.database.backends import cause_of, is_transient
 from eventstore.projections.database.checkpoint import ExpectedCheckpoint
@@ -26,11 +29,50 @@ _SAVEPOINT = 2
 """How many statements a savepoint costs; SQLite also copies each page that is changed in it."""
 
 
+_position = attrgetter("position")
+
+
 class AppliedBatch(NamedTuple):
     """How many events a projection handled, and the positions of those it parked instead."""
 
     handled: int
     parked: frozenset[int]
+
+
+class _TypedEvents:
+    """Events in the order of the log, and the types of their data, if they have any."""
+
+    def __init__(self, events: Sequence[LogEvent]) -> None:
+        self._events = events
+        self._types = [
+            type(each.data) if isinstance(each, RecordedEvent) else None for each in events
+        ]
+        self._distinct = set(self._types)
+
+    def taken(self, projection: Projection, after: int, until: int) -> list[LogEvent]:
+        """The events in a range of positions that a projection takes."""
+        events, types = self._between(after, until)
+        if projection.takes_stored:
+            return list(filter(projection.takes, events))
+        wanted = {each for each in self._distinct if each is None or projection.wants(each)}
+        if not wanted:
+            return []
+        return [
+            event
+            for event, each in zip(events, types, strict=True)
+            if each in wanted and (each is not None or projection.takes(event))
+        ]
+
+    def _between(
+        self, after: int, until: int
+    ) -> tuple[Sequence[LogEvent], Sequence[type[Event] | None]]:
+        """The events in a range, most often all of them, and their types."""
+        events, types = self._events, self._types
+        if events and after < events[0].position and events[-1].position <= until:
+            return events, types
+        first = bisect_right(events, after, key=_position)
+        end = bisect_right(events, until, key=_position)
+        return events[first:end], types[first:end]
 
 
 def apply(
@@ -58,11 +100,12 @@ def apply(
     checkpoint.move_all(connection, expected, until, now, rate)
     # 5. pass, park; 6. handle
     blocked = parking.blocked(connection, [each.projection for each in expected])
+    typed = _TypedEvents(events)
     return [
         _apply_one(
             connection,
             each,
-            events,
+            typed,
             until,
             now,
             blocked.get(each.projection.name, set()),
@@ -94,7 +137,7 @@ def execute(connection: Connection, projection: Projection, recorded: LogEvent) 
 def _apply_one(
     connection: Connection,
     expected: ExpectedCheckpoint,
-    events: Sequence[LogEvent],
+    events: _TypedEvents,
     until: int,
     now: datetime,
     blocked: set[AggregateKey],
@@ -102,7 +145,7 @@ def _apply_one(
     savepoints: bool,
 ) -> AppliedBatch:
     projection = expected.projection
-    taken = [each for each in _between(events, expected.position, until) if projection.takes(each)]
+    taken = events.taken(projection, expected.position, until)
     parked: frozenset[int] = frozenset()
     if blocked:
         behind = [each for each in taken if (each.aggregate, each.aggregate_id) in blocked]
@@ -112,13 +155,6 @@ def _apply_one(
         some = taken[begin : begin + _MAX_EVENTS]
         _execute_all(connection, projection, some, savepoints=savepoints)
     return AppliedBatch(len(taken), parked)
-
-
-def _between(events: Sequence[LogEvent], after: int, until: int) -> Sequence[LogEvent]:
-    """The events in a range of positions, most often all of them."""
-    if events and after < events[0].position and events[-1].position <= until:
-        return events
-    return [each for each in events if after < each.position <= until]
 
 
 def _park_all(
@@ -174,19 +210,21 @@ def _execute_batches(
     batches = arranged(changes)
     if len(changes) - len(batches) <= cost:
         return False
-    savepoint = connection.begin_nested() if savepoints else None
+    if savepoints:
+        # As text, for SQLAlchemy's own have a new name each, and are compiled each time.
+        connection.exec_driver_sql("SAVEPOINT batches")
     try:
         for batch in batches:
             batch.execute(connection)
     except Exception as error:
         if is_transient(error):
             raise
-        if savepoint is None:
+        if not savepoints:
             raise ProjectionFailed(f"projection {projection.name}: {_described(error)}") from error
-        savepoint.rollback()
+        connection.exec_driver_sql("ROLLBACK TO SAVEPOINT batches")
         return False
-    if savepoint is not None:
-        savepoint.commit()
+    if savepoints:
+        connection.exec_driver_sql("RELEASE SAVEPOINT batches")
     return True
 
 

@@ -2,7 +2,8 @@
 
 What costs time is not a statement itself, but the round trip for each. So each change joins an
 earlier one with the same statement, as far back as no change between them conflicts with it:
-changes of the same scope keep their order, and a change without a scope keeps its place among all.
+changes of the same scope keep their order if their effects conflict, and a change without a scope
+keeps its place among all.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from sqlalchemy.sql.visitors import iterate
 from eventstore.projections.database.prepared import execute
 from eventstore.projections.projection import BoundStatement, Change, Statement
 from eventstore.projections.worker.commutativity import pin_of
+from eventstore.projections.worker.effects import effects_of
+from eventstore.projections.worker.overwriting import last_of_each
 
 
 class Batch:
@@ -30,7 +33,7 @@ class Batch:
     def execute(self, connection: Connection) -> None:
         """Execute these changes in their order; raises what the database raises for any of them."""
         if self.values:
-            execute(connection, self._statement, self.values)
+            execute(connection, self._statement, last_of_each(self._statement, self.values))
         else:
             connection.execute(self._statement)
 
@@ -44,26 +47,36 @@ def arranged(changes: Iterable[Change]) -> list[Batch]:
 
 
 class _Alike:
-    """The changes with one statement and equal keys of values: their scopes, and their batches."""
+    """The changes with one statement and equal keys of values.
 
-    def __init__(self, change: BoundStatement) -> None:
-        self.pin = pin_of(change.statement)
-        self.can_join = bool(change.values) and _is_repeatable(change.statement)
+    `batches` are the indexes of theirs, `last` is that of the last one in each scope, and
+    `conflicting` are those whose order among these matters within a scope.
+    """
+
+    def __init__(self, change: BoundStatement, others: Iterable[_Alike]) -> None:
+        statement, values = change
+        self.pin = pin_of(statement)
+        self.can_join = bool(values) and _is_repeatable(statement)
         self.batches: list[int] = []
+        self.last: dict[str | int, int] = {}
+        self.conflicting = [self]
+        self._effects = None if self.pin is None else effects_of(statement, tuple(values))
+        for other in others:
+            if self._conflicts(other):
+                self.conflicting.append(other)
+                other.conflicting.append(self)
 
-    def first(self, earliest: int) -> int | None:
-        """The first batch from `earliest` on that another change may join."""
-        own = self.batches
-        if not self.can_join or not own or own[-1] < earliest:
-            return None
-        return own[bisect_left(own, earliest)]
+    def _conflicts(self, other: _Alike) -> bool:
+        if self.pin is None or other.pin is None or self.pin.root is not other.pin.root:
+            return False
+        own, theirs = self._effects, other._effects
+        return own is None or theirs is None or own.conflict(theirs)
 
 
 class _Arrangement:
     def __init__(self) -> None:
         self.batches: list[Batch] = []
         self._alike: dict[Hashable, _Alike] = {}
-        self._last: dict[Hashable, int] = {}
         self._earliest = 0
 
     def add(self, change: Change) -> None:
@@ -74,20 +87,25 @@ class _Arrangement:
         shape = (statement, *values)
         alike = self._alike.get(shape)
         if alike is None:
-            alike = self._alike[shape] = _Alike(change)
-        scope = None if alike.pin is None else alike.pin.scope(values)
-        if scope is None:
+            alike = self._alike[shape] = _Alike(change, self._alike.values())
+        key = None if alike.pin is None else alike.pin.key(values)
+        if key is None:
             self._earliest = self._put(change, alike, len(self.batches) - 1)
-        else:
-            earliest = max(self._earliest, self._last.get(scope, 0))
-            self._last[scope] = self._put(change, alike, earliest)
+            return
+        earliest = self._earliest
+        for other in alike.conflicting:
+            if (at := other.last.get(key, 0)) > earliest:
+                earliest = at
+        alike.last[key] = self._put(change, alike, earliest)
 
     def _put(self, change: BoundStatement, alike: _Alike, earliest: int) -> int:
         """Add it to the first fitting batch from `earliest` on, or a new one; returns its index."""
-        at = alike.first(earliest)
-        if at is None:
+        own = alike.batches
+        if alike.can_join and own and own[-1] >= earliest:
+            at = own[0] if own[0] >= earliest else own[bisect_left(own, earliest)]
+        else:
             at = self._append(change.statement)
-            alike.batches.append(at)
+            own.append(at)
         self.batches[at].values.append(change.values)
         return at
 

@@ -46,7 +46,7 @@ from sqlalchemy.types import TypeEngine
 
 from eventstore.projections.projection import BoundStatement, Statement
 
-_DIALECTS: tuple[Dialect, ...] = (sqlite.dialect(), postgresql.dialect())  # type: ignore[no-untyped-call]
+DIALECTS: tuple[Dialect, ...] = (sqlite.dialect(), postgresql.dialect())  # type: ignore[no-untyped-call]
 
 # Two values of these that differ in Python differ in every database.
 _KINDS: dict[str, type] = {
@@ -82,12 +82,17 @@ class Pin(NamedTuple):
 
     def scope(self, values: Mapping[str, Any]) -> Hashable | None:
         """The scope of a change with these values; None if it is not proven to have one."""
-        root, kind, parameter, fixed = self
-        value = values.get(parameter)
-        if type(value) is not kind or fixed in values:
+        key = self.key(values)
+        return None if key is None else (self.root, key)
+
+    def key(self, values: Mapping[str, Any]) -> str | int | None:
+        """What distinguishes the scope from others of the same root; None if it has no scope."""
+        _, kind, parameter, fixed = self
+        if type(values.get(parameter)) is not kind or fixed in values:
             return None
+        key: str | int = values[parameter]
         # PostgreSQL is given U+FFFD instead of NUL.
-        return root, value.replace("\0", "\ufffd") if isinstance(value, str) else value
+        return key.replace("\0", "\ufffd") if isinstance(key, str) else key
 
 
 @lru_cache(maxsize=1024)
@@ -103,7 +108,7 @@ def pin_of(statement: Statement) -> Pin | None:
 def _proven(statement: Statement) -> Pin | None:
     table = statement.table
     key = _key(table) if isinstance(table, Table) else None
-    kind = None if key is None else _kind(key.type)
+    kind = None if key is None else kind_of(key.type)
     if key is None or kind is None:
         return None
     if isinstance(statement, Insert):
@@ -171,7 +176,7 @@ def _equated(where: Iterable[ColumnElement[Any]], key: Column[Any]) -> str | Non
         if isinstance(each, BinaryExpression) and each.operator is operators.eq:
             for column, value in ((each.left, each.right), (each.right, each.left)):
                 if column is key and isinstance(value, BindParameter):
-                    return value.key if _kind(value.type) is _kind(key.type) else None
+                    return value.key if kind_of(value.type) is kind_of(key.type) else None
     return None
 
 
@@ -188,7 +193,7 @@ def _partitions(column: Column[Any]) -> bool:
     table = column.table
     automatic = table.autoincrement_column
     return (
-        _kind(column.type) is not None
+        kind_of(column.type) is not None
         and (automatic is None or automatic is column)
         and all(isinstance(each, _CONSTRAINTS) for each in table.constraints)
         and all(any(each is column for each in unique) for unique in _unique_keys(table))
@@ -211,7 +216,7 @@ def _refers(column: Column[Any], constraint: ForeignKeyConstraint) -> bool:
     return any(
         each.parent is column
         and each.column is _key(constraint.referred_table)
-        and _kind(each.column.type) is _kind(column.type)
+        and kind_of(each.column.type) is kind_of(column.type)
         for each in constraint.elements
     )
 
@@ -220,11 +225,11 @@ def _root(key: Column[Any]) -> Column[Any]:
     return next((_root(each.column) for each in key.foreign_keys), key)
 
 
-def _kind(values: TypeEngine[Any]) -> type | None:
+def kind_of(values: TypeEngine[Any]) -> type | None:
     """The Python type of values, if different ones are different in each database."""
     if isinstance(values, TypeDecorator) or getattr(values, "collation", None) is not None:
         return None
-    (kind, *others) = {_KINDS.get(values.compile(each).partition("(")[0]) for each in _DIALECTS}
+    (kind, *others) = {_KINDS.get(values.compile(each).partition("(")[0]) for each in DIALECTS}
     return None if others else kind
 
 

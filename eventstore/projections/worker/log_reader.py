@@ -25,6 +25,7 @@ from eventstore.messages.events import LogEvent
 from eventstore.projections.database import checkpoint
 from eventstore.projections.database.backends import cause_of
 from eventstore.projections.worker.apply import AppliedBatch, apply
+from eventstore.projections.worker.prefetch import prefetched
 from eventstore.projections.worker.progress import Rate
 from eventstore.projections.worker.runner import ProjectionRunner, WorkerContext
 from eventstore.store.reader import Page
@@ -80,9 +81,12 @@ class LogReader:
             log=self._log,
             shared=True,
         )
-        async with aclosing(pages), AsyncExitStack() as paused:
+        # A server works while the next page is read; SQLite's thread needs the interpreter, too.
+        is_server = self._context.database.path is None
+        reading = prefetched(pages) if is_server else pages
+        async with aclosing(pages), aclosing(reading), AsyncExitStack() as paused:
             ahead: LogReader | None = None
-            async for page in pages:
+            async for page in reading:
                 async with self.lock:
                     await self.take_page(page)
                 if ahead is None:

@@ -2,8 +2,9 @@
 
 The pipeline of an event, from the log to the rows:
 
-1. read       `LogReader.run` reads a page. The store has checked and decoded its events; foreign
-              messages are left out, and what cannot be decoded comes as an `UnreadEvent`.
+1. read       `LogReader.run` reads a page, while a database server applies the one before it
+              (`prefetch`). The store has checked and decoded its events; foreign messages are left
+              out, and what cannot be decoded comes as an `UnreadEvent`.
 2. select     `LogReader.take_page` selects the projections that lack the page. One whose checkpoint
               was set back leaves, and another reader brings it there.
 3. transact   One transaction for all of them; if it fails, one for each, so that what stops one
@@ -14,7 +15,8 @@ The pipeline of an event, from the log to the rows:
               with a parked event is parked behind it.
 6. handle     Handlers turn the others into changes. Equal statements are executed as one batch,
               as far as their tables prove that the order does not matter (`batches`,
-              `commutativity`). One that fails is a `PoisonEvent`.
+              `commutativity`, `effects`), and an update without those that later ones overwrite
+              (`overwriting`). One that fails is a `PoisonEvent`.
 7. commit     Rows, parked events and checkpoints, together or not at all. If the answer to a
               commit is lost, the checkpoints say whether it counts (`checkpoint.are_at`).
 8. report     `ProjectionRunner.advanced` updates the progress and queues reactions, once the

@@ -59,6 +59,7 @@ owner = Table(
     metadata,
     Column("id", String(20), primary_key=True),
     Column("n", BigInteger, nullable=False),
+    Column("note", String(20)),
 )
 part = Table(
     "part",
@@ -72,6 +73,7 @@ _add = insert(owner)
 _put = insert(part)
 _double = update(owner).where(_mine).values(n=owner.c.n * 2 % 1009)
 _raise = update(owner).where(_mine).values(n=owner.c.n + bindparam("by"))
+_set = update(owner).where(_mine)
 _copy = insert(part).from_select(
     ["owner_id", "line", "n"],
     select(owner.c.id, bindparam("number", type_=Integer), owner.c.n).where(_mine),
@@ -91,6 +93,14 @@ changes = st.lists(
         ),
         st.builds(lambda key: BoundStatement(_double, {"key": key}), keys),
         st.builds(lambda key, by: BoundStatement(_raise, {"key": key, "by": by}), keys, numbers),
+        # An owner without a number is refused.
+        st.builds(
+            lambda key, n: BoundStatement(_set, {"key": key, "n": n}), keys, st.none() | numbers
+        ),
+        st.builds(lambda key, n: BoundStatement(_set, {"key": key, "note": str(n)}), keys, numbers),
+        st.builds(
+            lambda key, n: BoundStatement(_set, {"key": key, "note": str(n), "n": n}), keys, numbers
+        ),
         st.builds(lambda key, n: BoundStatement(_copy, {"key": key, "number": n}), keys, numbers),
         st.builds(lambda key: BoundStatement(_clear, {"key": key}), keys),
         st.builds(lambda key: BoundStatement(_remove, {"key": key}), keys),
@@ -161,8 +171,25 @@ def test_changes_of_one_row_keep_their_order(in_memory: Connection) -> None:
         for statement, values in [(_double, {}), (_raise, {"by": 5}), (_double, {})]
     ]
     assert len(arranged(several)) == 3
-    owners = [("a", 14), ("b", 14), ("c", 14)]
+    owners = [("a", 14, None), ("b", 14, None), ("c", 14, None)]
     assert outcome(in_memory, _start, several) == [owners, []]
+
+
+def test_changes_of_other_columns_and_tables_do_not_part_equal_ones(in_memory: Connection) -> None:
+    several = [
+        change
+        for number in range(5)
+        for key in "abc"
+        for change in [
+            BoundStatement(_set, {"key": key, "note": f"{number}"}),
+            BoundStatement(_put, {"owner_id": key, "line": number, "n": number}),
+            BoundStatement(_raise, {"key": key, "by": number}),
+        ]
+    ]
+    assert [len(each.values) for each in arranged(several)] == [15, 15, 15]
+    owners = [(key, 11, "4") for key in "abc"]
+    parts = [(key, number, number) for key in "abc" for number in range(5)]
+    assert outcome(in_memory, _start, several) == [owners, parts]
 
 
 def test_a_change_without_a_scope_is_not_reordered() -> None:

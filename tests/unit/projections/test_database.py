@@ -368,3 +368,16 @@ def test_a_lost_connection_may_come_back() -> None:
 
     assert is_transient(lost)
     assert not is_transient(ValueError())
+
+
+def spills_to_files(connection: Connection) -> bool:
+    """Whether SQLite keeps what it may have to restore, or sorts, in files instead of memory."""
+    return bool(connection.exec_driver_sql("PRAGMA temp_store").scalar_one() == 1)
+
+
+async def test_only_what_may_change_whole_tables_is_kept_in_files(empty_file: Database) -> None:
+    async with empty_file as live, live.shadow("some") as shadow:
+        assert not await live.transact(spills_to_files)
+        assert await live.take_over(shadow, lambda connection, _: spills_to_files(connection))
+        assert await live._backend.write(spills_to_files, whole_tables=True)
+        assert not await live.transact(spills_to_files)

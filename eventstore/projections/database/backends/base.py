@@ -40,10 +40,12 @@ class Backend(ABC):
         committed: Callable[[T], None] | None = None,
         *,
         shadow: Self | None = None,
+        whole_tables: bool = False,
     ) -> T:
         """Run one write transaction, in which the tables of a shadow can be read, too.
 
-        If cancelled before it has begun, it does nothing; later, it ends first.
+        If cancelled before it has begun, it does nothing; later, it ends first. `whole_tables` is
+        whether it may change, or sort, whole tables; with a shadow, it may.
         """
 
     @abstractmethod

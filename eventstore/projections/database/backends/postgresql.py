@@ -116,6 +116,7 @@ class Postgresql(Backend):
         committed: Callable[[T], None] | None = None,
         *,
         shadow: Self | None = None,  # a schema that the connection sees anyway
+        whole_tables: bool = False,
     ) -> T:
         """Run `work` in one transaction, switching to the event loop at each statement."""
         await self._one_at_a_time.acquire()
