@@ -52,6 +52,7 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     slices: int = 20
     encrypted: bool = False
     memory_limit: str = ""
+    directory: Path | None = None
 
 
 class Slices(msgspec.Struct):
@@ -178,10 +179,18 @@ KINDS: dict[str, Callable[[Place], Awaitable[None]]] = {
 }
 
 
+def _directory(stack: AsyncExitStack, events: int, sizes: Sizes) -> Path:
+    if sizes.directory is None:
+        return Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    directory = sizes.directory / str(events)
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
 async def _opened(
     stack: AsyncExitStack, events: int, sizes: Sizes
 ) -> tuple[Place, Service, EmbeddedServer]:
-    directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    directory = _directory(stack, events, sizes)
     config = ENCRYPTED if sizes.encrypted else ""
     server = EmbeddedServer(directory / "nats", jetstream_config=config)
     await stack.enter_async_context(server)
@@ -193,7 +202,10 @@ async def _opened(
     await declare(client, topology(codec.subjects, load_settings(environ={}).streams)[:1])
     plain = await stack.enter_async_context(PlainClient(server.url))
     log = Log(store, events)
-    await log.fill()
+    filled = directory / "filled"
+    if not filled.exists():
+        await log.fill()
+        filled.touch()
     place = Place(store, plain, log.aggregates)
     assert server.pid is not None
     print(f"  {events:,} events appended, server {memory(server.pid):.0f} MB", flush=True)
@@ -291,7 +303,10 @@ def arguments() -> Sizes:
     parser.add_argument("--slices", type=int, default=20, help=f"of {SLICE}, of each kind")
     parser.add_argument("--encrypted", action="store_true", help="blocks of 2 MB instead of 8")
     parser.add_argument("--memory-limit", default="", metavar=VARIABLE, help="such as 1GiB, or off")
-    sizes = msgspec.convert(vars(parser.parse_args()), Sizes)
+    parser.add_argument(
+        "--directory", type=Path, help="keeps the logs, or has those of a run before"
+    )
+    sizes = Sizes(**vars(parser.parse_args()))
     if sizes.small // EACH < 2 * SLICE * sizes.slices:
         parser.error(f"{sizes.small} events are too few aggregates for {sizes.slices} slices")
     return sizes
