@@ -25,8 +25,8 @@ _ADDED = re.compile(
     rf"{NatsHeader.SUBJECT}: (\S+)\r\n"
     rf"{NatsHeader.SEQUENCE}: ([1-9][0-9]{{0,18}})\r\n"
     rf"{NatsHeader.TIME_STAMP}: \S+\r\n"
-    rf"{NatsHeader.NUM_PENDING}: [0-9]{{1,19}}\r\n"
-    rf"{NatsHeader.LAST_SEQUENCE}: ([0-9]{{1,19}})\r\n"
+    rf"(?:{NatsHeader.NUM_PENDING}: [0-9]{{1,19}}\r\n"
+    rf"{NatsHeader.LAST_SEQUENCE}: ([0-9]{{1,19}})\r\n)?"
     r"\r\n"
 )
 
@@ -42,11 +42,8 @@ class StoredMessage(msgspec.Struct, frozen=True, gc=False):
 
 def delivered(message: Message, sequence: int) -> StoredMessage:
     """The stored message that a consumer has delivered."""
-    text = _text(message.block)
-    headers: dict[str, str] | None = None
-    if text.endswith("\r\n\r\n"):
-        headers = read_event_lines(text, len(text) - 2)
-    return StoredMessage(message.subject, sequence, headers or message.headers or {}, message.data)
+    headers = _event_headers(message.block) or message.headers or {}
+    return StoredMessage(message.subject, sequence, headers, message.data)
 
 
 def event_in_page(answer: Message, stream: str) -> tuple[StoredMessage, int] | None:
@@ -54,6 +51,11 @@ def event_in_page(answer: Message, stream: str) -> tuple[StoredMessage, int] | N
 
     None if it may be anything else: an event is recognised only as the store writes it.
     """
+    found = _event_in(answer, stream)
+    return None if found is None or found[1] is None else (found[0], int(found[1]))
+
+
+def _event_in(answer: Message, stream: str) -> tuple[StoredMessage, str | None] | None:
     text = _text(answer.block)
     begin = text.rfind(_ADDED_BEGIN) + 2
     added = _ADDED.fullmatch(text, begin)
@@ -61,7 +63,13 @@ def event_in_page(answer: Message, stream: str) -> tuple[StoredMessage, int] | N
     if added is None or headers is None or added[1] != stream:
         return None
     _, subject, sequence, before = added.groups()
-    return StoredMessage(subject, int(sequence), headers, answer.data), int(before)
+    return StoredMessage(subject, int(sequence), headers, answer.data), before
+
+
+def _event_headers(block: bytes) -> dict[str, str] | None:
+    """The headers of an event as the store writes it; None if it may be anything else."""
+    text = _text(block)
+    return read_event_lines(text, len(text) - 2) if text.endswith("\r\n\r\n") else None
 
 
 def _text(block: bytes) -> str:
@@ -87,7 +95,8 @@ async def leader_get(
             return None
         raise
     found = answer.message
-    message = StoredMessage(found.subject, found.seq, read_headers(found.hdrs), found.data)
+    headers = _event_headers(found.hdrs) or read_headers(found.hdrs)
+    message = StoredMessage(found.subject, found.seq, headers, found.data)
     if (subject := request.get("last_by_subj") or request.get("next_by_subj")) is not None:
         check_subject(message, subject)
     if message.sequence < request.get("seq", 1):
@@ -116,13 +125,18 @@ def read_direct(answer: Msg, stream: str, subject: str | None = None) -> StoredM
     Raises `JetStreamError` for an error, `InvalidAnswer` for anything else than a message of the
     stream and the subject.
     """
+    event = _event_in(answer, stream) if isinstance(answer, Message) else None
+    message = _read_carefully(answer, stream) if event is None else event[0]
+    if message is not None and subject is not None:
+        check_subject(message, subject)
+    return message
+
+
+def _read_carefully(answer: Msg, stream: str) -> StoredMessage | None:
     headers = answer.headers or {}
     status = status_of(headers)
     if status is None:
-        message = stored_in(headers, answer.data, stream)
-        if subject is not None:
-            check_subject(message, subject)
-        return message
+        return stored_in(headers, answer.data, stream)
     if status == 404:
         return None
     raise JetStreamError(0, status, headers.get("Description", "refused"))

@@ -41,6 +41,7 @@ from eventstore.store.head import NOTHING, Head, find_head
 from eventstore.store.id_index import IdIndex
 from eventstore.store.keyring import Keyring
 from eventstore.store.known_heads import KnownHeads
+from eventstore.store.linked_reading import LinkedReading
 from eventstore.store.log_writer import LogWriter
 from eventstore.store.reader import EventReader
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
@@ -74,7 +75,8 @@ class EventStore(Resource):
         self._request_timeout = request_timeout
         self._telemetry = telemetry
         self._direct = DirectReader(client, codec.subjects.log_stream, timeout=request_timeout)
-        self._ids = IdIndex(self._direct)
+        self._linked = LinkedReading(self._direct)
+        self._ids = IdIndex(self._linked)
         self._heads = KnownHeads(client, codec.subjects.log_stream)
         self._log = LogWriter(client, codec.subjects.log_stream, self._ids, self._heads)
         self.keyring = Keyring(client, codec.subjects)
@@ -321,7 +323,7 @@ class EventStore(Resource):
         self, reading: AggregateReading, subject: str, after: int, leader: bool
     ) -> AsyncGenerator[list[tuple[StoredMessage, list[RecordedEvent] | UnreadEvent]], None]:
         """The aggregate's messages that are events, with what they are decoded to, in pages."""
-        async with aclosing(self._direct.pages(subject, after, leader=leader)) as pages:
+        async with aclosing(self._linked.pages(subject, after, leader=leader)) as pages:
             async for page in pages:
                 keys = await self.keyring.to_open(message.headers for message in page)
                 read = ((message, reading.read(message, keys)) for message in page)

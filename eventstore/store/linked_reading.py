@@ -1,0 +1,113 @@
+"""Reads an aggregate whose events lie far apart backwards, from each event to the one before it.
+
+To find the messages of one subject, nats-server looks into every block of a log's files from the
+first of them to the last, reads the blocks that it has not read lately, and lets nobody append
+meanwhile: seconds in a log of some GB. But an event names the position of the one before it on its
+subject: the server has compared it with what it had, before it stored the event. Whoever follows
+these positions finds all messages of the subject, and reads only the blocks that they are in, at
+the cost of a round trip for each. Whatever names no such position, and an aggregate whose events
+are many or lie close together, is left to be read in pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from eventstore.jetstream.direct_get import DirectReader
+from eventstore.jetstream.stored_message import StoredMessage
+from eventstore.jetstream.vocabulary import NatsHeader
+from eventstore.messages.envelope import EventHeaders
+
+_FAR = 20_000
+"""Messages that the server can search at once: of 400 bytes, they are in one block of 8 MB."""
+_MAX_NEAR = 2
+_MAX_MESSAGES = 32
+
+
+class LinkedReading:
+    """Reads aggregates, backwards where that is faster; learns from them how long the log is."""
+
+    def __init__(self, direct: DirectReader) -> None:
+        self._direct = direct
+        self._end: int | None = None
+
+    async def pages(
+        self, subject: str, after: int = 0, *, leader: bool = False
+    ) -> AsyncGenerator[list[StoredMessage], None]:
+        """The messages on a literal subject after a position, as `DirectReader.pages`."""
+        messages = None
+        if self._end is None or self._end - after > _FAR:
+            last = await (self._direct.leader_last if leader else self._direct.last)(subject)
+            if last is None or last.sequence <= after:
+                return
+            self._see(last.sequence)
+            if last.sequence - after > _FAR:
+                messages = await self._backwards(last, after)
+        if messages is None:
+            async with aclosing(self._direct.pages(subject, after, leader=leader)) as pages:
+                async for page in pages:
+                    self._see(page[-1].sequence)
+                    yield page
+        else:
+            yield messages
+
+    async def between(
+        self, subject: str, after: int, until: int
+    ) -> AsyncGenerator[StoredMessage, None]:
+        """The messages on a literal subject after a position, up to another, from the leader.
+
+        The other is that of one of the messages.
+        """
+        messages = None
+        if self._see(until) - after > _FAR:
+            last = await self._direct.at(until, leader=True)
+            if last is not None and last.subject == subject:
+                messages = await self._backwards(last, after)
+        if messages is not None:
+            for message in messages:
+                yield message
+            return
+        async with aclosing(self._direct.pages(subject, after, leader=True)) as pages:
+            async for page in pages:
+                for message in page:
+                    if message.sequence > until:
+                        return
+                    yield message
+                if page[-1].sequence >= until:
+                    return
+
+    async def _backwards(self, last: StoredMessage, after: int) -> list[StoredMessage] | None:
+        """The messages up to the last one, oldest first; None if they have to be read in pages."""
+        found, near = [last], 0
+        while (before := position_before(found[-1])) is not None and before > after:
+            distance = found[-1].sequence - before
+            if distance > 1:  # else it is in the same block, or the one before
+                near += 1 if distance <= _FAR else -1
+            if near > _MAX_NEAR or len(found) == _MAX_MESSAGES:
+                return None
+            message = await self._direct.at(before)
+            if message is None or message.subject != last.subject:
+                return None
+            found.append(message)
+        return None if before is None else found[::-1]
+
+    def _see(self, position: int) -> int:
+        """Take note of a position; returns the last one that the log is known to have."""
+        self._end = max(position, self._end or 0)
+        return self._end
+
+
+def position_before(message: StoredMessage) -> int | None:
+    """The position of the message before it on its subject, 0 if it is the first.
+
+    None if it is unknown. Within a batch it is the position before, if the message there is on the
+    same subject. Only headers in the store's form are believed: with others, the server may have
+    compared something else.
+    """
+    headers = message.headers
+    if not isinstance(headers, EventHeaders):
+        return None
+    if (before := headers.get(NatsHeader.EXPECTED_LAST_SUBJECT_SEQUENCE)) is not None:
+        return int(before) if int(before) < message.sequence else None
+    return message.sequence - 1 if NatsHeader.BATCH_ID in headers else None
