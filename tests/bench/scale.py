@@ -72,17 +72,20 @@ class Progress:
 
     def __init__(self, total: int) -> None:
         self._total = total
+        self._done = 0
         self._began = self._shown = time.perf_counter()
 
-    def show(self, done: int) -> None:
-        """Print a line, unless one was printed a moment ago."""
+    def show(self, more: int) -> None:
+        """Print a line with so many more, unless one was printed a moment ago."""
+        self._done += more
         now = time.perf_counter()
         if now - self._shown < SHOWN:
             return
-        self._shown, rate = now, done / (now - self._began)
-        left = (self._total - done) / rate / 60
+        self._shown, rate = now, self._done / (now - self._began)
+        left = (self._total - self._done) / rate / 60
         print(
-            f"  {done:,} of {self._total:,} events, {rate:,.0f}/s, {left:.1f} min to go", flush=True
+            f"  {self._done:,} of {self._total:,} events, {rate:,.0f}/s, {left:.1f} min to go",
+            flush=True,
         )
 
 
@@ -94,16 +97,23 @@ class Log:
         self._store = store
 
     async def fill(self) -> None:
-        """Append the events, in rounds over all aggregates, and show how far it is."""
-        heads: list[Expected] = [NO_STREAM] * self.aggregates
-        progress = Progress(self.aggregates * EACH)
-        for round_ in range(EACH):
-            for first in range(0, self.aggregates, BATCH):
-                numbers = range(first, min(first + BATCH, self.aggregates))
-                await self._append(round_, numbers, heads)
-                progress.show(round_ * self.aggregates + numbers.stop)
+        """Append the events, in rounds over all aggregates, and show how far it is.
 
-    async def _append(self, round_: int, numbers: range, heads: list[Expected]) -> None:
+        Two at a time append to one half each, so that this process need not wait for the server.
+        """
+        progress, half = Progress(self.aggregates * EACH), self.aggregates // 2
+        halves = range(half), range(half, self.aggregates)
+        await asyncio.gather(*(self._fill(each, progress) for each in halves))
+
+    async def _fill(self, aggregates: range, progress: Progress) -> None:
+        heads: dict[int, Expected] = dict.fromkeys(aggregates, NO_STREAM)
+        for round_ in range(EACH):
+            for first in range(0, len(aggregates), BATCH):
+                numbers = aggregates[first : first + BATCH]
+                await self._append(round_, numbers, heads)
+                progress.show(len(numbers))
+
+    async def _append(self, round_: int, numbers: range, heads: dict[int, Expected]) -> None:
         appends = [
             Append(
                 aggregate="module",
@@ -127,7 +137,7 @@ class Place:
         self._loader = Loader(store, None)
         self._decider = nix.domain().decider("module")
         self._aggregates = aggregates
-        chosen = random.Random(1).sample(range(aggregates), k=aggregates)  # noqa: S311
+        chosen = random.sample(range(aggregates), k=aggregates)
         self._unused = iter(chosen)
         self._last = ""
         self._head = NOTHING
@@ -202,10 +212,7 @@ async def _opened(
     await declare(client, topology(codec.subjects, load_settings(environ={}).streams)[:1])
     plain = await stack.enter_async_context(PlainClient(server.url))
     log = Log(store, events)
-    filled = directory / "filled"
-    if not filled.exists():
-        await log.fill()
-        filled.touch()
+    await _filled(log, plain, directory)
     place = Place(store, plain, log.aggregates)
     assert server.pid is not None
     print(f"  {events:,} events appended, server {memory(server.pid):.0f} MB", flush=True)
@@ -213,6 +220,19 @@ async def _opened(
     place.meter = Meter(server=server.pid, service=service.pid)
     await _caught_up(service, await plain.position())
     return place, service, server
+
+
+async def _filled(log: Log, plain: PlainClient, directory: Path) -> None:
+    """Fill a log, unless an earlier run has filled it to its end."""
+    note = directory / "filled"
+    if note.exists():
+        return
+    if await plain.position():
+        raise SystemExit(
+            f"an earlier run did not fill the log in {directory} to its end: remove it"
+        )
+    await log.fill()
+    note.touch()
 
 
 async def _caught_up(service: Service, end: int) -> None:
