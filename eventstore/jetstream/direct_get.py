@@ -45,6 +45,9 @@ _PAGE_SIZE = 256
 _PAGE_BYTES = 8 * 1024 * 1024
 _MAX_SUBJECTS = 64
 
+SEARCH_SECONDS = 60.0
+"""Time for a page of which the server may have to search a log of many GB that it has not read."""
+
 _encode = msgspec.json.Encoder().encode
 
 

@@ -89,7 +89,7 @@ class AppendSearch:
 
     async def _walk(self, subject: str, start: Head) -> FoundHead:
         walk = HeadWalk(start)
-        async with aclosing(self._direct.messages(subject, start.position)) as messages:
+        async with aclosing(self._ids.reading.messages(subject, start.position)) as messages:
             async for message in messages:
                 walk.see(message)
         return walk.found

@@ -20,9 +20,10 @@ from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.envelope import EventHeaders
 
 _FAR = 20_000
-"""Messages that the server can search at once: of 400 bytes, they are in one block of 8 MB."""
-_MAX_NEAR = 2
-_MAX_MESSAGES = 32
+"""Messages that the server can search at once: some blocks."""
+_BLOCK = 10_000
+"""Messages in a block of 8 MB, about: what may be searched for each round trip that is saved."""
+_MIN_STEPS = 4
 
 
 class LinkedReading:
@@ -52,6 +53,13 @@ class LinkedReading:
         else:
             yield messages
 
+    async def messages(self, subject: str, after: int = 0) -> AsyncGenerator[StoredMessage, None]:
+        """All messages on a literal subject after a position, up to the leader's last."""
+        async with aclosing(self.pages(subject, after, leader=True)) as pages:
+            async for page in pages:
+                for message in page:
+                    yield message
+
     async def between(
         self, subject: str, after: int, until: int
     ) -> AsyncGenerator[StoredMessage, None]:
@@ -79,12 +87,10 @@ class LinkedReading:
 
     async def _backwards(self, last: StoredMessage, after: int) -> list[StoredMessage] | None:
         """The messages up to the last one, oldest first; None if they have to be read in pages."""
-        found, near = [last], 0
+        found, steps = [last], 0
         while (before := position_before(found[-1])) is not None and before > after:
-            distance = found[-1].sequence - before
-            if distance > 1:  # else it is in the same block, or the one before
-                near += 1 if distance <= _FAR else -1
-            if near > _MAX_NEAR or len(found) == _MAX_MESSAGES:
+            steps += found[-1].sequence - before > 1  # else it is in the same block, nearly always
+            if steps > _MIN_STEPS + (last.sequence - before) // _BLOCK:
                 return None
             message = await self._direct.at(before)
             if message is None or message.subject != last.subject:

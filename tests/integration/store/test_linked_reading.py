@@ -29,6 +29,7 @@ GUARD = "Nats-Expected-Last-Subject-Sequence"
 def spread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few messages between two are many."""
     monkeypatch.setattr(linked_reading, "_FAR", FAR)
+    monkeypatch.setattr(linked_reading, "_BLOCK", FAR)
 
 
 @pytest.fixture
@@ -155,8 +156,8 @@ async def test_a_forged_position_hides_no_events(
 async def test_events_close_together_are_read_in_pages(
     store: EventStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(linked_reading, "_FAR", 30)
-    await others(store, 40)
+    monkeypatch.setattr(linked_reading, "_FAR", FAR)
+    await others(store)
     for number in range(6):
         await store.append("account", "a1", Deposited(amount=number))
         await store.append("account", "other", Deposited())
