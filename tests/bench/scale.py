@@ -54,6 +54,7 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     encrypted: bool = False
     memory_limit: str = ""
     directory: Path | None = None
+    store_only: bool = False
 
 
 class Slices(msgspec.Struct):
@@ -186,6 +187,8 @@ KINDS: dict[str, Callable[[Place], Awaitable[None]]] = {
     "load 10 events, cold": Place.load,
     "load 10 events, warm": Place.load_again,
     "append one event": Place.append,
+}
+OF_SERVICE: dict[str, Callable[[Place], Awaitable[None]]] = {
     "command, state not cached": Place.command,
     "command, state cached": Place.command_again,
     "query of one row": Place.query,
@@ -202,7 +205,7 @@ def _directory(stack: AsyncExitStack, events: int, sizes: Sizes) -> Path:
 
 async def _opened(
     stack: AsyncExitStack, events: int, sizes: Sizes
-) -> tuple[Place, Service, EmbeddedServer]:
+) -> tuple[Place, Service | None, EmbeddedServer]:
     directory = _directory(stack, events, sizes)
     config = ENCRYPTED if sizes.encrypted else ""
     server = EmbeddedServer(directory / "nats", jetstream_config=config)
@@ -219,6 +222,9 @@ async def _opened(
     place = Place(store, plain, log.aggregates)
     assert server.pid is not None
     print(f"  {events:,} events appended, server {memory(server.pid):.0f} MB", flush=True)
+    if sizes.store_only:
+        place.meter = Meter(server=server.pid)
+        return place, None, server
     service = await stack.enter_async_context(serving(server, directory))
     place.meter = Meter(server=server.pid, service=service.pid)
     await _caught_up(service, await plain.position())
@@ -270,9 +276,10 @@ async def measure(sizes: Sizes) -> AsyncIterator[Measurement]:
             stack.enter_context(patch.dict(os.environ, limited))
         small, _, _ = await _opened(stack, sizes.small, sizes)
         large, service, server = await _opened(stack, sizes.events, sizes)
-        found = {name: (Slices(), Slices()) for name in KINDS}
+        kinds = KINDS if service is None else {**KINDS, **OF_SERVICE}
+        found = {name: (Slices(), Slices()) for name in kinds}
         for number in range(sizes.slices):
-            for name, work in KINDS.items():
+            for name, work in kinds.items():
                 for place in (small, large) if number % 2 else (large, small):
                     await _slice(work, place, found[name][place is large])
         for name, (few, many) in found.items():
@@ -300,17 +307,16 @@ def _measured(name: str, sizes: Sizes, few: Slices, many: Slices) -> Measurement
     )
 
 
-def _memory(sizes: Sizes, server: EmbeddedServer, service: Service) -> Measurement:
+def _memory(sizes: Sizes, server: EmbeddedServer, service: Service | None) -> Measurement:
     """The memory of the large log's processes at their highest."""
     assert server.pid is not None
     limit = server_environment()[VARIABLE]
     if limit.isdecimal():
         limit = f"{int(limit) / 1024**3:.1f} GiB"
-    both = (f"{memory(pid, peak=True):,.0f} MB" for pid in (server.pid, service.pid))
-    return Measurement(
-        name=f"memory with {sizes.events:,} events, at the highest",
-        note=f"nats-server {next(both)} ({VARIABLE} {limit}), service {next(both)}",
-    )
+    note = f"nats-server {memory(server.pid, peak=True):,.0f} MB ({VARIABLE} {limit})"
+    if service is not None:
+        note += f", service {memory(service.pid, peak=True):,.0f} MB"
+    return Measurement(name=f"memory with {sizes.events:,} events, at the highest", note=note)
 
 
 def main() -> list[Measurement]:
@@ -329,6 +335,7 @@ def arguments() -> Sizes:
     parser.add_argument(
         "--directory", type=Path, help="keeps the logs, or has those of a run before"
     )
+    parser.add_argument("--store-only", action="store_true", help="no service: loads and appends")
     sizes = Sizes(**vars(parser.parse_args()))
     if sizes.small // EACH < 2 * SLICE * sizes.slices:
         parser.error(f"{sizes.small} events are too few aggregates for {sizes.slices} slices")
