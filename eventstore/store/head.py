@@ -11,7 +11,7 @@ from eventstore.messages.chain import GENESIS
 from eventstore.messages.events import RecordedEvent
 from eventstore.messages.headers import Header
 from eventstore.store.chain_links import Link, Links, follow
-from eventstore.store.linked_reading import position_before
+from eventstore.store.linked_reading import messages_before
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -115,22 +115,9 @@ async def find_head(
 
 async def _head_before(reader: DirectReader, message: StoredMessage) -> Head | None:
     """The head at the message before one on its subject; None if that is no event."""
-    before = await _message_before(reader, message)
+    found = await messages_before(reader, [message], message.sequence - 1)
+    before = found.get(message.subject)
     try:
         return NOTHING if before is None else Head.of(before)
     except UnreadableEvent:
         return None
-
-
-async def _message_before(reader: DirectReader, message: StoredMessage) -> StoredMessage | None:
-    """The message before one on its subject."""
-    position = position_before(message)
-    if position == 0:
-        return None
-    if position is not None:
-        found = await reader.at(position)
-        if found is not None and found.subject == message.subject:
-            return found
-    until = message.sequence - 1
-    last = await reader.last_of_each([message.subject], until) if until else []
-    return last[0] if last else None

@@ -11,7 +11,8 @@ are many or lie close together, is left to be read in pages.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from eventstore.jetstream.direct_get import DirectReader
@@ -24,6 +25,7 @@ _FAR = 20_000
 _BLOCK = 10_000
 """Messages in a block of 8 MB, about: what may be searched for each round trip that is saved."""
 _MIN_STEPS = 4
+_AT_ONCE = 32
 
 
 class LinkedReading:
@@ -117,3 +119,33 @@ def position_before(message: StoredMessage) -> int | None:
     if (before := headers.get(NatsHeader.EXPECTED_LAST_SUBJECT_SEQUENCE)) is not None:
         return int(before) if int(before) < message.sequence else None
     return message.sequence - 1 if NatsHeader.BATCH_ID in headers else None
+
+
+async def messages_before(
+    reader: DirectReader, messages: Sequence[StoredMessage], until: int
+) -> dict[str, StoredMessage]:
+    """The last message up to a position on the subjects of messages that are the first after it.
+
+    By subject; may lag on a replicated stream.
+    """
+    found: dict[str, StoredMessage] = {}
+    unknown: list[str] = []
+    named: list[tuple[str, int]] = []
+    for message in messages:
+        before = position_before(message)
+        if before is None or before > until:
+            unknown.append(message.subject)
+        elif before:
+            named.append((message.subject, before))
+    for start in range(0, len(named), _AT_ONCE):
+        some = named[start : start + _AT_ONCE]
+        answers = await asyncio.gather(*(reader.at(before) for _, before in some))
+        for (subject, _), answer in zip(some, answers, strict=True):
+            if answer is None or answer.subject != subject:
+                unknown.append(subject)
+            else:
+                found[subject] = answer
+    if unknown and until:
+        others = await reader.last_of_each(unknown, until)
+        found.update({message.subject: message for message in others})
+    return found

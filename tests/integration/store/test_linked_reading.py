@@ -179,3 +179,17 @@ def _counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(DirectReader, "pages", counted)
     return searches
+
+
+@pytest.mark.usefixtures("without_pages")
+async def test_a_reader_in_the_middle_finds_heads_without_a_search(
+    client: Client, codec: Codec, store: EventStore
+) -> None:
+    for number in range(3):
+        for each in ("a1", "a2", "a3"):
+            await store.append("account", each, [Deposited(amount=number), Deposited()])
+    await store.append("account", "new", Opened())
+    async with EventStore(client, codec) as other:
+        found = [event async for event in other.read_all(after=7)]
+        assert [event.position for event in found] == list(range(8, 20))
+        assert other.findings.count("foreign") == 0
