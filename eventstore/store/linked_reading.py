@@ -41,7 +41,7 @@ class LinkedReading:
         """The messages on a literal subject after a position, as `DirectReader.pages`."""
         messages = None
         if self._end is None or self._end - after > _FAR:
-            last = await (self._direct.leader_last if leader else self._direct.last)(subject)
+            last = await (self._direct.leader_last if leader else self._direct.last_on)(subject)
             if last is None or last.sequence <= after:
                 return
             self._see(last.sequence)

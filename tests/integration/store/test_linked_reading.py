@@ -88,6 +88,23 @@ async def test_events_far_apart_are_read_as_in_pages(
 
 
 @pytest.mark.usefixtures("spread", "without_pages")
+async def test_reading_needs_no_more_rights_than_in_pages(
+    store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await far_apart(store)
+    requested: list[str] = []
+    request = Client.request
+
+    async def noted(self: Client, subject: str, *args: Any, **options: Any) -> Any:
+        requested.append(subject)
+        return await request(self, subject, *args, **options)
+
+    monkeypatch.setattr(Client, "request", noted)
+    assert len(await read(store, "a1")) == 5
+    assert set(requested) == {f"$JS.API.DIRECT.GET.{store.codec.subjects.log_stream}"}
+
+
+@pytest.mark.usefixtures("spread", "without_pages")
 async def test_an_aggregates_head_is_found_without_a_search(
     client: Client, codec: Codec, store: EventStore
 ) -> None:
