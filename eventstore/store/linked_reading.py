@@ -20,11 +20,13 @@ from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.envelope import EventHeaders
 
-_FAR = 20_000
-"""Messages that the server can search at once: some blocks."""
+_FAR = 200_000
+"""Messages that the server may search for a page: about 20 blocks of 8 MB."""
+_NEAR = 20_000
+"""Messages between the last two events of an aggregate whose others may be as close."""
 _BLOCK = 10_000
-"""Messages in a block of 8 MB, about: what may be searched for each round trip that is saved."""
-_MIN_STEPS = 4
+"""Messages in a block, about: what may be searched for each round trip that is saved."""
+_MIN_STEPS = 32
 _AT_ONCE = 32
 
 
@@ -45,7 +47,7 @@ class LinkedReading:
             if last is None or last.sequence <= after:
                 return
             self._see(last.sequence)
-            if last.sequence - after > _FAR:
+            if last.sequence - after > _FAR and await self._is_spread(last, after):
                 messages = await self._backwards(last, after)
         if messages is None:
             async with aclosing(self._direct.pages(subject, after, leader=leader)) as pages:
@@ -72,7 +74,7 @@ class LinkedReading:
         messages = None
         if self._see(until) - after > _FAR:
             last = await self._direct.at(until, leader=True)
-            if last is not None and last.subject == subject:
+            if last is not None and last.subject == subject and await self._is_spread(last, after):
                 messages = await self._backwards(last, after)
         if messages is not None:
             for message in messages:
@@ -87,12 +89,21 @@ class LinkedReading:
                 if page[-1].sequence >= until:
                     return
 
+    async def _is_spread(self, last: StoredMessage, after: int) -> bool:
+        """Whether a page would have the server search too many messages."""
+        before = position_before(last)
+        if before is None:
+            return False
+        if after or before == 0 or last.sequence - before > _NEAR:
+            return True
+        first = await self._direct.first_on(last.subject)
+        return first is not None and last.sequence - first.sequence > _FAR
+
     async def _backwards(self, last: StoredMessage, after: int) -> list[StoredMessage] | None:
         """The messages up to the last one, oldest first; None if they have to be read in pages."""
-        found, steps = [last], 0
+        found = [last]
         while (before := position_before(found[-1])) is not None and before > after:
-            steps += found[-1].sequence - before > 1  # else it is in the same block, nearly always
-            if steps > _MIN_STEPS + (last.sequence - before) // _BLOCK:
+            if len(found) > _MIN_STEPS + (last.sequence - before) // _BLOCK:
                 return None
             message = await self._direct.at(before)
             if message is None or message.subject != last.subject:

@@ -29,7 +29,7 @@ GUARD = "Nats-Expected-Last-Subject-Sequence"
 def spread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few messages between two are many."""
     monkeypatch.setattr(linked_reading, "_FAR", FAR)
-    monkeypatch.setattr(linked_reading, "_BLOCK", FAR)
+    monkeypatch.setattr(linked_reading, "_NEAR", FAR)
 
 
 @pytest.fixture
@@ -173,13 +173,26 @@ async def test_a_forged_position_hides_no_events(
 async def test_events_close_together_are_read_in_pages(
     store: EventStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(linked_reading, "_FAR", FAR)
-    await others(store)
+    monkeypatch.setattr(linked_reading, "_FAR", 30)
+    await others(store, 40)
     for number in range(6):
         await store.append("account", "a1", Deposited(amount=number))
         await store.append("account", "other", Deposited())
     searches = _counted(monkeypatch)
     assert len(await read(store, "a1")) == 6
+    assert len(searches) == 1
+
+
+@pytest.mark.usefixtures("spread")
+async def test_many_events_are_read_in_pages(
+    store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.append("account", "a1", Opened())
+    await others(store)
+    for _ in range(20):
+        await store.append("account", "a1", [Deposited(), Deposited()])
+    searches = _counted(monkeypatch)
+    assert len(await read(store, "a1")) == 41
     assert len(searches) == 1
 
 
