@@ -201,14 +201,7 @@ class DirectReader(Resource):
 
     async def last_on(self, subject: str) -> StoredMessage | None:
         """The same as `last`, by a request for which nobody needs more rights than for `pages`."""
-        return await self._one_on(subject, {"last_by_subj": subject})
-
-    async def first_on(self, subject: str) -> StoredMessage | None:
-        """The first message on a literal subject; may lag on a replicated stream."""
-        return await self._one_on(subject, {"seq": 1, "next_by_subj": subject})
-
-    async def _one_on(self, subject: str, request: object) -> StoredMessage | None:
-        found = await self._direct_get(request)
+        found = await self._direct_get({"last_by_subj": subject})
         if found is not None:
             check_subject(found, subject)
         return found

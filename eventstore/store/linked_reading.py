@@ -23,7 +23,7 @@ from eventstore.messages.envelope import EventHeaders
 _FAR = 200_000
 """Messages that the server may search for a page: about 20 blocks of 8 MB."""
 _NEAR = 20_000
-"""Messages between the last two events of an aggregate whose others may be as close."""
+"""Messages between the last two events of an aggregate of which others may be as close."""
 _BLOCK = 10_000
 """Messages in a block, about: what may be searched for each round trip that is saved."""
 _MIN_STEPS = 32
@@ -47,8 +47,8 @@ class LinkedReading:
             if last is None or last.sequence <= after:
                 return
             self._see(last.sequence)
-            if last.sequence - after > _FAR and await self._is_spread(last, after):
-                messages = await self._backwards(last, after)
+            if last.sequence - after > _FAR:
+                messages = await self._backwards(await self._newest(last), after)
         if messages is None:
             async with aclosing(self._direct.pages(subject, after, leader=leader)) as pages:
                 async for page in pages:
@@ -74,8 +74,8 @@ class LinkedReading:
         messages = None
         if self._see(until) - after > _FAR:
             last = await self._direct.at(until, leader=True)
-            if last is not None and last.subject == subject and await self._is_spread(last, after):
-                messages = await self._backwards(last, after)
+            if last is not None and last.subject == subject:
+                messages = await self._backwards([last], after)
         if messages is not None:
             for message in messages:
                 yield message
@@ -89,27 +89,31 @@ class LinkedReading:
                 if page[-1].sequence >= until:
                     return
 
-    async def _is_spread(self, last: StoredMessage, after: int) -> bool:
-        """Whether a page would have the server search too many messages."""
+    async def _newest(self, last: StoredMessage) -> list[StoredMessage]:
+        """The last message, and if others come shortly before it, all that do; [] for too many."""
         before = position_before(last)
-        if before is None:
-            return False
-        if after or before == 0 or last.sequence - before > _NEAR:
-            return True
-        first = await self._direct.first_on(last.subject)
-        return first is not None and last.sequence - first.sequence > _FAR
+        if before is None or last.sequence - before > _NEAR:
+            return [last]
+        async with aclosing(self._direct.pages(last.subject, last.sequence - _FAR)) as pages:
+            async for page in pages:
+                return page if page[-1].sequence >= last.sequence else []
+        return []
 
-    async def _backwards(self, last: StoredMessage, after: int) -> list[StoredMessage] | None:
-        """The messages up to the last one, oldest first; None if they have to be read in pages."""
-        found = [last]
-        while (before := position_before(found[-1])) is not None and before > after:
-            if len(found) > _MIN_STEPS + (last.sequence - before) // _BLOCK:
+    async def _backwards(
+        self, newest: list[StoredMessage], after: int
+    ) -> list[StoredMessage] | None:
+        """The newest messages and those before, oldest first; None: read them all in pages."""
+        older = newest[:1]
+        while older and (before := position_before(older[-1])) is not None:
+            if before <= after:
+                return older[:0:-1] + newest
+            if len(older) > _MIN_STEPS + (older[0].sequence - before) // _BLOCK:
                 return None
             message = await self._direct.at(before)
-            if message is None or message.subject != last.subject:
+            if message is None or message.subject != older[0].subject:
                 return None
-            found.append(message)
-        return None if before is None else found[::-1]
+            older.append(message)
+        return None
 
     def _see(self, position: int) -> int:
         """Take note of a position; returns the last one that the log is known to have."""

@@ -34,13 +34,17 @@ def spread(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def without_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server searches for no messages."""
+    """The server does not search the whole log for messages."""
+    pages = DirectReader.pages
+
+    def few(self: DirectReader, subject: str, after: int = 0, **options: Any) -> Any:
+        assert after, "the server searches the log"
+        return pages(self, subject, after, **options)
 
     async def searched(*_: object, **__: object) -> Any:
         raise AssertionError("the server searches the log")
-        yield []
 
-    monkeypatch.setattr(DirectReader, "pages", searched)
+    monkeypatch.setattr(DirectReader, "pages", few)
     monkeypatch.setattr(DirectReader, "last_of_each", searched)
 
 
@@ -84,7 +88,7 @@ async def test_events_far_apart_are_read_as_in_pages(
     assert await read(store, "a1", leader=True) == expected
     assert await read(store, "a1", after=third) == expected[3:]
     assert await read(store, "missing") == []
-    assert searches == []
+    assert {after for _, after in searches}.isdisjoint((0, third.position))
 
 
 @pytest.mark.usefixtures("spread", "without_pages")
@@ -170,17 +174,21 @@ async def test_a_forged_position_hides_no_events(
     assert found == await in_pages(store, monkeypatch)
 
 
-async def test_events_close_together_are_read_in_pages(
+async def test_events_close_together_are_read_in_a_page_from_there(
     store: EventStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(linked_reading, "_FAR", 30)
+    first = (await store.append("account", "old", Opened())).position
     await others(store, 40)
     for number in range(6):
         await store.append("account", "a1", Deposited(amount=number))
-        await store.append("account", "other", Deposited())
+        await store.append("account", "old", Deposited())
+    end = (await store.append("account", "a1", Deposited())).position
     searches = _counted(monkeypatch)
-    assert len(await read(store, "a1")) == 6
-    assert len(searches) == 1
+    assert [event.version for event in await read(store, "a1")] == list(range(1, 8))
+    assert [event.version for event in await read(store, "old")] == list(range(1, 8))
+    assert [after for _, after in searches] == [end - 30, end - 31]
+    assert first < end - 31
 
 
 @pytest.mark.usefixtures("spread")
@@ -193,19 +201,19 @@ async def test_many_events_are_read_in_pages(
         await store.append("account", "a1", [Deposited(), Deposited()])
     searches = _counted(monkeypatch)
     assert len(await read(store, "a1")) == 41
-    assert len(searches) == 1
+    assert searches[-1][1] == 0
 
 
-def _counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The subjects that the server is asked to search for."""
-    searches: list[str] = []
+def _counted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """The subjects that the server is asked to search for, and after which position."""
+    searches: list[tuple[str, int]] = []
     pages = DirectReader.pages
 
     def counted(
-        self: DirectReader, subject: str, *args: Any, **options: Any
+        self: DirectReader, subject: str, after: int = 0, **options: Any
     ) -> AsyncGenerator[Sequence[StoredMessage], None]:
-        searches.append(subject)
-        return pages(self, subject, *args, **options)
+        searches.append((subject, after))
+        return pages(self, subject, after, **options)
 
     monkeypatch.setattr(DirectReader, "pages", counted)
     return searches
