@@ -6,8 +6,9 @@ BIN := $(VENV)/bin
 RUNS := $(VENV)/runs
 TESTS := $(VENV)/tests
 PEERS := $(VENV)/peers
+SITE := $(VENV)/site
 
-.PHONY: run test coverage fault attack mutate lint bench bench-compare scale cold clean
+.PHONY: run test coverage fault attack mutate lint docs bench bench-compare scale cold clean
 
 ## run: import sample lock files, with an embedded server and its data in ./var
 run: $(RUNS)
@@ -39,6 +40,10 @@ lint: $(TESTS)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+## docs: the documentation, in docs/_build/html; a warning is an error, and links are checked
+docs: $(SITE)
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs docs/_build/html
+
 ## bench: rates, latencies and CPU, beside bare nats-py and peers, into docs/ and the README's
 ## table: some ten minutes on an idle machine; a quick look: `make bench SMALL=1`; some of it:
 ## `make bench BENCH='service store'`
@@ -66,7 +71,7 @@ cold: $(TESTS)
 
 ## clean: remove what these commands created, except ./var
 clean:
-	rm -rf $(VENV) build dist .bench .coverage .coverage.* .mutation .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist docs/_build docs/reference/generated .bench .coverage .coverage.* .mutation .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(RUNS): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed")'
@@ -80,4 +85,8 @@ $(TESTS): $(RUNS)
 
 $(PEERS): $(TESTS)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	touch $@
+
+$(SITE): $(RUNS)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	touch $@

@@ -19,6 +19,7 @@ from eventstore.commands import (
     CommandHandler,
     CommandWorker,
     Outcomes,
+    ScheduledCommand,
     SentCommand,
     StateCache,
 )
@@ -39,6 +40,7 @@ from eventstore.messages import (
     RecordedEvent,
     StoredEvent,
 )
+from eventstore.processes import END, After, Cancel, Process, ProcessContext, Rejection, Send
 from eventstore.server import EmbeddedServer
 from eventstore.store import (
     ANY,
@@ -57,11 +59,14 @@ from eventstore.subscribers import EventSubscriber, Subscriber
 
 __all__ = [
     "ANY",
+    "END",
     "NOTHING",
     "NO_STREAM",
+    "After",
     "Append",
     "AppendResult",
     "Application",
+    "Cancel",
     "Client",
     "Command",
     "CommandClient",
@@ -90,11 +95,16 @@ __all__ = [
     "Outcomes",
     "Page",
     "Personal",
+    "Process",
+    "ProcessContext",
     "Query",
     "QueryAnswer",
     "QueryClient",
     "RecordedEvent",
     "Rejected",
+    "Rejection",
+    "ScheduledCommand",
+    "Send",
     "SentCommand",
     "Settings",
     "Snapshots",

@@ -53,12 +53,17 @@ CounterName = Literal[
   counted once in a process
 """
 
-TimingName = Literal["command_wait"]
-"""Timings besides spans: command_wait (`type`), from acceptance to the start of handling."""
+TimingName = Literal["command_wait", "timer_late"]
+"""Timings besides spans.
+
+- command_wait: `type`; from acceptance to the start of handling
+- timer_late: `type`; from when a timer was due until its command was accepted
+"""
 
 GaugeName = Literal[
     "command_backlog",
     "command_oldest_seconds",
+    "timers",
     "projection_lag",
     "projection_position",
     "projection_rate",
@@ -73,6 +78,7 @@ GaugeName = Literal[
 
 - command_backlog: `state` (pending, unacknowledged)
 - command_oldest_seconds: no label
+- timers: `state` (waiting; due, whose commands have no outcome yet; overdue)
 - projection_lag, projection_position, projection_parked: `projection`; events
 - projection_rate: `projection`; events a second
 - subscriber_lag, subscriber_parked: `subscriber`; events

@@ -6,6 +6,7 @@
         projections=[orders],
         queries=[order_queries],
         subscribers=[reservation],
+        processes=[fulfilment],
         version="1.4.0",
     )
 
@@ -45,11 +46,12 @@ class Application(Declaration):
     either case: those that no projection has. `subscribers` are declared as `Subscriber`, whose
     handlers may take as keyword-only parameters `commands`, `queries`, `store`, `client` and
     `service` (the `RunningApplication`), or are functions that make an `EventSubscriber` of a
-    running application. `clock` says when a command is decided.
+    running application; they and the `processes` are one part of it. `clock` says when a command
+    is decided.
 
     Raises `DeciderError` for deciders that do not fit, `ConfigurationError` for projections,
-    queries or subscribers that do not, and `ProjectionError` for tables that are named as the
-    library's.
+    queries, subscribers or processes that do not, and `ProjectionError` for tables that are named
+    as the library's.
     """
 
     @asynccontextmanager
@@ -69,9 +71,9 @@ class Application(Declaration):
         If no server is configured, an embedded one runs meanwhile with its data in `directory`.
         Parts can be left to other processes: `worker` carries out commands; `projections` keeps the
         read models and the audit index up to date; `queries` answers from them; `feed` publishes
-        the events; `subscribers` handles them. Health, discovery and metrics are always there. The
-        failure of a part, or of all projections, ends the block and is raised; a single projection
-        that fails is logged, and health reports it.
+        the events; `subscribers` handles them, and has processes react to them. Health, discovery
+        and metrics are always there. The failure of a part, or of all projections, ends the block
+        and is raised; a single projection that fails is logged, and health reports it.
         """
         from eventstore.application.runner import run_application
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from eventstore.client.client import Client, connect
 from eventstore.client.queries import QueryClient
-from eventstore.commands import CommandClient, Outcome, SentCommand
+from eventstore.commands import CommandClient, Outcome, ScheduledCommand, SentCommand
 from eventstore.concurrency.resource import Resource
 from eventstore.config import Settings
 from eventstore.decider.domain import Domain
@@ -18,6 +18,7 @@ from eventstore.messages.queries import Query
 from eventstore.messages.subjects import AggregateId
 from eventstore.messages.types import Command
 from eventstore.store.store import EventStore
+from eventstore.timers import Timers
 
 A = TypeVar("A")
 
@@ -42,6 +43,25 @@ class Requests:
     ) -> SentCommand:
         """Send a command, which is then durable; options and errors as `CommandClient.send`."""
         return await self.commands.send(command, aggregate_id, **options)
+
+    async def schedule(
+        self,
+        name: str,
+        command: Command,
+        aggregate_id: AggregateId | None = None,
+        **options: Any,
+    ) -> ScheduledCommand:
+        """Set a timer for a command; options and errors as `CommandClient.schedule`."""
+        return await self.commands.schedule(name, command, aggregate_id, **options)
+
+    async def cancel(self, name: str) -> bool:
+        """Cancel a timer; returns whether it was waiting, and raises as `CommandClient.cancel`."""
+        return await self.commands.cancel(name)
+
+    @property
+    def timers(self) -> Timers:
+        """The timers that wait: to list, cancel and fire them."""
+        return Timers(self.client, self.domain.codec.subjects)
 
     async def load(self, aggregate: str, aggregate_id: AggregateId, *, leader: bool = False) -> Any:
         """The state of an aggregate, folded by its decider; the initial one if it has no events.

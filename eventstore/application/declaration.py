@@ -11,7 +11,7 @@ from eventstore.config import ServiceIdentity, ServiceSettings, Settings, load_s
 from eventstore.config.checks import allowed
 from eventstore.decider.decider import Decider
 from eventstore.decider.domain import Domain
-from eventstore.errors import ConfigurationError
+from eventstore.errors import ConfigurationError, DeciderError
 from eventstore.messages.codec import check_events
 from eventstore.messages.envelope import utc_now
 from eventstore.messages.functions import is_async
@@ -21,6 +21,7 @@ from eventstore.messages.text import bounded
 if TYPE_CHECKING:  # a program that only sends needs no SQLAlchemy
     from sqlalchemy import MetaData, Table
 
+    from eventstore.processes import Process
     from eventstore.projections.database.schema import Migrations
     from eventstore.projections.projection import Projection
     from eventstore.projections.queries.queries import QueryHandlers
@@ -49,6 +50,7 @@ class Declaration:
         projections: Iterable[Projection] = (),
         queries: Iterable[QueryHandlers] = (),
         subscribers: Iterable[NewSubscriber] = (),
+        processes: Iterable[Process[Any]] = (),
         tables: Iterable[MetaData] = (),
         migrations: Migrations | None = None,
         version: str = "0.0.0",
@@ -58,7 +60,10 @@ class Declaration:
     ) -> None:
         self.name = name
         self._where = f"application {name}"
-        self.domain = Domain(name, self._each("deciders", deciders, "Decider"))
+        own = self._each("deciders", deciders, "Decider")
+        self.processes = self._each("processes", processes, "Process")
+        self._check_processes(own)
+        self.domain = Domain(name, [*own, *(each.decider for each in self.processes)])
         self.projections = self._each("projections", projections, "Projection")
         self.queries = self._each("queries", queries, "QueryHandlers")
         self.subscribers = self._each("subscribers", subscribers, "Subscriber")
@@ -141,6 +146,7 @@ class Declaration:
         tables = [table.key for each in self.projections for table in each.tables]
         names = [each.name for each in self.projections]
         subscribers = [each.name for each in self.subscribers if hasattr(each, "name")]
+        subscribers += [each.name for each in self.processes]
         several = (("projection", names), ("table", tables), ("subscriber", subscribers))
         for what, values in several:
             for value in values:
@@ -151,10 +157,35 @@ class Declaration:
                 f"{self._where}: projection {_AUDIT} is the library's; rename it"
             )
 
+    def _check_processes(self, deciders: Iterable[Decider[Any]]) -> None:
+        """Refuse processes that are not complete, or that send commands nobody carries out."""
+        names = {each.aggregate for each in deciders}
+        commands = {command for each in deciders for command in each.command_types}
+        names_of_processes = [each.name for each in self.processes]
+        for each in self.processes:
+            where = f"{self._where}: process {each.name}"
+            if each.name in names:
+                raise ConfigurationError(f"{where} has the name of a decider: rename it")
+            if names_of_processes.count(each.name) > 1:
+                raise ConfigurationError(_MADE_ONCE.format("process", each.name, self.name))
+            try:
+                each.check()
+            except DeciderError as error:
+                raise ConfigurationError(f"{self._where}: {error}") from error
+            for command in each.command_types:
+                if command not in commands:
+                    raise ConfigurationError(
+                        f"{where} sends {command.__name__}, which no decider of {self.name} decides"
+                    )
+
     def _check_events(self) -> None:
         """Refuse handlers of events that the domain does not have."""
         subscribers: list[Any] = [each for each in self.subscribers if hasattr(each, "handlers")]
-        kinds = (("projection", self.projections), ("subscriber", subscribers))
+        kinds = (
+            ("projection", self.projections),
+            ("subscriber", subscribers),
+            ("process", self.processes),
+        )
         for what, each in ((kind, each) for kind, declared in kinds for each in declared):
             where, events = f"{self._where}: {what} {each.name}", each.event_types or ()
             check_events(where, events, self.domain.codec, ConfigurationError)

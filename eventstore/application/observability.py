@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from types import ModuleType
 
 from eventstore.application.service import RunningApplication
 from eventstore.commands.worker import worker_consumer
+from eventstore.config import ServiceIdentity
 from eventstore.errors import ConfigurationError
 from eventstore.jetstream.api import log_end
 from eventstore.jetstream.topology import topology
@@ -27,7 +29,9 @@ from eventstore.service.health import (
     Health,
     no_other_checks,
 )
-from eventstore.service.metrics import Metrics, MetricsServer
+from eventstore.service.http_server import HttpServer
+from eventstore.service.metrics import Metrics
+from eventstore.service.timers_check import TimersCheck
 from eventstore.subscribers import EventSubscriber
 from eventstore.telemetry import NO_TELEMETRY, Telemetry, combined
 
@@ -41,13 +45,22 @@ def make_telemetry(metrics: Metrics | None, *, tracing: bool) -> Telemetry:
     """
     if not tracing:
         return metrics or NO_TELEMETRY
+    return combined(metrics or NO_TELEMETRY, _tracing().Tracing())
+
+
+def export_traces(identity: ServiceIdentity) -> None:
+    """Have the spans of this process leave it; raises `ConfigurationError` without the extra."""
+    _tracing().export_spans(identity.name, identity.version)
+
+
+def _tracing() -> ModuleType:
     try:
-        from eventstore.service.tracing import Tracing
+        from eventstore.service import tracing
     except ImportError as error:
         raise ConfigurationError(
             "tracing needs OpenTelemetry: pip install 'jetstream-eventstore[otel]'"
         ) from error
-    return combined(metrics or NO_TELEMETRY, Tracing())
+    return tracing
 
 
 def service_health(
@@ -112,6 +125,12 @@ def _checks_of_first(service: RunningApplication) -> dict[str, Check]:
             max_age=bounds.max_command_age_ms / 1000,
             telemetry=telemetry,
         ),
+        "timers": TimersCheck(
+            client,
+            codec.subjects,
+            max_late=bounds.max_timer_lateness_ms / 1000,
+            telemetry=telemetry,
+        ),
     }
 
 
@@ -146,12 +165,12 @@ def service_endpoints(
 
 
 @asynccontextmanager
-async def serve_metrics(metrics: Metrics, address: str) -> AsyncIterator[None]:
+async def serve_http(metrics: Metrics, address: str) -> AsyncIterator[HttpServer | None]:
     """Serve metrics at an address (`host:port`) until the end of the block; "" disables it."""
     if not address:
-        yield
+        yield None
         return
     host, _, port = address.rpartition(":")
-    async with MetricsServer(metrics, host=host.strip("[]"), port=int(port)) as server:
-        _logger.warning("metrics at %s", server.url)
-        yield
+    async with HttpServer(metrics, host=host.strip("[]"), port=int(port)) as server:
+        _logger.warning("metrics at %s/metrics", server.url)
+        yield server

@@ -11,6 +11,7 @@ from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
 
 from eventstore.application.declaration import Declaration
+from eventstore.application.observability import export_traces
 from eventstore.application.parts import ALL_PARTS, Parts
 from eventstore.application.process_link import Failure, ProcessLink, inherited_link
 from eventstore.application.read_side import end_with_parent, read_side_settings
@@ -19,6 +20,7 @@ from eventstore.application.service import RunningApplication
 from eventstore.config import Settings
 from eventstore.errors import EventStoreError
 from eventstore.messages.text import counted
+from eventstore.service.json_logs import log_as_json
 
 
 async def serving(
@@ -34,6 +36,10 @@ async def serving(
     With two processes in the settings, this one starts the other one, and runs the write side.
     Raises `KeyboardInterrupt` for Ctrl-C before it is ready.
     """
+    if settings.operations.json_logs:
+        log_as_json()
+    if settings.operations.tracing:
+        export_traces(app.identity(settings))
     if (link := inherited_link()) is not None:
         await _serve_read_side(app, settings, directory, parts, link)
         return

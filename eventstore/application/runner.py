@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 from eventstore.application.components import GRACE_SECONDS, ReadyComponent, running
 from eventstore.application.declaration import Declaration
 from eventstore.application.observability import (
     make_telemetry,
-    serve_metrics,
+    serve_http,
     service_endpoints,
     service_health,
 )
@@ -25,7 +26,13 @@ from eventstore.audit.aggregate_history import history_answers
 from eventstore.client.responder import Answer, Responder
 from eventstore.commands.status import status_answers
 from eventstore.config import Settings
-from eventstore.delegation import ConfigurationRequests, ConsumerRequests, ParkingRequests
+from eventstore.delegation import (
+    ConfigurationRequests,
+    ConsumerRequests,
+    ParkingRequests,
+    TimerRequests,
+)
+from eventstore.processes import Process, process_runner
 from eventstore.projections.audit import CommandCollector, audit, audit_queries
 from eventstore.projections.database.database import Database
 from eventstore.projections.feed.feed import Feed
@@ -36,6 +43,7 @@ from eventstore.projections.rebuild.auto_rebuild import auto_rebuild
 from eventstore.projections.worker.worker import ProjectionWorker
 from eventstore.service.config_watcher import ConfigWatcher
 from eventstore.service.health import Health
+from eventstore.service.http_server import HttpServer
 from eventstore.service.metrics import Metrics
 from eventstore.subscribers import EventSubscriber, Subscriber
 from eventstore.telemetry import Telemetry
@@ -84,12 +92,13 @@ async def run_application(
                 named,
                 name=identity.name,
                 worker=parts.worker,
+                processes=app.processes,
                 clock=app.clock,
                 telemetry=telemetry,
             )
         )
         address = settings.operations.metrics_address
-        await stack.enter_async_context(serve_metrics(metrics, address))
+        http_server = await stack.enter_async_context(serve_http(metrics, address))
         if database is not None:
             await _prepare(database, app)
         projected = database if parts.projections else None
@@ -98,6 +107,7 @@ async def run_application(
             projections=_projections(app, write_side, projected, telemetry),
             collector=_collector(write_side, projected),
             read_process=read_process,
+            http_server=http_server,
             telemetry=telemetry,
         )
         async with _components(service, parts, metrics, link):
@@ -163,7 +173,21 @@ async def _answering(
             await part.ready.wait()
         if parent is not None:
             parent.announce(service.read_model_name)
+        with _ready(service.http_server, health):
+            yield
+
+
+@contextmanager
+def _ready(http_server: HttpServer | None, health: Health) -> Iterator[None]:
+    """Have `/readyz` answer with the health, until the end of the block."""
+    if http_server is None:
         yield
+        return
+    http_server.health = health
+    try:
+        yield
+    finally:
+        http_server.health = None
 
 
 def _own_endpoints(
@@ -219,7 +243,7 @@ def _feed(service: RunningApplication) -> FeedSupervisor:
 
 
 def _subscribers(service: RunningApplication) -> list[EventSubscriber]:
-    """The subscribers, with what their handlers may need."""
+    """The subscribers, with what their handlers may need, and the processes."""
     resources = {
         "service": service,
         "client": service.client,
@@ -227,7 +251,7 @@ def _subscribers(service: RunningApplication) -> list[EventSubscriber]:
         "commands": service.commands,
         "queries": service.queries,
     }
-    return [
+    subscribers = [
         EventSubscriber(
             *(service.client, service.domain.codec, each),
             resources=resources,
@@ -237,11 +261,21 @@ def _subscribers(service: RunningApplication) -> list[EventSubscriber]:
         else each(service)
         for each in service.app.subscribers
     ]
+    return [*subscribers, *(_process(service, each) for each in service.app.processes)]
+
+
+def _process(service: RunningApplication, process: Process[Any]) -> EventSubscriber:
+    return process_runner(
+        *(process, service.client, service.store, service.commands),
+        snapshots=service.snapshots,
+        clock=service.app.clock,
+        telemetry=service.telemetry,
+    )
 
 
 def _delegation(service: RunningApplication) -> Responder:
     """The responder for users of other accounts, who may not use JetStream themselves."""
     answers: dict[str, Answer] = {}
-    for kind in (ConsumerRequests, ConfigurationRequests, ParkingRequests):
+    for kind in (ConsumerRequests, ConfigurationRequests, ParkingRequests, TimerRequests):
         answers |= kind(service.client, service.domain.codec.subjects).answers()
     return Responder(service.client, answers, queue=service.identity.name)

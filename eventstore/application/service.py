@@ -15,6 +15,7 @@ from eventstore.projections.audit import CommandCollector
 from eventstore.projections.database.database import Database
 from eventstore.projections.queries.waiting import CheckpointPositions
 from eventstore.projections.worker.worker import ProjectionWorker
+from eventstore.service.http_server import HttpServer
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
 __all__ = ["RunningApplication"]
@@ -39,6 +40,7 @@ class RunningApplication(Requests):
         projections: ProjectionWorker | None = None,
         collector: CommandCollector | None = None,
         read_process: ReadProcess | None = None,
+        http_server: HttpServer | None = None,
         telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
         self.app = app
@@ -49,11 +51,13 @@ class RunningApplication(Requests):
         self.store = write_side.store
         self.commands = write_side.commands
         self.worker = write_side.worker
+        self.snapshots = write_side.snapshots
         self.queries = QueryClient(self.client, self.domain.codec.subjects)
         self.database = database
         self.projections = projections
         self.collector = collector
         self.read_process = read_process
+        self.http_server = http_server
         self.telemetry = telemetry
 
     @property

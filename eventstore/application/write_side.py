@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from datetime import datetime
+from typing import Any
 
 from eventstore.application.components import running
 from eventstore.client.client import Client, connect
@@ -17,6 +18,7 @@ from eventstore.errors import ClientError, RequestTimeout
 from eventstore.jetstream.retry import Retry
 from eventstore.jetstream.topology import declare, topology
 from eventstore.messages.envelope import utc_now
+from eventstore.processes import Process, ProcessRejections
 from eventstore.store.snapshots.snapshots import Snapshots
 from eventstore.store.store import EventStore
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
@@ -30,15 +32,17 @@ class WriteSide(Resource):
     `domain` is renamed if the settings say so (`nats.subject_prefix`). Entering connects, declares
     the topology, and raises what these raise; leaving stops the worker, which finishes current
     commands, and the writing of snapshots within 2 seconds more. Without `worker`, commands are
-    sent and not carried out. The server shows the connection as `name`. A domain with personal data
-    needs a master key, in the settings or as `key_wrapping`: entering raises `MasterKeyError`
-    without one, or with another than that of the newest key of a data subject.
+    sent and not carried out. The server shows the connection as `name`. `processes` learn of their
+    commands that are rejected. A domain with personal data needs a master key, in the settings or
+    as `key_wrapping`: entering raises `MasterKeyError` without one, or with another than that of
+    the newest key of a data subject.
     """
 
     client: Client
     store: EventStore
     commands: CommandClient
     worker: CommandWorker
+    snapshots: Snapshots
 
     def __init__(
         self,
@@ -47,6 +51,7 @@ class WriteSide(Resource):
         *,
         name: str | None = None,
         worker: bool = True,
+        processes: Iterable[Process[Any]] = (),
         clock: Callable[[], datetime] = utc_now,
         telemetry: Telemetry = NO_TELEMETRY,
         key_wrapping: KeyWrapping | None = None,
@@ -55,6 +60,7 @@ class WriteSide(Resource):
         self._settings = settings
         self._name = name
         self._has_worker = worker
+        self._processes = tuple(processes)
         self._clock = clock
         self._telemetry = telemetry
         self._key_wrapping = key_wrapping
@@ -89,7 +95,7 @@ class WriteSide(Resource):
             await stack.enter_async_context(running(self.worker))
 
     async def _new_worker(self, outcomes: Outcomes, stack: AsyncExitStack) -> CommandWorker:
-        snapshots = await stack.enter_async_context(
+        self.snapshots = snapshots = await stack.enter_async_context(
             Snapshots(self.client, self.store, telemetry=self._telemetry)
         )
         if self._has_worker:
@@ -107,6 +113,7 @@ class WriteSide(Resource):
             self.domain.codec,
             handler,
             identify_senders=self._settings.nats.commands_cross_accounts,
+            rejections=ProcessRejections(self._processes, self.store),
             telemetry=self._telemetry,
         )
 

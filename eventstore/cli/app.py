@@ -20,7 +20,10 @@ from eventstore.messages.text import make_log_records_safe, printable_lines
 
 SUBCOMMANDS = {
     "demo": "Run everything once on real lock files.",
+    "new": "Make a project, with one example of each part.",
     "serve": "Run the service until Ctrl-C or SIGTERM.",
+    "dev": "Run the service, and start it again when a file changes.",
+    "shell": "Open a Python prompt with the application connected.",
     "migrate": "Migrate the read model's schema to the newest revision.",
     "send": "Execute one command, and print its outcome.",
     "events": "Print the events of the log, oldest first.",
@@ -39,6 +42,16 @@ GROUPS = {
     "command": Group(
         "Look up commands that were sent.",
         {"status": "Print the outcome of a command that was sent earlier."},
+    ),
+    "timer": Group(
+        "Set, inspect, cancel and fire timers.",
+        {
+            "set": "Set a timer: the server queues a command when it is due.",
+            "list": "List the timers that wait, in the order in which they were set.",
+            "show": "Print a timer in full: when it is due, its command, and what caused it.",
+            "cancel": "Cancel a timer: its command will not be carried out.",
+            "fire": "Make a timer due now.",
+        },
     ),
     "parked": Group(
         "Inspect, retry and discard parked messages.",
@@ -99,14 +112,34 @@ GROUPS = {
             "reset": "Set a subscriber back, or forward.",
         },
     ),
+    "process": Group(
+        "Inspect processes, and retry failed ones.",
+        {
+            "list": "Print the processes that have recorded something last, the latest first.",
+            "show": "Print the story of one process.",
+            "retry": "Have failed processes react once more to their parked events.",
+        },
+    ),
+    "schema": Group(
+        "Describe all messages to others, and compare releases.",
+        {
+            "json": "Print the JSON Schema of all messages.",
+            "asyncapi": "Print an AsyncAPI 3 document.",
+            "check": "Compare the application with an earlier contract.",
+        },
+    ),
     "ops": Group(
         "Set up a domain.",
-        {"nats": "Write the configuration of NATS servers and users."},
+        {
+            "nats": "Write the configuration of NATS servers and users.",
+            "service": "Write the files that run the service.",
+            "monitoring": "Write what Prometheus and Grafana need to watch the service.",
+        },
     ),
 }
 
 
-_OF_THE_SHIPPED_DOMAIN = ("demo", "nix")
+_OF_THE_SHIPPED_DOMAIN = ("demo", "new", "nix")
 _OPTIONS: dict[str, Any] = {
     "no_args_is_help": True,
     "context_settings": {"help_option_names": ["-h", "--help"]},  # of all subcommands, too

@@ -12,8 +12,10 @@ from pathlib import Path
 from traceback import extract_tb
 
 from eventstore.application import Application
+from eventstore.config import Settings
 from eventstore.config.environment import CONFIG
 from eventstore.config.toml_file import read_toml
+from eventstore.contracts import Contract, describe
 from eventstore.errors import ConfigurationError
 
 SHIPPED = "projections:app"
@@ -54,6 +56,20 @@ def find_application(config_file: Path | None = None) -> Application:
     for source, target in _targets(config_file):
         return load_application(target, source)
     return load_application(SHIPPED, "the application that ships")
+
+
+def application_target() -> str:
+    """The application as `module:object`; a program of its own does not know, and guesses."""
+    if (own := _own.get()) is not None:
+        return f"{own.name.replace('-', '_')}.app:app"
+    return next((target for _, target in _targets(None)), SHIPPED)
+
+
+def find_contract() -> Contract:
+    """The contract of the application; raises `ConfigurationError`."""
+    app = find_application()
+    own = app.identity(Settings())
+    return describe(app.domain, app.query_types, version=own.version, description=own.description)
 
 
 def is_named(config_file: Path | None = None) -> bool:

@@ -6,6 +6,7 @@ The only package that calls `decide`.
 from eventstore.commands.client import CommandClient, SentCommand
 from eventstore.commands.handler import CommandHandler
 from eventstore.commands.outcomes import Outcomes
+from eventstore.commands.scheduling import ScheduledCommand
 from eventstore.commands.state_cache import StateCache
 from eventstore.commands.status import status_answers
 from eventstore.commands.worker import CommandWorker
@@ -17,6 +18,7 @@ __all__ = [
     "CommandWorker",
     "Outcome",
     "Outcomes",
+    "ScheduledCommand",
     "SentCommand",
     "StateCache",
     "status_answers",

@@ -14,6 +14,12 @@ from eventstore.client.replies import new_token
 from eventstore.commands.command_message import CommandMessage
 from eventstore.commands.execution import Execution
 from eventstore.commands.outcomes import Outcomes
+from eventstore.commands.scheduling import (
+    ScheduledCommand,
+    check_recurring,
+    scheduled_command,
+    timer_command_id,
+)
 from eventstore.concurrency.resource import Resource
 from eventstore.concurrency.timer_wheel import TimerWheel
 from eventstore.errors import (
@@ -22,6 +28,7 @@ from eventstore.errors import (
     CommandTimeout,
     InvalidHeader,
     InvalidMessage,
+    InvalidTimer,
     PermissionDenied,
     RequestTimeout,
     StreamMissing,
@@ -43,6 +50,7 @@ from eventstore.messages.envelope import (
 from eventstore.messages.headers import (
     EXPECTED_VERSION,
     ID_DERIVED,
+    PROCESS,
     REPLY_TO,
     Header,
     expected_version_of,
@@ -51,6 +59,9 @@ from eventstore.messages.outcome import Outcome
 from eventstore.messages.subjects import AggregateId, check_aggregate_id
 from eventstore.messages.types import Command
 from eventstore.telemetry import NO_TELEMETRY, Span, Telemetry
+from eventstore.timers.schedule import Delay, Schedule, WhenPast, check_timer_name
+from eventstore.timers.timer import timer_draft
+from eventstore.timers.timers import Timers, set_timer
 
 _FIRST_PAUSE = 1.0
 _SHORTEST_PAUSE = 0.05
@@ -63,7 +74,9 @@ class SentCommand(msgspec.Struct, frozen=True, kw_only=True):
 
     `sequence` is its sequence in the command stream. `duplicate`: the same id had been accepted
     before, within the stream's duplicate window, and this was not stored; only its outcome shows
-    whether it was the same command. `digest` distinguishes it from another with the same id.
+    whether it was the same command. `digest` distinguishes it from another with the same id. `due`
+    is when the server will queue it, if it was sent for later: until then, its id is the name of a
+    timer, and `sequence` that of the timer in its stream.
     """
 
     command_id: str
@@ -72,6 +85,7 @@ class SentCommand(msgspec.Struct, frozen=True, kw_only=True):
     sequence: int
     duplicate: bool
     digest: str | None = None
+    due: datetime | None = None
 
 
 class CommandClient(Resource):
@@ -104,6 +118,7 @@ class CommandClient(Resource):
         self._clock = checked_clock(clock)
         self._telemetry = telemetry
         self._outcomes = outcomes or Outcomes(client, codec.subjects)
+        self._timers = Timers(client, codec.subjects)
         self._inbox = client.new_inbox()
         self._sent: dict[str, SentCommand] = {}
         self._waiting: dict[str, Execution] = {}
@@ -123,9 +138,15 @@ class CommandClient(Resource):
         cause: Identity | None = None,
         actor: str | None = None,
         expected: int | None = None,
+        at: datetime | None = None,
+        after: Delay | None = None,
+        past: WhenPast = "fire",
         timeout: float = 5.0,
     ) -> SentCommand:
         """Send a command to the server; when this returns, the command is durable.
+
+        With `at`, a time, or `after`, a delay, the server keeps it until then (see `schedule`, for
+        `past` and what is raised as well): its name as a timer is its id.
 
         `expected` is the version that the aggregate must have when the command is decided, 0 if it
         must not exist: with another it is rejected with the code `conflict`, and not decided again.
@@ -135,6 +156,13 @@ class CommandClient(Resource):
         and another `ClientError` if the server did not accept it, or if that is not known (repeat
         it with the same id).
         """
+        if at is not None or after is not None:
+            schedule = Schedule.once(self._clock(), at=at, after=after, past=past)
+            message, sequence = await self._set_timer(
+                *(None, schedule, command, aggregate_id, command_id, cause, actor, expected),
+                timeout=timeout,
+            )
+            return _sent(message, PubAck(self._codec.subjects.timer_stream, sequence), schedule.at)
         with self._span(command, cause) as span:
             message = self._message(
                 command, aggregate_id, command_id, cause, actor, span, _expectation(expected)
@@ -144,6 +172,93 @@ class CommandClient(Resource):
         sent = _sent(message, ack)
         self._remember(sent)
         return sent
+
+    async def schedule(
+        self,
+        name: str,
+        command: Command,
+        aggregate_id: AggregateId | None = None,
+        *,
+        at: datetime | None = None,
+        after: Delay | None = None,
+        cron: str | None = None,
+        time_zone: str | None = None,
+        past: WhenPast = "fire",
+        command_id: MessageId | None = None,
+        cause: Identity | None = None,
+        actor: str | None = None,
+        expected: int | None = None,
+        timeout: float = 5.0,
+    ) -> ScheduledCommand:
+        """Set a timer: have the server queue a command later, whether or not a process runs then.
+
+        It is due once, at the time `at` or after the delay `after` (a `timedelta`, or seconds), or
+        repeatedly: `cron` is an expression of five fields, or of six with seconds first, or
+        `@daily`, `@every 90s` and so on, in a `time_zone` such as `Europe/Berlin` (UTC without).
+        Whatever had the same name, 1 to 256 of A-Z, a-z, 0-9, '_' and '-', is replaced. A time in
+        the past is due now, or refused if `past` says so.
+
+        The other arguments are as in `send`. Without a `command_id`, the same name, time and
+        command have the same id: setting the timer again in doubt leads to one execution even if it
+        has fired, with another time to another one. Inside a handler, the id is derived from the
+        handled message and the name instead. Each command of a recurring timer has its own id.
+
+        It is due up to 0.3 seconds late, and no order among timers is guaranteed. Raises what
+        `send` raises, `InvalidTimer` and `TimerInPast`.
+        """
+        check_timer_name(name)
+        if cron is None:
+            schedule = Schedule.once(self._clock(), at=at, after=after, past=past)
+            if time_zone is not None:
+                raise InvalidTimer("a time zone is for cron expressions only")
+        elif at is None and after is None:
+            schedule = Schedule.recurring(cron, time_zone)
+            check_recurring(command_id, expected)
+        else:
+            raise InvalidTimer("a timer needs either a time, a delay, or a cron expression")
+        message, _ = await self._set_timer(
+            *(name, schedule, command, aggregate_id, command_id, cause, actor, expected),
+            timeout=timeout,
+        )
+        return scheduled_command(message, name, schedule, creates=aggregate_id is None)
+
+    async def cancel(self, name: str, *, timeout: float = 5.0) -> bool:
+        """Cancel a timer by its name; returns whether one was waiting, and will not fire.
+
+        False if it has fired, or is due in this moment: its command may be carried out, now or
+        later. A recurring one that is due in this moment may fire once more. Raises `InvalidTimer`
+        for an illegal name, and `ClientError`.
+        """
+        return await self._timers.cancel(check_timer_name(name), timeout)
+
+    async def _set_timer(
+        self,
+        name: str | None,
+        schedule: Schedule,
+        command: Command,
+        aggregate_id: AggregateId | None,
+        command_id: MessageId | None,
+        cause: Identity | None,
+        actor: str | None,
+        expected: int | None,
+        *,
+        timeout: float,
+    ) -> tuple[CommandMessage, int]:
+        """Set a timer, named after its command's id if it has no name."""
+        subjects = self._codec.subjects
+        if command_id is None and (cause is not None or current() is None):
+            command_id = timer_command_id(subjects, name, schedule, command, aggregate_id)
+        with self._span(command, cause) as span:
+            message = self._message(
+                *(command, aggregate_id, command_id, cause, actor, span, _expectation(expected)),
+                name and f"timer {name}",
+            )
+            draft = timer_draft(
+                *(message.draft, name or message.identity.id, schedule, subjects),
+                creates=aggregate_id is None,
+            )
+            stream = subjects.timer_stream
+            return message, await set_timer(self._client, draft, timeout, stream=stream)
 
     async def execute(
         self,
@@ -269,8 +384,12 @@ class CommandClient(Resource):
         actor: str | None,
         span: Span,
         extra: dict[str, str],
+        name: str | None = None,
     ) -> CommandMessage:
-        """The command as it is sent; raises `InvalidMessage` and `EventTooLarge`."""
+        """The command as it is sent; raises `InvalidMessage` and `EventTooLarge`.
+
+        Its id is derived from a handled message and a name; by default, that of its recipient.
+        """
         cls = type(command)
         if not hasattr(cls, "__aggregate__"):
             raise InvalidMessage(f"{command!r} is no command: its class has no subject")
@@ -278,10 +397,12 @@ class CommandClient(Resource):
             raise UnknownType(f"{cls.__name__} is not registered in {self._codec.domain}")
         handling = current() if cause is None else None
         if handling is not None:
-            name = f"command {cls.__aggregate__}.{aggregate_id or ''}.{cls.__name__}"
+            name = name or f"command {cls.__aggregate__}.{aggregate_id or ''}.{cls.__name__}"
             identity = handling.caused(name, command_id)
             if command_id is None:
                 extra[ID_DERIVED] = "1"
+            if handling.process is not None:
+                extra[PROCESS] = handling.process
         elif cause is not None:
             identity = Identity.caused_by(cause, command_id)
         else:
@@ -320,7 +441,7 @@ class CommandClient(Resource):
             execution.look()
 
 
-def _sent(message: CommandMessage, ack: PubAck) -> SentCommand:
+def _sent(message: CommandMessage, ack: PubAck, due: datetime | None = None) -> SentCommand:
     return SentCommand(
         command_id=message.identity.id,
         correlation_id=message.identity.correlation_id,
@@ -328,6 +449,7 @@ def _sent(message: CommandMessage, ack: PubAck) -> SentCommand:
         sequence=ack.seq,
         duplicate=ack.duplicate,
         digest=message.digest,
+        due=due,
     )
 
 

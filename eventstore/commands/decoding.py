@@ -32,14 +32,16 @@ from eventstore.messages.headers import (
     COMMAND_DIGEST,
     ID_DERIVED,
     JSON,
+    PROCESS,
     REPLY_TO,
     REQUIRED,
     Header,
     expected_version_of,
     legal_value,
 )
-from eventstore.messages.subjects import AGGREGATE_ID, Subject
+from eventstore.messages.subjects import AGGREGATE_ID, Subject, Subjects
 from eventstore.messages.types import Command
+from eventstore.timers.due import Firing
 
 _NAMESPACE = uuid.UUID("b9a4b0f6-3a3c-5f0e-9d0f-6d1c6f6f3c11")
 _JSON_IN_UTF8 = re.compile(
@@ -52,7 +54,8 @@ _WORKERS_OWN = {AUTHENTICATED_AS, COMMAND_DIGEST}
 class DecodedCommand(msgspec.Struct, frozen=True):
     """A command, its envelope and aggregate; `digest` distinguishes it from others with its id.
 
-    `expected` is the version that the aggregate must have, None for any.
+    `expected` is the version that the aggregate must have, None for any; `process` is the process
+    that has sent it, if one has.
     """
 
     command: Command
@@ -61,6 +64,7 @@ class DecodedCommand(msgspec.Struct, frozen=True):
     envelope: Envelope
     digest: str | None = None
     expected: int | None = None
+    process: str | None = None
 
     @property
     def identity(self) -> Identity:
@@ -85,7 +89,7 @@ class ReceivedCommand(msgspec.Struct, frozen=True):
     def of(cls, codec: Codec, message: Msg) -> ReceivedCommand:
         """Decode a message; does not raise for any content."""
         delivery = Delivery.of(message)
-        command_id = _command_id(message, delivery, codec.subjects.command_stream)
+        command_id = _command_id(message, delivery, codec.subjects)
         content: DecodedCommand | Exception
         try:
             content = _decode(codec, message, delivery, command_id)
@@ -135,6 +139,11 @@ class ReceivedCommand(msgspec.Struct, frozen=True):
         return Header.EVENT_ID not in (self.message.headers or {})
 
     @property
+    def is_from_timer(self) -> bool:
+        """Whether the server queued it when a timer was due."""
+        return NatsHeader.SCHEDULER in (self.message.headers or {})
+
+    @property
     def reply_to(self) -> str:
         """The address to send the outcome to, as the sender gave it; it need not be an inbox."""
         return (self.message.headers or {}).get(REPLY_TO, "")
@@ -148,13 +157,14 @@ def id_of_message(stream: str, message_id: str) -> str:
         return str(uuid.uuid5(_NAMESPACE, f"{stream}:{message_id}"))
 
 
-def _command_id(message: Msg, delivery: Delivery, stream: str) -> str:
+def _command_id(message: Msg, delivery: Delivery, subjects: Subjects) -> str:
     """The id of a command, the same for every delivery, even if it cannot be decoded.
 
-    Its own, or derived from `Nats-Msg-Id`, or from its sequence in the command stream (and its
-    time there, because a new stream counts from 1 again).
+    Its own, or derived from `Nats-Msg-Id`, from the firing of a recurring timer, or from its
+    sequence in the command stream (and its time there, because a new stream counts from 1 again).
     """
     headers = message.headers or {}
+    stream = subjects.command_stream
     for name in (Header.EVENT_ID, Header.MESSAGE_ID):
         if name in headers:
             try:
@@ -163,7 +173,9 @@ def _command_id(message: Msg, delivery: Delivery, stream: str) -> str:
                 continue
     if Header.MESSAGE_ID in headers and Header.EVENT_ID not in headers:
         return id_of_message(stream, headers[Header.MESSAGE_ID])
-    return str(uuid.uuid5(_NAMESPACE, f"{stream}:{delivery.sequence}:{delivery.time}"))
+    firing = Firing.of(headers, subjects.timer_stream)
+    origin = f"{delivery.sequence}:{delivery.time}" if firing is None else firing.key
+    return str(uuid.uuid5(_NAMESPACE, f"{stream}:{origin}"))
 
 
 def _decode(codec: Codec, message: Msg, delivery: Delivery, command_id: str) -> DecodedCommand:
@@ -187,7 +199,10 @@ def _decode(codec: Codec, message: Msg, delivery: Delivery, command_id: str) -> 
     digest = digest_of(command, aggregate_id, command_id, message.data, expected)
     if ID_DERIVED in headers:
         digest = without_data(digest)
-    return DecodedCommand(command, subject.aggregate, aggregate_id, envelope, digest, expected)
+    process = headers.get(PROCESS)
+    return DecodedCommand(
+        command, subject.aggregate, aggregate_id, envelope, digest, expected, process
+    )
 
 
 def _as_sent(headers: Mapping[str, str]) -> Mapping[str, str]:

@@ -53,7 +53,7 @@ class Senders(Resource):
         headers = message.headers or {}
         if headers.keys().isdisjoint((Header.EVENT_ID, Header.MESSAGE_ID)):
             return
-        key, sender = _key(message), _sender(headers)
+        key, sender = _key(message), sender_in(headers)
         if key in self._known and self._known[key] != sender:  # two senders of equal bytes
             sender = UNREADABLE if UNREADABLE in (self._known[key], sender) else None
         self._known[key] = sender
@@ -61,7 +61,7 @@ class Senders(Resource):
             self._known.popitem(last=False)
 
 
-def _sender(headers: dict[str, str]) -> str | None:
+def sender_in(headers: dict[str, str]) -> str | None:
     """The sender of a message; None if no header names it, `UNREADABLE` if it cannot be read."""
     # After a malformed header, the server's becomes part of that one.
     if not any(NatsHeader.REQUEST_INFO in text for line in headers.items() for text in line):

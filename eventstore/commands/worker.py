@@ -13,7 +13,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import nullcontext
 
 from eventstore.client.client import Client, Msg
@@ -24,6 +24,7 @@ from eventstore.commands.outcome_log import about
 from eventstore.commands.releases import OtherReleases
 from eventstore.commands.senders import Senders
 from eventstore.concurrency.backoff import Backoff
+from eventstore.concurrency.batching import own_task
 from eventstore.concurrency.failures import only_own_cancellation, ungrouped
 from eventstore.concurrency.keyed import KeyedLocks
 from eventstore.concurrency.keyed_batches import KeyedBatches
@@ -41,10 +42,12 @@ from eventstore.jetstream.ownership import Owner
 from eventstore.jetstream.retry import Retry
 from eventstore.jetstream.topology import ConsumerSpec, declare_consumer
 from eventstore.messages.codec import Codec
+from eventstore.messages.headers import AUTHENTICATED_AS
 from eventstore.messages.outcome import Outcome
 from eventstore.messages.text import make_log_records_safe
 from eventstore.parking.park import park
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
+from eventstore.timers.due import DueTimers, due_time
 
 _CONSUMER = "worker"
 _OUTCOME = "the outcome of a command"
@@ -72,6 +75,10 @@ def worker_consumer(codec: Codec, *, ack_wait: float = 30.0) -> ConsumerSpec:
     )
 
 
+Rejections = Callable[[DecodedCommand, Outcome], Awaitable[None]]
+"""What is called for a rejected command that a process has sent."""
+
+
 class CommandWorker:
     """Takes commands and carries them out until it is stopped.
 
@@ -90,6 +97,9 @@ class CommandWorker:
     stream's metadata, is left in the queue with those same delays, however often it is delivered.
     While 10,000 are left, and no other release runs, the queue takes no others: that is logged, and
     health reports it.
+
+    `rejections` is called when the outcome of a command is stored that a process has sent, and that
+    is rejected, before it is acknowledged: at least once.
 
     `identify_senders` is for domains whose commands all come from other accounts: see
     `eventstore.commands.senders`.
@@ -110,6 +120,7 @@ class CommandWorker:
         max_deliveries: int = 20,
         max_failures: int = 5,
         identify_senders: bool = False,
+        rejections: Rejections | None = None,
         telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
         self._client = client
@@ -124,11 +135,13 @@ class CommandWorker:
         self._stream = codec.subjects.command_stream
         self._consumer = worker_consumer(codec, ack_wait=ack_wait)
         self._outcomes = handler.outcomes
+        self._rejections = rejections
         self._others = OtherReleases(client, self._consumer, Owner.of(handler.domain))
         self._failures = Failures()
         # A command redelivered after its ack is answered again: the first answer may be lost.
         self._acks = Acknowledgements(client, once=False)
         self._senders = Senders(client, codec.subjects) if identify_senders else None
+        self._due = DueTimers(client, codec.subjects)
         self._ids = KeyedLocks()  # for commands of one id on two aggregates
         self._stopping = asyncio.Event()
         self.ready = asyncio.Event()
@@ -218,14 +231,21 @@ class CommandWorker:
             self._telemetry.count("retries", operation="command")
         waited = max(0.0, time.time() - received.delivery.time / 1e9)
         self._telemetry.observe("command_wait", waited, type=_type_of(received))
+        self._observe_lateness(received)
         try:
             if await self._others.take(received):
                 await self._acks.nak(received, _REDELIVERY.delay(received.delivery.delivered))
                 return
+            if self._senders is not None and received.is_from_timer:
+                received = await self._sent_by_owner(received)
             async with self._ids.held(received.command_id):
                 outcome = await self._stored_outcome(received)
+            if outcome.status == "rejected":
+                await self._report_rejection(received, outcome)
             if received.reply_to:
                 await self._client.respond(received.reply_to, outcome.to_json(), what=_OUTCOME)
+            if received.is_from_timer:
+                await self._remove_timer(received)
         except Exception as error:  # the command is not lost, and others go on
             _logger.warning(
                 "%s failed at attempt %d, and is requeued: %s: %s",
@@ -241,6 +261,25 @@ class CommandWorker:
             await self._acks.ack(received)
             self.handled += 1
             self._telemetry.count("commands", type=_type_of(received), outcome=outcome.status)
+
+    async def _sent_by_owner(self, received: ReceivedCommand) -> ReceivedCommand:
+        """A timer's command with the sender that set the timer, if that is known."""
+        await own_task()
+        timer = await self._due.find(received.message)
+        return received.sent_by(None if timer is None else timer.headers.get(AUTHENTICATED_AS))
+
+    async def _remove_timer(self, received: ReceivedCommand) -> None:
+        """Remove the due timer of a command that is carried out."""
+        await own_task()  # commands that were sent directly do not wait for it
+        timer = await self._due.find(received.message)
+        if timer is not None:
+            await self._due.remove(timer)
+
+    def _observe_lateness(self, received: ReceivedCommand) -> None:
+        due = due_time(received.message.headers or {}) if received.is_from_timer else None
+        if due is not None and received.delivery.delivered == 1:
+            late = max(0.0, received.delivery.time / 1e9 - due.timestamp())
+            self._telemetry.observe("timer_late", late, type=_type_of(received))
 
     async def _stored_outcome(self, received: ReceivedCommand) -> Outcome:
         """The command's outcome, stored under its id unless that is another command's."""
@@ -263,6 +302,13 @@ class CommandWorker:
             about=about(self._codec, received),
             digest=content.digest if isinstance(content, DecodedCommand) else None,
         )
+
+    async def _report_rejection(self, received: ReceivedCommand, outcome: Outcome) -> None:
+        """Have the process that has sent a command learn that it is rejected."""
+        content = received.content
+        if self._rejections is not None and isinstance(content, DecodedCommand) and content.process:
+            await own_task()  # which reading and appending may need
+            await self._rejections(content, outcome)
 
     async def _outcome_of(self, received: ReceivedCommand) -> Outcome:
         if isinstance(received.content, Exception):

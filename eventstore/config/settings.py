@@ -237,9 +237,10 @@ class OperationsSettings(Table, frozen=True, kw_only=True):
     With 2 `processes`, the read side of a service (projections, queries, feed and subscribers) runs
     in a second process beside the command worker; one that runs only one of both sides has one.
 
-    `metrics_address` (`host:port`) serves Prometheus metrics by HTTP at `/metrics`; `tracing`
-    sends spans to OpenTelemetry, which needs the extra `otel`. `query_wait_ms` is the default for
-    how long a query waits for a position of the log.
+    `metrics_address` (`host:port`) serves Prometheus metrics by HTTP at `/metrics`, and whether the
+    service lives and is ready at `/livez` and `/readyz`; `tracing` sends spans to OpenTelemetry,
+    which needs the extra `otel`. `json_logs` has `serve` log JSON. `query_wait_ms` is the default
+    for how long a query waits for a position of the log.
     """
 
     path: ClassVar[str] = "operations"
@@ -248,10 +249,12 @@ class OperationsSettings(Table, frozen=True, kw_only=True):
     sample_interval_ms: Milliseconds = 5_000
     max_pending_commands: Annotated[int, Meta(ge=1)] = 1_000
     max_command_age_ms: Milliseconds = 30_000
+    max_timer_lateness_ms: Milliseconds = 30_000
     max_projection_lag: Annotated[int, Meta(ge=1)] = 1_000
     max_projection_stall_ms: Milliseconds = 30_000
     metrics_address: Annotated[str, Meta(pattern=r"^(|.+:[0-9]{1,5})$")] = ""
     tracing: bool = False
+    json_logs: bool = False
     query_wait_ms: Annotated[int, Meta(ge=1, le=30_000)] = 5_000
 
 

@@ -44,14 +44,14 @@ class DeciderFunction:
         except TypeError as error:
             raise DeciderError(f"{self.name} must take a state and a message: {error}") from error
         parameters, self.returns = annotations_of(function, self.name)
-        self.state, self._message, self._third = (*parameters, None, None, None)[:3]
+        self.state, self.message, self._third = (*parameters, None, None, None)[:3]
         self._yields = inspect.isgeneratorfunction(called(function))
         if any(issubclass(cls, Awaitable | AsyncIterable) for cls in _classes_of(self.returns)):
             raise DeciderError(f"{self.name} must not return an awaitable")
 
     def messages(self, base: type[Any]) -> list[Any]:
         """The message classes of the second parameter; unions are taken apart."""
-        found = _concrete(self._message, base)
+        found = _concrete(self.message, base)
         if not found:
             raise DeciderError(
                 f"{self.name}: its second parameter must be annotated with the "

@@ -9,5 +9,6 @@ below `{domain}.api`.
 from eventstore.delegation.configuration import ConfigurationRequests
 from eventstore.delegation.consumers import ConsumerRequests
 from eventstore.delegation.parking import ParkingRequests
+from eventstore.delegation.timers import TimerRequests
 
-__all__ = ["ConfigurationRequests", "ConsumerRequests", "ParkingRequests"]
+__all__ = ["ConfigurationRequests", "ConsumerRequests", "ParkingRequests", "TimerRequests"]

@@ -15,9 +15,9 @@ _OWN = 0
 """The error code of a refusal, which JetStream itself never gives."""
 
 
-def refusal(reason: str) -> JetStreamError:
-    """The error for a request that is not allowed."""
-    return JetStreamError(_OWN, _REFUSED, reason)
+def refusal(reason: str, code: int = _OWN) -> JetStreamError:
+    """The error for a request that is not allowed, or that JetStream refuses with a code."""
+    return JetStreamError(code, _REFUSED, reason)
 
 
 def api_subject(domain: str, *tokens: str) -> str:

@@ -15,7 +15,12 @@ from typing import Literal, get_args
 
 from msgspec import Struct
 
-from eventstore.delegation import ConfigurationRequests, ConsumerRequests, ParkingRequests
+from eventstore.delegation import (
+    ConfigurationRequests,
+    ConsumerRequests,
+    ParkingRequests,
+    TimerRequests,
+)
 from eventstore.errors import ConfigurationError, InvalidSubject
 from eventstore.jetstream.vocabulary import (
     ACK_PREFIX,
@@ -24,7 +29,7 @@ from eventstore.jetstream.vocabulary import (
     bucket_stream,
     bucket_subject,
 )
-from eventstore.messages.subjects import Subjects, check_name
+from eventstore.messages.subjects import Subject, Subjects, check_name
 from eventstore.service.runtime_config import KEYS
 
 INBOXES = "_INBOX_c"
@@ -157,10 +162,22 @@ class Roles:
     def _developer(self, name: str) -> Iterator[Import]:
         yield from self._reader()
         yield from self._commands(name, self._developer_commands)
+        yield from self._timers(name, self._developer_commands)
 
     def _admin(self, name: str) -> Iterator[Import]:
         yield from self._reader()
         yield from self._commands(name, [f"{self.domain}.cmd.*.*"])
+        timers = self.subjects.timer_stream
+        yield Import(
+            "service",
+            TimerRequests.any_subject(self.domain),
+            self.subjects.new_timer("*", "*", "*"),
+            shared=True,
+        )
+        yield self._api(Api.STREAM_INFO.of(timers))
+        yield self._api(Api.MESSAGE_GET.of(timers))
+        yield self._api(Api.MESSAGE_DELETE.of(timers))
+        yield self._api(Api.DIRECT_GET.of(timers), many=True)
         parked, config = self.subjects.parked_stream, self.subjects.config_bucket
         yield self._api(Api.STREAM_INFO.of(parked))
         yield self._api(Api.MESSAGE_GET.of(parked))
@@ -197,6 +214,7 @@ class Roles:
         events = self.subjects.event_stream
         yield from self._reader()
         yield from self._commands(name, [f"{self.domain}.cmd.*.*"])
+        yield from self._timers(name, [f"{self.domain}.cmd.*.*"])
         yield self._api(Api.STREAM_INFO.of(events))
         yield self._api(Api.MESSAGE_GET.of(events))
         yield self._api(Api.CONSUMER_INFO.of(events, name))
@@ -217,6 +235,20 @@ class Roles:
         yield _stream(f"{INBOXES}.{user}.>")
         outcomes = self.subjects.outcome_bucket
         yield self._api(Api.DIRECT_GET.of(bucket_stream(outcomes), bucket_subject(outcomes, "*")))
+
+    def _timers(self, user: str, commands: Sequence[str]) -> Iterator[Import]:
+        """The timers of a user, for these commands; see `TimerRequests`."""
+        for command in commands:
+            to = Subject.split(command)
+            subject = TimerRequests.subject(
+                *(self.domain, "SET", user, "*", to.aggregate, to.action)
+            )
+            local = self.subjects.new_timer("*", to.aggregate, to.action)
+            yield Import("service", subject, local, shared=True)
+        timers = self.subjects.timer_stream
+        for verb, request in (("GET", Api.MESSAGE_GET), ("DELETE", Api.MESSAGE_DELETE)):
+            subject = TimerRequests.subject(self.domain, verb, user)
+            yield Import("service", subject, f"{self.api_prefix}.{request.of(timers)}")
 
     def _api(self, suffix: str, *, many: bool = False) -> Import:
         """A part of JetStream's API, under a prefix that differs from the account's own API."""

@@ -33,7 +33,10 @@ EventStoreError
 │   ├── InvalidLockFile             a file is not a lock file that can be imported
 │   ├── UnsupportedSchema           this code cannot read the payload's schema version
 │   ├── CommandIdReused             the command's id belongs to another command
-│   └── KeyMissing                  a key of personal data is missing, though not forgotten
+│   ├── KeyMissing                  a key of personal data is missing, though not forgotten
+│   ├── InvalidTimer                a timer's name, time or recurrence is wrong
+│   │   └── TimerInPast             its time has passed
+│   └── NoTimer                     no timer of this name is waiting
 ├── DeciderError                    a decider is defined incorrectly (a bug)
 ├── HandlerFailed                   a decider's function raised another error than a rejection
 ├── Rejected                        the domain rejected a command
@@ -69,6 +72,10 @@ EventStoreError
 │   ├── UnknownSubscriber           no subscriber of this name has run
 │   ├── EventsGone                  the event stream no longer has the events to start with
 │   └── NoSuchPosition              the log has not reached the position to start after
+├── ProcessError                    a process cannot react to an event, which is parked
+│   ├── ProcessLoop                 it has reacted too often within one correlation
+│   ├── ProcessWaits                it has failed at an earlier event
+│   └── UnknownProcess              there is no process of this name, or of this key
 └── ProjectionError                 the read side
     ├── ProjectionFailed            a handler or its statements failed on an event
     │   └── PoisonEvent             a projection cannot take an event
@@ -133,6 +140,12 @@ from eventstore.errors.messages import (
     UnsupportedSchema,
 )
 from eventstore.errors.parked import NotParked, ParkedError, RetryFailed, RetryOutOfOrder
+from eventstore.errors.processes import (
+    ProcessError,
+    ProcessLoop,
+    ProcessWaits,
+    UnknownProcess,
+)
 from eventstore.errors.projections import (
     CannotReplace,
     CheckpointReset,
@@ -176,6 +189,7 @@ from eventstore.errors.subscribers import (
     SubscriberError,
     UnknownSubscriber,
 )
+from eventstore.errors.timers import InvalidTimer, NoTimer, TimerInPast
 from eventstore.errors.transfer import DamagedFile, ImportRefused, TransferError
 
 __all__ = [
@@ -214,6 +228,7 @@ __all__ = [
     "InvalidMessage",
     "InvalidPayload",
     "InvalidSubject",
+    "InvalidTimer",
     "JetStreamError",
     "KeyMissing",
     "MasterKeyError",
@@ -222,12 +237,16 @@ __all__ = [
     "NoJetStream",
     "NoResponders",
     "NoSuchPosition",
+    "NoTimer",
     "NotParked",
     "OtherLog",
     "OwnedElsewhere",
     "ParkedError",
     "PermissionDenied",
     "PoisonEvent",
+    "ProcessError",
+    "ProcessLoop",
+    "ProcessWaits",
     "ProjectionError",
     "ProjectionFailed",
     "ProjectionFenced",
@@ -253,8 +272,10 @@ __all__ = [
     "SubjectForgotten",
     "SubscriberContinued",
     "SubscriberError",
+    "TimerInPast",
     "TopologyError",
     "TransferError",
+    "UnknownProcess",
     "UnknownSubscriber",
     "UnknownType",
     "UnreadableEvent",

@@ -30,9 +30,14 @@ async def count_messages(client: Client, stream: str, subject: str) -> int:
 
     Exact up to 100,000 subjects.
     """
+    return sum((await count_by_subject(client, stream, subject)).values())
+
+
+async def count_by_subject(client: Client, stream: str, subject: str) -> Mapping[str, int]:
+    """How many messages a stream has of each subject that matches; at most 100,000 of these."""
     body = {"subjects_filter": subject}
     info = await stream_request(client, Api.STREAM_INFO, stream, body=body, answer=StreamInfo)
-    return sum((info.state.subjects or {}).values())
+    return info.state.subjects or {}
 
 
 async def find_stream(client: Client, stream: str) -> StreamInfo | None:

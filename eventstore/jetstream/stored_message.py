@@ -109,7 +109,17 @@ async def erase_message(client: Client, stream: str, sequence: int, timeout: flo
 
     Raises `JetStreamError` if the stream denies deletion, and other `ClientError`s.
     """
-    request = {"seq": sequence, "no_erase": False}
+    await delete_message(client, stream, sequence, timeout, erase=True)
+
+
+async def delete_message(
+    client: Client, stream: str, sequence: int, timeout: float = 5.0, *, erase: bool = False
+) -> bool:
+    """Delete a message; returns whether it was there, and raises as `erase_message` does.
+
+    To `erase` its bytes, too, takes the server fifty times as long.
+    """
+    request = {"seq": sequence, "no_erase": not erase}
     try:
         await stream_request(
             client, Api.MESSAGE_DELETE, stream, body=request, answer=Success, timeout=timeout
@@ -117,6 +127,8 @@ async def erase_message(client: Client, stream: str, sequence: int, timeout: flo
     except JetStreamError:  # the server has one error code for all causes
         if await leader_get(client, stream, {"seq": sequence}, timeout=timeout) is not None:
             raise
+        return False
+    return True
 
 
 def read_direct(answer: Msg, stream: str, subject: str | None = None) -> StoredMessage | None:

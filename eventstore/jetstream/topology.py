@@ -1,12 +1,14 @@
 """The topology: the streams and buckets of a domain, declared once, created if missing.
 
 A stream that exists with other settings is reported (`StreamDrift`), never changed or deleted; one
-of another application, too (`ForeignStream`). Only the note of its owner is brought up to date.
+of another application, too (`ForeignStream`). Only the note of its owner is brought up to date, and
+settings that no earlier release knew are added.
 Key-value buckets follow the conventions of ADR-8, so that any NATS client can open them.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -30,10 +32,13 @@ from eventstore.jetstream.api import (
 from eventstore.jetstream.ownership import Owner, claim
 from eventstore.jetstream.vocabulary import ErrorCode, bucket_stream, bucket_subject
 from eventstore.messages.subjects import Subjects
+from eventstore.messages.text import make_log_records_safe
 
 _SECOND = 1_000_000_000
 _MILLISECOND = 1_000_000
 _DAY = 86_400 * _SECOND
+
+_logger = make_log_records_safe(logging.getLogger(__name__))
 
 
 class ConsumerSpec(Struct, frozen=True):
@@ -48,13 +53,15 @@ class ConsumerSpec(Struct, frozen=True):
 class StreamSpec(Struct, frozen=True):
     """A declared stream: its name and its significant settings, as in the server's JSON.
 
-    `initial` are settings for its creation only; a later difference is no drift. `owner` is the
+    `initial` are settings for its creation only; a later difference is no drift. `later` are the
+    names of settings that a stream of an earlier release lacks, and gets. `owner` is the
     application that it belongs to, if that is known.
     """
 
     name: str
     settings: Mapping[str, Any]
     initial: Mapping[str, Any] = MappingProxyType({})
+    later: tuple[str, ...] = ()
     owner: Owner | None = None
 
     @property
@@ -73,6 +80,7 @@ _ABSENT: dict[str, object] = {
     "allow_direct": False,
     "allow_atomic": False,
     "allow_rollup_hdrs": False,
+    "allow_msg_schedules": False,
     "compression": "none",
 }
 
@@ -87,6 +95,7 @@ def topology(
     owner = None if domain is None else Owner.of(domain)
     specs = [
         _log(subjects, settings),
+        _timers(subjects, settings),
         _commands(subjects, settings),
         _feed(subjects, settings),
         _parked(subjects, settings),
@@ -117,6 +126,7 @@ async def declare(client: Client, specs: Iterable[StreamSpec]) -> list[str]:
             info = found[spec.name] = await _create(client, spec)
             created.append(spec.name)
             _check_owner(spec, info)  # another process may have been faster
+        info = found[spec.name] = await _extend(client, spec, info)
         _check_drift(spec.name, spec.settings, info.config)
     for spec in declared:
         info = found[spec.name]
@@ -183,6 +193,15 @@ async def _create(client: Client, spec: StreamSpec) -> StreamInfo:
         raise TopologyError(text) from error
 
 
+async def _extend(client: Client, spec: StreamSpec, info: StreamInfo) -> StreamInfo:
+    """Add the settings that an earlier release did not know to a stream."""
+    missing = {name: spec.settings[name] for name in spec.later if not info.config.get(name)}
+    if not missing:
+        return info
+    _logger.info("stream %s gets the settings %s", spec.name, ", ".join(missing))
+    return await update_stream(client, spec.name, {**info.config, **missing})
+
+
 def _check_drift(name: str, declared: Mapping[str, Any], found: Mapping[str, Any]) -> None:
     differences = {
         setting: (value, found.get(setting, _ABSENT.get(setting)))
@@ -234,9 +253,42 @@ def _commands(subjects: Subjects, settings: StreamSettings) -> StreamSpec:
             "subjects": [subjects.filter("cmd")],
             "retention": "workqueue",
             "duplicate_window": settings.duplicate_window_ms * _MILLISECOND,
+            "sources": [_due_commands(subjects)],
         },
         {"max_msgs": settings.queue_limit},
+        later=("sources",),
     )
+
+
+def _timers(subjects: Subjects, settings: StreamSettings) -> StreamSpec:
+    """The stream of timers: message schedules (ADR-51), and the commands of those that are due.
+
+    The server accepts no schedules in a stream that discards new messages, so they cannot be in
+    the command stream, which takes the due ones from here. A name holds one timer whatever its
+    command is: that is in the subject it is set on, for permissions, and not in the stored one.
+    """
+    stored = {"src": subjects.new_timer("*", "*", "*"), "dest": subjects.timer("{{wildcard(1)}}")}
+    return StreamSpec(
+        subjects.timer_stream,
+        {
+            **_common(settings),
+            "discard": "old",
+            "subjects": [stored["src"], subjects.due()],
+            "subject_transform": stored,
+            "max_bytes": -1,
+            "max_msgs": -1,
+            "max_msgs_per_subject": -1,
+            "allow_msg_schedules": True,
+            "allow_direct": True,
+        },
+    )
+
+
+def _due_commands(subjects: Subjects) -> dict[str, Any]:
+    """The source of the command stream: commands of timers that are due."""
+    queued = f"{subjects.domain}.cmd.{{{{wildcard(1)}}}}.{{{{wildcard(2)}}}}"
+    transform = {"src": subjects.due(), "dest": queued}
+    return {"name": subjects.timer_stream, "subject_transforms": [transform]}
 
 
 def _feed(subjects: Subjects, settings: StreamSettings) -> StreamSpec:

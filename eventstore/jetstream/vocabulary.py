@@ -81,6 +81,10 @@ class ErrorCode(IntEnum):
     """The server's ingest queue is full."""
     BATCH_INCOMPLETE = 10176
     """Messages of an atomic batch are missing: the leader or the connection changed within it."""
+    SCHEDULE_INVALID = 10189
+    """The server does not understand a schedule, or does not know that kind of schedule yet."""
+    TIME_ZONE_INVALID = 10223
+    """The server does not know the time zone of a schedule."""
     DUPLICATE_IN_BATCH = 10201
     """One of the batch's message ids was stored before; the server does not say which or where."""
     TOO_MANY_BATCHES = 10210
@@ -127,6 +131,15 @@ class NatsHeader:
     PENDING_MESSAGES = "Nats-Pending-Messages"
     REQUEST_INFO = "Nats-Request-Info"
     """The requester's identity, which the server adds when a request crosses accounts."""
+    SCHEDULE = "Nats-Schedule"
+    SCHEDULE_TARGET = "Nats-Schedule-Target"
+    SCHEDULE_TIME_ZONE = "Nats-Schedule-Time-Zone"
+    SCHEDULER = "Nats-Scheduler"
+    """The subject of the schedule that a message was made by."""
+    SCHEDULE_NEXT = "Nats-Schedule-Next"
+    """When the schedule makes the next message, `purge` after the last."""
+    STREAM_SOURCE = "Nats-Stream-Source"
+    """The stream and the sequence that a sourced message comes from."""
     SERVICE_ERROR = "Nats-Service-Error"
     SERVICE_ERROR_CODE = "Nats-Service-Error-Code"
     KV_OPERATION = "KV-Operation"

@@ -22,7 +22,8 @@ class MessageContext:
     """The handling of one message by one handler.
 
     `identity` is the message's; `by` names the handler, so that two handlers of the same message
-    cause messages with different ids; `actor` and `traceparent` are passed on.
+    cause messages with different ids; `actor` and `traceparent` are passed on. `process` is the
+    process on whose behalf it is handled, which learns of rejected commands.
     """
 
     def __init__(
@@ -32,11 +33,13 @@ class MessageContext:
         *,
         actor: str | None = None,
         traceparent: str | None = None,
+        process: str | None = None,
     ) -> None:
         self.identity = identity
         self.by = by
         self.actor = actor
         self.traceparent = traceparent
+        self.process = process
         self._counts: Counter[str] = Counter()
 
     @classmethod

@@ -89,6 +89,9 @@ class RecordedEvent(StoredEvent, frozen=True, kw_only=True, gc=False):
         return written != (cls.__name__, cls.__schema_version__)
 
 
+_EventTypes = frozenset[type[Event]]  # inside the class, `type` is its property
+
+
 class UnreadEvent(StoredEvent, frozen=True, kw_only=True):
     """An event in the log without data: it is converted to nothing, or cannot be decoded.
 
@@ -98,7 +101,7 @@ class UnreadEvent(StoredEvent, frozen=True, kw_only=True):
     """
 
     error: InvalidMessage | None = None
-    types: frozenset[type[Event]] | None = None
+    types: _EventTypes | None = None
 
     @property
     def type(self) -> str:

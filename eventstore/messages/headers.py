@@ -50,8 +50,14 @@ REPLY_TO = "X-Reply-To"
 EXPECTED_VERSION = "X-Expected-Version"
 """The header of commands that are rejected unless their aggregate has this version."""
 
+DUE = "X-Due"
+"""The header of a timer, and of its command, that holds when it is due."""
+
 ID_DERIVED = "X-ID-Derived"
 """The header of commands sent by a handler, which may have other data under the same id."""
+
+PROCESS = "X-Process"
+"""The header of commands that a process has sent: its kind and its key, to learn a rejection."""
 
 COMMAND_DIGEST = "X-Command-Digest"
 """The header of events and outcomes that distinguishes commands with the same id."""

@@ -103,6 +103,7 @@ class Subjects:
         prefix = domain.upper()
         self.log_stream = f"{prefix}_LOG"
         self.command_stream = f"{prefix}_CMD"
+        self.timer_stream = f"{prefix}_TIMER"
         self.event_stream = f"{prefix}_EVENT"
         self.parked_stream = f"{prefix}_PARKED"
         self.snapshot_bucket = f"{prefix}_SNAPSHOTS"
@@ -126,6 +127,21 @@ class Subjects:
         """The subject that a query is sent to."""
         return str(Subject(self.domain, "query", aggregate, action))
 
+    def new_timer(self, name: str, aggregate: str, action: str) -> str:
+        """The subject that a timer is set on; a wildcard if the name is one.
+
+        It names the command, so that a permission can; the stream stores it under `timer`.
+        """
+        return f"{self.domain}.timer.{name}.{aggregate}.{action}"
+
+    def timer(self, name: str = "*") -> str:
+        """The subject that a timer is stored under until it is due; by default, of all timers."""
+        return f"{self.domain}.timer.{name}"
+
+    def due(self, aggregate: str = "*", action: str = "*") -> str:
+        """The subject of the commands of timers that are due, from where they are queued."""
+        return f"{self.domain}.due.{aggregate}.{action}"
+
     def retry(self, subscriber: str) -> str:
         """The subject of requests to a subscriber to retry a parked event."""
         return f"{self.domain}.retry.{check_name('subscriber', subscriber)}"
@@ -137,6 +153,10 @@ class Subjects:
     def log(self, aggregate: str, aggregate_id: AggregateId) -> str:
         """The subject that holds one aggregate's history; raises `InvalidId`."""
         return f"{self._log_prefix}{aggregate}.{check_aggregate_id(aggregate_id)}"
+
+    def log_of(self, aggregate: str) -> str:
+        """The wildcard subject of the histories of all aggregates of a kind."""
+        return f"{self._log_prefix}{check_name('aggregate', aggregate)}.*"
 
     def filter(self, kind: Kind, aggregate: str = "*", action: str = "*") -> str:
         """The wildcard subject of a kind, narrowed to an aggregate or an action if given."""

@@ -168,6 +168,11 @@ class Upcasting:
                 self._check_target(upcaster, target)
         _check_cycles(self._steps)
 
+    @property
+    def sources(self) -> frozenset[Schema]:
+        """The schemas that upcasters begin at."""
+        return frozenset(self._steps)
+
     def knows(self, name: str) -> bool:
         """Whether this is the name of a current or a former event type."""
         return name in self._latest

@@ -31,6 +31,7 @@ from eventstore.messages.personal import FORGOTTEN, ref_of
 from eventstore.messages.subjects import Subjects
 from eventstore.messages.undecodable import UNDECODABLE
 from eventstore.parking.record import ParkedRecord, earlier_parts, is_first_part, read_record
+from eventstore.timers import Timer, Timers
 
 
 class ErasureReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,7 +42,8 @@ class ErasureReport(msgspec.Struct, frozen=True, kw_only=True):
     files, because their bucket is of an earlier release and allows no deletion: until the file is
     compacted, at the latest some time after the outcome would have expired. `unread` describes what
     cannot be read, each with its stream and sequence. `waiting` is how many commands have no
-    outcome yet.
+    outcome yet. `timers` are the names of those that wait and name the subject: they are not
+    cancelled, because something may depend on their commands.
     """
 
     parked: tuple[int, ...] = ()
@@ -49,6 +51,7 @@ class ErasureReport(msgspec.Struct, frozen=True, kw_only=True):
     undeleted: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
     waiting: int = 0
+    timers: tuple[str, ...] = ()
 
 
 async def erase_copies(client: Client, subjects: Subjects, subject: str) -> ErasureReport:
@@ -58,7 +61,10 @@ async def erase_copies(client: Client, subjects: Subjects, subject: str) -> Eras
     then erases what remains. Raises `ClientError`; a stream that does not exist counts as empty.
     """
     eraser = _SubjectEraser(client, subjects, subject)
-    for each in (eraser.parked_messages, eraser.outcome_texts, eraser.waiting_commands):
+    for each in (
+        *(eraser.parked_messages, eraser.outcome_texts),
+        *(eraser.waiting_commands, eraser.waiting_timers),
+    ):
         with suppress(StreamMissing):
             await each()
     return eraser.erased
@@ -157,6 +163,14 @@ class _SubjectEraser:
         with suppress(JetStreamError):
             info = await stream_info(self._client, self._subjects.command_stream)
             self._add(waiting=info.state.messages)
+
+    async def waiting_timers(self) -> None:
+        async with aclosing(Timers(self._client, self._subjects).read()) as waiting:
+            names = [timer.name async for timer in waiting if self._is_subject_of(timer)]
+        self._add(timers=tuple(names))
+
+    def _is_subject_of(self, timer: Timer) -> bool:
+        return timer.aggregate_id == self._subject or self._subject in _texts(timer.data)
 
     def _report_unread(self, stream: str, sequence: int, problem: str) -> None:
         self._add(unread=(*self.erased.unread, f"{stream} {sequence}: {problem}"))

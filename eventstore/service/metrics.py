@@ -1,7 +1,7 @@
 """Metrics: telemetry in Prometheus' text format.
 
     metrics = Metrics()
-    async with MetricsServer(metrics, port=9464):
+    async with HttpServer(metrics, port=9464):
         ...
 
 Each `Metrics` has a registry of its own, so that one process can run several applications.
@@ -9,10 +9,8 @@ Each `Metrics` has a registry of its own, so that one process can run several ap
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, Final, NamedTuple, Self
 
@@ -25,12 +23,9 @@ from prometheus_client import (
     Metric,
     ProcessCollector,
     generate_latest,
-    start_http_server,
 )
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from eventstore.concurrency.resource import Resource
-from eventstore.errors import ConfigurationError
 from eventstore.telemetry import (
     Attribute,
     CounterName,
@@ -41,7 +36,7 @@ from eventstore.telemetry import (
     TimingName,
 )
 
-__all__ = ["Metrics", "MetricsServer"]
+__all__ = ["Metrics"]
 
 _NAMESPACE = "eventstore"
 _MAX_SERIES = 100
@@ -96,10 +91,14 @@ _TIMINGS: dict[TimingName, _MetricSpec] = {
     "command_wait": _MetricSpec(
         "From a command's acceptance until its processing starts.", ("type",)
     ),
+    "timer_late": _MetricSpec(
+        "From when a timer was due until its command was accepted.", ("type",)
+    ),
 }
 _GAUGES: dict[GaugeName, _MetricSpec] = {
     "command_backlog": _MetricSpec("Commands without an outcome.", ("state",)),
     "command_oldest_seconds": _MetricSpec("Age of the oldest command without an outcome."),
+    "timers": _MetricSpec("Timers that wait, are due, or are overdue.", ("state",)),
     "projection_lag": _MetricSpec("Events of the log not yet applied.", ("projection",), "_events"),
     "projection_position": _MetricSpec("The log position applied last.", ("projection",)),
     "projection_rate": _MetricSpec("Events of the log processed per second.", ("projection",)),
@@ -263,38 +262,3 @@ class _Timer(Span):
 
     def __exit__(self, *_: object) -> None:
         self._histogram.observe(time.perf_counter() - self._started)
-
-
-class MetricsServer(Resource):
-    """Serves metrics by HTTP at `/metrics`, in a thread; an async context manager.
-
-    With port 0, `port` is a free one after entering. It has neither encryption nor authentication,
-    which is why it listens on the loopback address by default. Entering raises `ConfigurationError`
-    if it cannot listen on the address.
-    """
-
-    def __init__(self, metrics: Metrics, *, host: str = "127.0.0.1", port: int = 0) -> None:
-        self.host = host
-        self.port = port
-        self._metrics = metrics
-
-    @property
-    def url(self) -> str:
-        """The URL of the metrics."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}/metrics"
-
-    async def _enter(self, stack: AsyncExitStack) -> None:
-        try:
-            self._server, self._thread = start_http_server(
-                self.port, self.host, self._metrics.registry
-            )
-        except (OSError, OverflowError) as error:
-            raise ConfigurationError(f"metrics cannot be served at {self.url}: {error}") from error
-        stack.push_async_callback(asyncio.to_thread, self._stop)
-        self.port = self._server.server_port
-
-    def _stop(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()

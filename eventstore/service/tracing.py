@@ -1,7 +1,9 @@
 """Tracing: telemetry as OpenTelemetry spans, propagated over NATS by `traceparent`.
 
-Needs the extra `otel`; no other module imports this one. Exporting spans is configured in
-OpenTelemetry: with its API alone nothing is exported, and trace contexts are propagated unchanged.
+Needs the extra `otel`. Names and attributes follow OpenTelemetry's semantic conventions for
+messaging. Where spans go is configured in OpenTelemetry, by its environment variables or by a
+provider that the program sets: with its API alone nothing is exported, and trace contexts are
+propagated unchanged.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from eventstore.errors import QueryNotFound, Rejected
 from eventstore.telemetry import Attribute, Span, SpanName, Telemetry
 
-__all__ = ["Tracing"]
+__all__ = ["Tracing", "export_spans"]
 
 _MAX_LINKS = 128  # the limit of OpenTelemetry's SDK
 _KINDS: dict[SpanName, SpanKind] = {
@@ -30,15 +32,26 @@ _KINDS: dict[SpanName, SpanKind] = {
     "ask": SpanKind.CLIENT,
     "query": SpanKind.SERVER,
 }
+_OPERATIONS: dict[SpanName, tuple[str, str]] = {
+    "send": ("send", "send"),
+    "command": ("process", "process"),
+    "append": ("send", "publish"),
+    "project": ("process", "process"),
+    "ask": ("send", "request"),
+    "query": ("process", "process"),
+}
+"""The type and the name of each operation on messages, as the conventions call them."""
+
 _propagator = TraceContextTextMapPropagator()
 
 
 class Tracing(Telemetry):
     """Creates spans; does not record counters, timings and gauges.
 
-    `provider` is OpenTelemetry's, by default the global one. Attributes are named
-    `eventstore.{name}`. `Rejected` and `QueryNotFound` are regular answers: they do not mark a span
-    as failed.
+    `provider` is OpenTelemetry's, by default the global one. A span's name is that of its operation
+    and what it is about, such as `process Deposit`. Its attributes are those of the conventions for
+    messaging, and `eventstore.{name}`. `Rejected` and `QueryNotFound` are regular answers: they do
+    not mark a span as failed.
     """
 
     __slots__ = ("_tracer",)
@@ -59,12 +72,14 @@ class Tracing(Telemetry):
         Of several `links` the first 128 become links. A malformed W3C trace parent is ignored.
         """
         parent, linked = _origin(traceparent, links)
+        kind, operation = _OPERATIONS.get(name, ("", name))
+        about = attributes.get("type") or attributes.get("aggregate") or ""
         start = partial(
             self._tracer.start_span,
-            name,
+            f"{operation} {about}".rstrip(),
             parent,
             _KINDS.get(name, SpanKind.INTERNAL),
-            attributes=_named(attributes),
+            attributes=_conventional(kind, operation) | _named({"operation": name, **attributes}),
             links=linked,
         )
         return _TraceSpan(start, parent)
@@ -119,6 +134,37 @@ def _extracted(traceparent: str) -> Context:
 def _span_context(traceparent: str) -> SpanContext:
     extracted = _propagator.extract({"traceparent": traceparent}, Context())
     return trace.get_current_span(extracted).get_span_context()
+
+
+def _conventional(kind: str, operation: str) -> dict[str, Attribute]:
+    if not kind:
+        return {}
+    return {
+        "messaging.system": "nats",
+        "messaging.operation.type": kind,
+        "messaging.operation.name": operation,
+    }
+
+
+def export_spans(service: str, version: str) -> None:
+    """Export spans by OTLP, unless the program has set a provider, or has no SDK.
+
+    Where to, and everything else, is read from OpenTelemetry's environment variables, such as
+    `OTEL_EXPORTER_OTLP_ENDPOINT`; by default to a collector on this machine.
+    """
+    if not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+        return
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    except ImportError:
+        return
+    named = Resource.create({"service.name": service, "service.version": version})
+    provider = TracerProvider(resource=named)
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    trace.set_tracer_provider(provider)
 
 
 def _named(attributes: Mapping[str, Any]) -> dict[str, Attribute]:

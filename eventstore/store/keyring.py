@@ -101,7 +101,7 @@ class Keyring:
         if forgotten is not None:
             self._apply(ref, forgotten)
         erased = await erase_copies(self._client, self._subjects, subject)
-        (report or _log_unread)(erased)
+        (report or _log_remaining)(erased)
         return forgotten
 
     async def _all(self, refs: Iterable[str], get: _Get) -> Keys:
@@ -158,8 +158,10 @@ class Keyring:
             self._cache.popitem(last=False)
 
 
-def _log_unread(erased: ErasureReport) -> None:
+def _log_remaining(erased: ErasureReport) -> None:
     for each in erased.unread:
         _logger.warning(
             "personal data of a forgotten subject may remain in an unreadable message: %s", each
         )
+    for name in erased.timers:
+        _logger.warning("personal data of a forgotten subject may remain in timer %s", name)

@@ -303,6 +303,23 @@ class EventStore(Resource):
         if last is not None:
             self._heads.note(subject, Head.of(last), era)
 
+    async def read_at(self, position: int, *, leader: bool = False) -> list[RecordedEvent]:
+        """The event at a position, as the parts that it is decoded to; none if there is no event.
+
+        What a foreign message has is not told apart from an event: check the id. Without `leader`
+        it may be missed on a replicated stream. Raises `UnreadableEvent`.
+        """
+        message = await self._direct.at(position, leader=leader)
+        if message is None:
+            return []
+        try:
+            keys = await self.keyring.to_open([message.headers])
+            return self.codec.recorded(
+                message.subject, message.headers, message.payload, position, keys
+            )
+        except InvalidMessage as error:
+            raise UnreadableEvent(position, message.subject, error, message.headers) from error
+
     async def read_whole(
         self, aggregate: str, aggregate_id: AggregateId, *, leader: bool = False
     ) -> AsyncGenerator[list[RecordedEvent] | UnreadEvent, None]:

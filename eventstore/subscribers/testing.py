@@ -19,8 +19,9 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
-from eventstore.commands import SentCommand
+from eventstore.commands import ScheduledCommand, SentCommand
 from eventstore.commands.client import recipient
+from eventstore.commands.scheduling import check_recurring
 from eventstore.errors import UnknownType
 from eventstore.messages.context import MessageContext
 from eventstore.messages.envelope import Identity, MessageId, derive_id
@@ -31,6 +32,7 @@ from eventstore.messages.subjects import AggregateId, check_aggregate_id
 from eventstore.messages.types import Command, Event
 from eventstore.subscribers.declaration import Subscriber
 from eventstore.testing.log import CORRELATION, START, next_event, round_trip
+from eventstore.timers.schedule import Delay, Schedule, WhenPast, check_timer_name
 
 __all__ = ["START", "Commands", "Scenario", "ScenarioOutcome", "scenario"]
 
@@ -41,10 +43,15 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Commands:
-    """Takes commands as a `CommandClient` does, and records them; each is a success."""
+    """Takes commands as a `CommandClient` does, and records them; each is a success.
+
+    `sent` are those sent for now, `timers` those for later, by the names of their timers: when each
+    is due, counted from `START`, its aggregate's id and the command.
+    """
 
     def __init__(self) -> None:
         self.sent: list[AddressedCommand] = []
+        self.timers: dict[str, tuple[Schedule, AggregateId, Command]] = {}
 
     async def send(
         self,
@@ -55,20 +62,76 @@ class Commands:
         cause: Identity | None = None,
         actor: str | None = None,
         expected: int | None = None,
+        at: datetime | None = None,
+        after: Delay | None = None,
+        past: WhenPast = "fire",
         timeout: float = 5.0,
     ) -> SentCommand:
         """Record a command; raises `InvalidMessage` for one that could not be sent."""
-        own = command_id or derive_id(CORRELATION, f"command.{len(self.sent)}")
-        identity = Identity.root(own) if cause is None else Identity.caused_by(cause, own)
+        identity = self._identity(command_id, cause)
         to = recipient(command, aggregate_id, identity.id)
-        self.sent.append((to, round_trip(command)))
+        due = None
+        if at is None and after is None:
+            self.sent.append((to, round_trip(command)))
+        else:
+            schedule = Schedule.once(START, at=at, after=after, past=past)
+            self.timers[identity.id] = schedule, to, round_trip(command)
+            due = schedule.at
         return SentCommand(
             command_id=identity.id,
             correlation_id=CORRELATION,
             aggregate_id=to,
-            sequence=len(self.sent),
+            sequence=self._count,
             duplicate=False,
+            due=due,
         )
+
+    async def schedule(
+        self,
+        name: str,
+        command: Command,
+        aggregate_id: AggregateId | None = None,
+        *,
+        at: datetime | None = None,
+        after: Delay | None = None,
+        cron: str | None = None,
+        time_zone: str | None = None,
+        past: WhenPast = "fire",
+        command_id: MessageId | None = None,
+        cause: Identity | None = None,
+        actor: str | None = None,
+        expected: int | None = None,
+        timeout: float = 5.0,
+    ) -> ScheduledCommand:
+        """Record a timer; raises `InvalidMessage` for one that could not be set."""
+        check_timer_name(name)
+        if cron is None:
+            schedule = Schedule.once(START, at=at, after=after, past=past)
+        else:
+            schedule = Schedule.recurring(cron, time_zone)
+            check_recurring(command_id, expected)
+        identity = self._identity(command_id, cause)
+        to = recipient(command, aggregate_id, identity.id)
+        self.timers[name] = schedule, to, round_trip(command)
+        return ScheduledCommand(
+            name=name,
+            command_id=None if schedule.is_recurring else identity.id,
+            correlation_id=CORRELATION,
+            aggregate_id=to,
+            at=schedule.at,
+        )
+
+    async def cancel(self, name: str, *, timeout: float = 5.0) -> bool:
+        """Forget a timer; returns whether it was recorded."""
+        return self.timers.pop(check_timer_name(name), None) is not None
+
+    @property
+    def _count(self) -> int:
+        return len(self.sent) + len(self.timers)
+
+    def _identity(self, command_id: MessageId | None, cause: Identity | None) -> Identity:
+        own = command_id or derive_id(CORRELATION, f"command.{self._count}")
+        return Identity.root(own) if cause is None else Identity.caused_by(cause, own)
 
     async def execute(
         self, command: Command, aggregate_id: AggregateId | None = None, **options: Any

@@ -10,12 +10,14 @@ from typing import Literal, NamedTuple
 ROLES = ("admin", "developer", "reader", "auditor", "subscriber")
 SENDERS = ("admin", "developer", "subscriber")
 KEY_OWNER = "someone"
+TIMER = "guard"
+"""A timer of the service, which must stay as it is."""
 OTHERS_INBOX = "_INBOX_c.{role}.watched"
 """An inbox of the user that is watched: nothing may arrive there."""
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 _STREAMS = (
-    *("NIX_LOG", "NIX_CMD", "NIX_EVENT", "NIX_PARKED"),
+    *("NIX_LOG", "NIX_TIMER", "NIX_CMD", "NIX_EVENT", "NIX_PARKED"),
     *("KV_NIX_SNAPSHOTS", "KV_NIX_OUTCOMES", "KV_NIX_CONFIG", "KV_NIX_KEYS"),
 )
 _APIS = ("$JS.API", "nix.api")
@@ -36,6 +38,9 @@ MAY: Mapping[str, Sequence[str]] = {
         *(f"nix.api.STREAM.{verb}.KV_NIX_CONFIG" for verb in ("INFO", "MSG.GET")),
         "nix.api.CONSUMER.DELETE.NIX_EVENT.*",
         "nix.api.STREAM.INFO.NIX_LOG",
+        "nix.timer.*.*.*",
+        *(f"nix.api.STREAM.{verb}.NIX_TIMER" for verb in ("INFO", "MSG.GET", "MSG.DELETE")),
+        "nix.api.DIRECT.GET.NIX_TIMER",
     ),
     "developer": ("nix.query.>", *_DEVELOPERS),
     "reader": ("nix.query.>",),
@@ -84,11 +89,27 @@ def is_a_right(role: str, each: Try) -> bool:
     if each.listens:
         own = each.subject == f"_INBOX_c.{role}.>"
         return own or (role == "subscriber" and each.subject == "nix.retry.subscriber")
+    if role == "admin" and each.subject.startswith(f"nix.timer.{TIMER}."):
+        return True
     if {"X-Reply-To", "Nats-Rollup"} & set(each.headers):
         return False
+    if "Nats-Schedule-Target" in each.headers:
+        return _sets_own_timer(role, each)
     if (traced := each.headers.get("Nats-Trace-Dest")) is not None:
         return may(role, traced)
     return may(role, each.reply or each.subject)
+
+
+def _sets_own_timer(role: str, each: Try) -> bool:
+    """Whether it sets a timer for a command that the role may send, without further headers."""
+    *first, aggregate, action = each.subject.split(".")
+    return (
+        first[:2] == ["nix", "timer"]
+        and len(first) == 3
+        and set(each.headers) == {"Nats-Schedule", "X-Aggregate-ID", "Nats-Schedule-Target"}
+        and each.headers["Nats-Schedule-Target"] == f"nix.due.{aggregate}.{action}"
+        and may(role, f"nix.cmd.{aggregate}.{action}")
+    )
 
 
 def may(role: str, subject: str) -> bool:
@@ -103,6 +124,7 @@ def attacks() -> Iterator[Attack]:
     yield from _reading()
     yield from _hearing()
     yield from _consumers()
+    yield from _timers()
 
 
 def _detours() -> Iterator[Attack]:
@@ -155,6 +177,8 @@ _ENTRANCES = (
     ("nix.api.DIRECT.GET.NIX_LOG", b'{"seq": 1, "next_by_subj": ">", "batch": 10}'),
     ("nix.api.DIRECT.GET.KV_NIX_OUTCOMES.$KV.NIX_OUTCOMES.none", b""),
     ("nix.api.CONSUMER.MSG.NEXT.NIX_EVENT.subscriber", b'{"no_wait": true}'),
+    ("nix.timer.evil.flake.update", b"{}"),
+    *((f"nix.api.{verb}.NIX_TIMER", b'{"seq": 1}') for verb in ("STREAM.MSG.GET", "DIRECT.GET")),
 )
 
 _TARGETS = (
@@ -166,6 +190,8 @@ _TARGETS = (
     *("$KV.NIX_SNAPSHOTS.evil", "$KV.NIX_OUTCOMES.evil", "nix.retry.subscriber"),
     "nix.api.STREAM.MSG.DELETE.NIX_PARKED",
     "$JS.API.STREAM.MSG.DELETE.NIX_PARKED",
+    *(f"nix.timer.{TIMER}.config.rollback", "nix.due.config.rollback"),
+    *("nix.api.STREAM.MSG.DELETE.NIX_TIMER", "$JS.API.STREAM.MSG.DELETE.NIX_TIMER"),
     "$JS.API.CONSUMER.DELETE.NIX_CMD.worker",
     "$JS.ACK.NIX_CMD.worker.1.1.1.1.1",
 )
@@ -272,6 +298,7 @@ def _reading() -> Iterator[Attack]:
         ("NIX_LOG", "the log"),
         ("NIX_CMD", "others' commands"),
         ("NIX_PARKED", "what is parked"),
+        ("NIX_TIMER", "others' timers"),
         ("KV_NIX_SNAPSHOTS", "snapshots"),
         ("KV_NIX_CONFIG", "configuration"),
     ):
@@ -328,7 +355,7 @@ def _hearing() -> Iterator[Attack]:
             for subject in (
                 *("nix.>", "nix.log.>", "nix.cmd.>", "nix.query.>", "nix.parked.>", "nix.api.>"),
                 *("$KV.>", "$JS.>", "$JS.EVENT.>", "$SYS.>", "$SRV.>", "health.>", "metrics.>"),
-                "nix.retry.>",
+                *("nix.retry.>", "nix.timer.>", "nix.due.>"),
             )
         ],
         "hear",
@@ -395,6 +422,71 @@ def _consumers() -> Iterator[Attack]:
         ],
         "answer",
     )
+
+
+def _timers() -> Iterator[Attack]:
+    """Have the server send what one may not: the publisher of a schedule chooses its target."""
+    now = {"Nats-Schedule": "@at 1970-01-01T00:00:00Z", "X-Aggregate-ID": "h"}
+    allowed = "nix.timer.evil.flake.update"
+    yield Attack(
+        "set a timer for a command of others",
+        [
+            Try(subject, b"{}", "", {**now, "Nats-Schedule-Target": "nix.due.config.rollback"})
+            for subject in (
+                *("nix.timer.evil.config.rollback", f"nix.timer.{TIMER}.config.rollback"),
+                *("nix.due.config.rollback", "nix.timer.evil", f"nix.timer.{TIMER}"),
+                *(f"nix.api.TIMER.SET.{role}.evil.config.rollback" for role in ROLES),
+                "nix.api.TIMER.ANY.evil.config.rollback",
+            )
+        ],
+        "answer",
+    )
+    targets = (
+        *("nix.due.config.rollback", "nix.cmd.config.rollback", "nix.log.flake.evil"),
+        *(f"nix.timer.{TIMER}.config.rollback", f"nix.timer.{TIMER}"),
+        *("$JS.API.STREAM.DELETE.NIX_LOG", "nix.due.>"),
+    )
+    yield Attack(
+        "aim a timer for a command of one's own at another",
+        [
+            Try(allowed, b"{", "", {**now, "Nats-Schedule-Target": target, **more})
+            for target in targets
+            for more in ({}, {"nats-schedule-target": target})
+        ],
+    )
+    yield Attack(
+        "delete or replace others' timers by a header or a name of one's own",
+        [
+            Try(subject, b"{", "", {**now, "Nats-Schedule-Target": "nix.due.flake.update", **more})
+            for subject in (allowed, f"nix.timer.{TIMER}.flake.update")
+            for more in (
+                *({"Nats-Rollup": "all"}, {"Nats-Rollup": "sub"}),
+                {"Nats-Scheduler": f"nix.timer.{TIMER}", "Nats-Schedule-Next": "purge"},
+                {"Nats-Schedule-Source": f"nix.timer.{TIMER}"},
+                {"Nats-Schedule-Rollup": "all"},
+            )
+        ],
+    )
+    yield Attack(
+        "read and cancel others' timers",
+        [
+            Try(subject, payload)
+            for subject in (
+                *(f"{api}.STREAM.MSG.{verb}.NIX_TIMER" for api in _APIS for verb in _VERBS),
+                *(f"nix.api.TIMER.{verb}.{role}" for verb in _VERBS for role in ROLES),
+            )
+            for payload in (
+                _json(seq=1),
+                _json(last_by_subj=f"nix.timer.{TIMER}"),
+                _json(last_by_subj=f"nix.timer.:{TIMER}"),
+                _json(last_by_subj="nix.timer.*"),
+            )
+        ],
+        "answer",
+    )
+
+
+_VERBS = ("GET", "DELETE")
 
 
 def _json(**fields: object) -> bytes:

@@ -8,6 +8,7 @@ import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,16 +17,25 @@ from nats.aio.client import Client as Nats
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from eventstore import Client
+from eventstore import Client, CommandClient, nix
 from eventstore.errors import JetStreamError, RequestTimeout
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.service.runtime_config import KEYS
-from tests.attack.attacks import KEY_OWNER, OTHERS_INBOX, SENDERS, Attack, Try, attacks, is_a_right
+from tests.attack.attacks import (
+    KEY_OWNER,
+    OTHERS_INBOX,
+    SENDERS,
+    TIMER,
+    Attack,
+    Try,
+    attacks,
+    is_a_right,
+)
 from tests.integration.commanding import until
 from tests.shipped import USERS, ShippedServers
 
 BOUND = 45.0
-_STREAMS = ("LOG", "CMD", "EVENT", "PARKED")
+_STREAMS = ("LOG", "TIMER", "CMD", "EVENT", "PARKED")
 _BUCKETS = ("SNAPSHOTS", "OUTCOMES", "CONFIG", "KEYS")
 _OWN = ("NIX_CMD", "NIX_PARKED", "KV_NIX_OUTCOMES")
 """What grows by commands, which some roles may send."""
@@ -61,7 +71,18 @@ def attacked_service(
         ):
             shipped.command_line("admin").call(*line)
         asyncio.run(until_led(shipped))
+        asyncio.run(_set_timer(shipped))
         yield shipped
+
+
+async def _set_timer(shipped: ShippedServers) -> None:
+    """A timer of the service, which nobody may touch."""
+    async with (
+        shipped.client("service") as service,
+        CommandClient(service, nix.domain("nix").codec) as commands,
+    ):
+        rollback = nix.RollbackConfiguration()
+        await commands.schedule(TIMER, rollback, "h", after=timedelta(days=365))
 
 
 async def until_led(shipped: ShippedServers) -> None:
@@ -181,6 +202,7 @@ class _Battle:
         self._attacker = attacker
         self._role = role
         self._config = DirectReader(service, "KV_NIX_CONFIG")
+        self._timers = DirectReader(service, "NIX_TIMER")
         self._before: State | None = None
 
     async def fight(self, attack: Attack) -> Result:
@@ -240,11 +262,18 @@ class _Battle:
         return dict(zip(names, await asyncio.gather(*map(self._info, names)), strict=True))
 
     async def _is_idle(self) -> bool:
-        return (await self._info("NIX_CMD"))[-1] == 0
+        if (await self._info("NIX_CMD"))[-1]:
+            return False
+        timers = await self._service.api("STREAM.INFO.NIX_TIMER", {"subjects_filter": ">"})
+        return set(timers["state"].get("subjects") or ()) <= {f"nix.timer.{TIMER}"}
 
     async def _info(self, stream: str) -> tuple[object, ...]:
         info = await self._service.api(f"STREAM.INFO.{stream}")
         state = info["state"]
+        if stream == "NIX_TIMER":
+            guard = await self._timers.leader_last(f"nix.timer.{TIMER}")
+            subjects = info["config"]["subjects"]
+            return (info["created"], *subjects, guard and (guard.sequence, guard.payload))
         if stream == "KV_NIX_CONFIG":  # where the service itself keeps the feed's position
             kept = [await self._config.leader_last(f"$KV.NIX_CONFIG.{key}") for key in KEYS]
             return (

@@ -23,7 +23,7 @@ README = ROOT / "README.md"
 BEGIN, END = "<!-- make bench -->", "<!-- end of make bench -->"
 _TABLE = re.compile(f"{BEGIN}\n.*?{END}\n", re.DOTALL)
 
-IN_SHORT = ("service", "store", "reading", "peers")
+IN_SHORT = ("service", "store", "peers")
 COLUMNS = (0, 1, 2, 3, 5)
 """The README's table: the benchmarks, of which those that have a ratio, and its columns."""
 

@@ -1,4 +1,4 @@
-"""The code of the README and of the examples runs as written."""
+"""The code of the README, of the quickstart and of the examples runs as written."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from tests.integration.command_line import BOUND, CommandLine
 ROOT = Path(__file__).parents[2]
 
 
-def blocks(language: str) -> list[str]:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    return re.findall(rf"```{language}\n(.*?)```", readme, re.DOTALL)
+def blocks(language: str, document: str = "docs/quickstart.md") -> list[str]:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
 def printed(program: Path, directory: Path) -> str:
@@ -31,25 +31,38 @@ def printed(program: Path, directory: Path) -> str:
 
 
 def test_the_bank_is_at_most_sixty_lines() -> None:
-    bank = blocks("python")[0]
+    bank = blocks("python", "README.md")[0]
     assert bank == (ROOT / "examples" / "bank.py").read_text(encoding="utf-8")
     assert len([line for line in bank.splitlines() if line.strip()]) <= 60
 
 
+def test_the_quickstart_has_the_bank_in_pieces() -> None:
+    *pieces, _rules, _program = blocks("python")
+    assert len(pieces) == 6
+    for piece in pieces:
+        assert piece in blocks("python", "README.md")[0]
+    lines = "".join(pieces).replace("\n", "")
+    assert lines == blocks("python", "README.md")[0].replace("\n", "")
+
+
+def test_the_readme_is_read_in_some_minutes() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 200
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with the README's bank alone."""
-    (tmp_path / "bank.py").write_text(blocks("python")[0], encoding="utf-8")
+    """A folder with the bank alone."""
+    (tmp_path / "bank.py").write_text(blocks("python", "README.md")[0], encoding="utf-8")
     return tmp_path
 
 
-def test_the_scenarios_of_the_readme_hold(folder: Path) -> None:
-    (folder / "rules.py").write_text(blocks("python")[1], encoding="utf-8")
+def test_the_scenarios_of_the_quickstart_hold(folder: Path) -> None:
+    (folder / "rules.py").write_text(blocks("python")[-2], encoding="utf-8")
     assert printed(folder / "rules.py", folder) == ""
 
 
-def test_the_program_of_the_readme_prints_the_quoted_output(folder: Path) -> None:
-    (folder / "program.py").write_text(blocks("python")[2], encoding="utf-8")
+def test_the_program_of_the_quickstart_prints_the_quoted_output(folder: Path) -> None:
+    (folder / "program.py").write_text(blocks("python")[-1], encoding="utf-8")
     assert printed(folder / "program.py", folder) == blocks("text")[0]
 
 
@@ -79,7 +92,7 @@ def session(block: str) -> list[tuple[str, str]]:
 
 
 def test_the_session_with_the_bank_is_what_happens(folder: Path) -> None:
-    setting_up, talking = map(session, blocks("console")[1:3])
+    setting_up, talking = map(session, blocks("console")[2:4])
     exported = dict(re.findall(r"^export (\w+)=(\S+)$", "\n".join(dict(setting_up)), re.MULTILINE))
     listed = exported["EVENTSTORE_OPERATIONS_METRICS_ADDRESS"]
     (port,) = free_ports(1)

@@ -20,7 +20,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine
 
+from eventstore import Send
 from eventstore.config import Settings
+from eventstore.processes.testing import scenario
 from eventstore.projections.database import include_name
 from tests.connection import settings_for
 from tests.integration.command_line import BOUND, ROOT, CommandLine
@@ -48,6 +50,7 @@ def shop(folder: Path) -> Iterator[CommandLine]:
         sent(cli, "customer.register", "ann", {"name": "Ann"})
         sent(cli, "stock.receive", "tea", {"quantity": 3})
         sent(cli, "order.place", "o-1", ORDER, "--command-id", FIRST)
+        sent(cli, "order.pay", "o-1", {}, "--actor", "ann")
         reached(cli, "o-1", "confirmed")
         sent(cli, "order.place", "o-2", ORDER)
         reached(cli, "o-2", "cancelled")
@@ -76,8 +79,7 @@ def reached(cli: CommandLine, order: str, status: str) -> None:
 def test_the_saga_is_shown_as_one_tree_of_causes(shop: CommandLine) -> None:
     shown = shop.call("audit", "trace", FIRST)
     assert shown.status == 0, shown
-    steps = ["PlaceOrder", "OrderPlaced", "ReserveStock", "StockReserved", "ConfirmOrder"]
-    steps += ["OrderConfirmed", "RecordPurchase", "PurchaseRecorded"]
+    steps = ["PlaceOrder", "OrderPlaced", "FulfilmentReacted", "ReserveStock", "StockReserved"]
     places = [shown.out.find(step) for step in steps]
     assert -1 not in places, shown.out
     assert places == sorted(places), shown.out
@@ -91,6 +93,11 @@ def test_the_saga_is_shown_as_one_tree_of_causes(shop: CommandLine) -> None:
         ("query sales daily", "700"),
         ("projection list", "sales"),
         ("subscriber list", "fulfilment"),
+        ("process list", "o-1"),
+        ("process list --status ended --json", '"key":"o-2"'),
+        ("process show fulfilment o-1", "ends"),
+        ("process show fulfilment o-1", "sets the timer order-expire"),
+        ("process show fulfilment o-2", "sends order.cancel to o-2"),
         ("audit history customer ann", "PurchaseRecorded"),
         ("migrate --check --database var/read_model.sqlite", "0001"),
         ("health", "healthy shop 1.0.0"),
@@ -145,6 +152,23 @@ async def test_the_stock_of_an_order_that_is_cancelled_by_hand_is_released(
             assert await shop.load("stock", "tea", leader=True) == stock.Stock(available=3)
 
 
+@pytest.mark.usefixtures("project")
+def test_an_order_that_is_not_paid_in_a_quarter_of_an_hour_is_cancelled() -> None:
+    order, stock, own = (
+        importlib.import_module(f"shop.{each}") for each in ("order", "stock", "fulfilment")
+    )
+    command = msgspec.convert(ORDER, order.PlaceOrder)
+    placed = order.place(order.Order(), command)
+    reserved = stock.StockReserved(order="o-1", quantity=2)
+    waiting = scenario(own.fulfilment).given("o-1", placed).given("tea", reserved)
+    waiting.later(minutes=14).then_nothing()
+    expired = waiting.later(minutes=15).then(Send(order.ExpireOrder(), "o-1"))
+    released = Send(stock.ReleaseStock(order="o-1"), "tea")
+    expired.when("o-1", order.OrderCancelled(reason="not paid in time")).then(released)
+    paid = waiting.when("o-1", order.OrderPaid()).then(order.ConfirmOrder())
+    paid.later(days=1).then_nothing()
+
+
 @pytest.fixture
 async def browser(
     project: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -164,11 +188,17 @@ async def browser(
 
 async def test_an_order_is_placed_once_and_read_back_at_once(browser: httpx.AsyncClient) -> None:
     async with asyncio.timeout(BOUND):
+        shop, stock = (importlib.import_module(f"shop.{each}") for each in ("web", "stock"))
+        await shop.web.state.shop.execute(stock.ReceiveStock(quantity=9), "tea")
         key = {"Idempotency-Key": "a browser's own key"}
         placed = await browser.post("/orders", json=ORDER, headers=key)
         assert placed.status_code == 201, placed.text
         shown = await browser.get(placed.headers["Location"])
         assert (shown.status_code, shown.json()["amount"]) == (200, 700)
+
+        paid = await browser.post(f"/orders/{placed.json()['id']}/payment")
+        assert paid.status_code == 204
+        assert (await browser.post("/orders/none/payment")).status_code == 409
 
         repeated = await browser.post("/orders", json=ORDER, headers=key)
         assert (repeated.status_code, repeated.json()) == (201, placed.json())
@@ -177,14 +207,14 @@ async def test_an_order_is_placed_once_and_read_back_at_once(browser: httpx.Asyn
         assert other.json()["detail"]["code"] == "command_id_reused"
 
 
-async def test_the_readme_quotes_the_ids_that_follow_from_a_key(browser: httpx.AsyncClient) -> None:
+async def test_the_page_quotes_the_ids_that_follow_from_a_key(browser: httpx.AsyncClient) -> None:
     keys = importlib.import_module("shop.web").KEYS
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "shop.md").read_text(encoding="utf-8")
     async with asyncio.timeout(BOUND):
         placed = await browser.post("/orders", json=ORDER, headers={"Idempotency-Key": "1"})
-    assert f'{{"id":"{placed.json()["id"]}","position":' in readme
-    assert f"correlation {uuid.uuid5(keys, '1')}" in readme
-    assert json.dumps(ORDER) in readme
+    assert f'{{"id":"{placed.json()["id"]}","position":' in page
+    assert f"correlation {uuid.uuid5(keys, '1')}" in page
+    assert json.dumps(ORDER) in page
 
 
 async def test_what_cannot_be_done_has_the_status_that_says_so(browser: httpx.AsyncClient) -> None:

@@ -21,21 +21,26 @@ ROOMS = [
     "eventstore.messages",
     "eventstore.config",
     "eventstore.decider",
+    "eventstore.contracts",
     "eventstore.testing",
     "eventstore.client",
     "eventstore.server",
     "eventstore.jetstream",
+    "eventstore.timers",
     "eventstore.parking",
     "eventstore.store",
     "eventstore.service",
     "eventstore.commands",
     "eventstore.subscribers",
+    "eventstore.processes",
     "eventstore.audit",
     "eventstore.transfer",
     "eventstore.delegation",
     "eventstore.deployment",
     "eventstore.projections",
     "eventstore.application",
+    "eventstore.pytest_plugin",
+    "eventstore.scaffold",
     "eventstore",
     "eventstore.nix",
     "projections",
@@ -55,7 +60,7 @@ FOR_A_DOMAIN = {"decider", "errors", "messages", "nix"}
 """The packages that the write side of the shipped domain uses."""
 
 COMPONENTS = {"WriteSide", "CommandHandler", "CommandWorker", "ConfigWatcher", "EmbeddedServer"}
-COMPONENTS |= {"EventStore", "Feed", "FeedSupervisor", "Health", "Metrics", "MetricsServer"}
+COMPONENTS |= {"EventStore", "Feed", "FeedSupervisor", "Health", "HttpServer", "Metrics"}
 COMPONENTS |= {"ProjectionWorker", "ServiceEndpoints", "Snapshots", "Tracing"}
 """The classes that a process is composed of."""
 
@@ -400,8 +405,9 @@ def test_server_is_the_only_room_that_starts_a_process() -> None:
     assert rooms_importing("subprocess") == {"eventstore.server"}
 
 
-def test_the_second_process_of_a_service_is_started_in_one_place() -> None:
-    assert calls("create_subprocess_exec") == {"eventstore.application.read_process"}
+def test_processes_of_a_service_are_started_in_two_places() -> None:
+    starting = {"eventstore.application.read_process", "eventstore.cli.commands.dev"}
+    assert calls("create_subprocess_exec") == starting
 
 
 def test_commands_is_the_only_room_that_calls_decide() -> None:
@@ -440,7 +446,7 @@ def test_the_write_side_knows_nothing_of_service() -> None:
     assert rooms_importing("eventstore.service").isdisjoint(write_side)
 
 
-@pytest.mark.parametrize("name", ["subscribers", "audit", "deployment"])
+@pytest.mark.parametrize("name", ["subscribers", "processes", "audit", "deployment"])
 def test_rooms_that_publish_nothing(name: str) -> None:
     for module in sources():
         if room(module) == f"eventstore.{name}":
@@ -476,8 +482,9 @@ def test_projections_is_the_only_room_that_needs_sqlalchemy() -> None:
 
 
 def test_components_are_put_together_in_one_place() -> None:
-    # The command line opens the log, and an embedded server, without a service.
-    assert rooms_constructing(*COMPONENTS) == {"eventstore.application", "eventstore.cli"}
+    # The command line opens the log, and an embedded server, without a service; so do tests.
+    others = {"eventstore.cli", "eventstore.pytest_plugin"}
+    assert rooms_constructing(*COMPONENTS) == {"eventstore.application", *others}
 
 
 def test_cli_is_the_only_room_that_prints() -> None:

@@ -39,8 +39,15 @@ PACKAGES = {"eventstore"} | {
 MODULES_OF_THEIR_OWN = {
     *("eventstore.application.service", "eventstore.telemetry"),
     "eventstore.projections.health",
-    *("eventstore.projections.testing", "eventstore.service.metrics", "eventstore.service.tracing"),
+    "eventstore.processes.testing",
+    *(
+        "eventstore.projections.testing",
+        "eventstore.service.http_server",
+        "eventstore.service.metrics",
+        "eventstore.service.tracing",
+    ),
     *("eventstore.subscribers.testing", "eventstore.nix.stale_packages"),
+    "eventstore.timers.testing",
 }
 """Modules whose `__all__` is public; otherwise only that of a package is."""
 

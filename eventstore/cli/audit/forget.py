@@ -32,9 +32,10 @@ def forget(
 
     Its key is destroyed. Its events stay, and their chains verify; the fields read as forgotten.
     Parked messages that name the subject are erased, and so are the texts of its commands'
-    rejections and errors; what cannot be read is listed. Read models keep what they have until they
-    are rebuilt. Ends with status 0, 1 if nothing of the subject is found or the answer was no, 2
-    for an error. As JSON, which needs --yes, it is one object: forgotten is the time, or null.
+    rejections and errors; what cannot be read is listed, and so are waiting timers that name it.
+    Read models keep what they have until they are rebuilt. Ends with status 0, 1 if nothing of the
+    subject is found or the answer was no, 2 for an error. As JSON, which needs --yes, it is one
+    object: forgotten is the time, or null.
     """
     if json and not yes:
         raise typer.BadParameter("give --yes, too: nothing is asked then", param_hint="--json")
@@ -93,6 +94,9 @@ def _about_copies(subject: str, erased: ErasureReport, subjects: Subjects) -> It
         pending = counted(erased.waiting, "command")
         yield f"pending in {subjects.command_stream}: {pending}; repeat this when they have"
         yield "outcomes, because some of them may be parked."
+    if erased.timers:
+        yield f"These timers wait, and name {subject}; look at each, and cancel it if need be:"
+        yield from (f"  {program()} timer show {printable(each)}" for each in erased.timers)
 
 
 def _about_read_models(session: Session) -> Iterable[str]:

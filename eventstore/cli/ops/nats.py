@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -11,10 +11,9 @@ import typer
 
 from eventstore import nix
 from eventstore.cli.applications import find_application
-from eventstore.cli.output.terminal import say
+from eventstore.cli.output.files import Force, Output, deliver
 from eventstore.config import Settings
 from eventstore.deployment import Roles, Tls, deployment_files
-from eventstore.errors import ConfigurationError
 
 _ADMINS_ONLY = ("config.activate", "config.rollback")
 """Commands of the domain that ships which developers may not send."""
@@ -41,10 +40,8 @@ def nats(
     servers: Annotated[
         int, typer.Option(metavar="1|3", help="One server, or a cluster of three.")
     ] = 1,
-    output: Annotated[
-        Path | None, _option("DIR", "Write the files there, instead of printing them.")
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
+    output: Output = None,
+    force: Force = False,
     service: Annotated[
         str | None,
         _option(
@@ -119,10 +116,7 @@ def nats(
     )
     count = cast("Literal[1, 3]", servers)
     files = deployment_files(roles, servers=count, tls=tls, hosts=host or (), store=store)
-    if output is None:
-        _print(files)
-    else:
-        _write(files, output, force=force)
+    deliver(files, output, force=force)
 
 
 def _tls(certificate: Path | None, key: Path | None, ca: Path | None) -> Tls | None:
@@ -147,24 +141,3 @@ def _developer_commands(app: str, domain: str) -> Sequence[str]:
         elif f"{aggregate}.{action}" not in _ADMINS_ONLY:
             allowed[f"{aggregate}.{action}"] = None
     return list(allowed)
-
-
-def _print(files: Mapping[str, str]) -> None:
-    for name, text in files.items():
-        if not say(f"# ---- {name}\n{text}"):
-            return
-
-
-def _write(files: Mapping[str, str], directory: Path, *, force: bool) -> None:
-    there = [name for name in files if (directory / name).exists()]
-    if there and not force:
-        raise ConfigurationError(
-            f"{directory} has {', '.join(there)} already: name another directory, or give --force"
-        )
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        for name, text in files.items():
-            (directory / name).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ConfigurationError(f"{directory} cannot be written: {error.strerror}") from error
-    say(f"written to {directory}: {', '.join(files)}")

@@ -18,7 +18,7 @@ from eventstore.projections.database.tables import UtcDateTime
 from eventstore.projections.table_names import is_reserved
 
 
-def include_name(name: str | None, kind: str, _parents: Mapping[str, Any]) -> bool:
+def include_name(name: str | None, kind: str, _parents: Mapping[Any, Any]) -> bool:
     """Whether a table or schema found in the database is the user's own, for `include_name`.
 
     All but the library's are, whose names begin with `eventstore_`.

@@ -9,7 +9,7 @@ app = Application(
     [order.order, stock.stock, customer.customer],
     projections=[reading.orders, reading.sales],
     queries=[reading.order_queries, reading.sales_queries],
-    subscribers=[fulfilment.fulfilment],
+    processes=[fulfilment.fulfilment],
     migrations=Migrations(Path(__file__).parent / "migrations"),
     version="1.0.0",
 )

@@ -19,6 +19,14 @@ class PlaceOrder(Command, subject="order.place", creates=True):
     price: Money
 
 
+class PayOrder(Command, subject="order.pay"):
+    pass
+
+
+class ExpireOrder(Command, subject="order.expire"):
+    pass
+
+
 class ConfirmOrder(Command, subject="order.confirm"):
     pass
 
@@ -34,6 +42,10 @@ class OrderPlaced(Event, subject="order.placed"):
     total: Money
 
 
+class OrderPaid(Event, subject="order.paid"):
+    pass
+
+
 class OrderConfirmed(Event, subject="order.confirmed"):
     customer: str
     total: Money
@@ -46,6 +58,7 @@ class OrderCancelled(Event, subject="order.cancelled"):
 class Order(Struct, frozen=True):
     placed: OrderPlaced | None = None
     status: Status = "placed"
+    paid: bool = False
 
 
 order = Decider("order", initial=Order)
@@ -64,8 +77,24 @@ def place(order: Order, command: PlaceOrder) -> OrderPlaced:
 
 
 @order.decides
+def pay(order: Order, _command: PayOrder) -> OrderPaid | None:
+    still_open(order)
+    return None if order.paid else OrderPaid()
+
+
+@order.decides
+def expire(order: Order, _command: ExpireOrder) -> OrderCancelled:
+    still_open(order)
+    if order.paid:
+        raise Rejected("already_paid", "this order is paid")
+    return OrderCancelled(reason="not paid in time")
+
+
+@order.decides
 def confirm(order: Order, _command: ConfirmOrder) -> OrderConfirmed:
     placed = still_open(order)
+    if not order.paid:
+        raise Rejected("not_paid", "this order is not paid")
     return OrderConfirmed(customer=placed.customer, total=placed.total)
 
 
@@ -84,6 +113,11 @@ def still_open(order: Order) -> OrderPlaced:
 @order.evolves
 def placed(_order: Order, event: OrderPlaced) -> Order:
     return Order(placed=event)
+
+
+@order.evolves
+def paid(order: Order, _event: OrderPaid) -> Order:
+    return replace(order, paid=True)
 
 
 @order.evolves

@@ -12,7 +12,7 @@ from eventstore import EventStoreError
 from eventstore.application.service import RunningApplication
 from eventstore.errors import QueryNotFound
 from shop.app import app
-from shop.order import PlaceOrder
+from shop.order import PayOrder, PlaceOrder
 from shop.reading import GetOrder
 
 KEYS = UUID("6f0b7a0e-5d0c-4c53-9a3c-0e9b1c1f7d52")  # of idempotency keys; must never change
@@ -60,6 +60,14 @@ async def place(new: NewOrder, key: Key, shop: Shop, response: Response) -> dict
         raise HTTPException(status, {"code": outcome.code, "message": outcome.message})
     response.headers["Location"] = f"/orders/{outcome.aggregate_id}?position={outcome.position}"
     return {"id": str(outcome.aggregate_id), "position": outcome.position}
+
+
+@web.post("/orders/{order}/payment", status_code=204)
+async def pay(order: str, shop: Shop) -> None:
+    outcome = await shop.execute(PayOrder(), order)
+    if outcome.status != "success":
+        status = STATUS.get(outcome.status, 500)
+        raise HTTPException(status, {"code": outcome.code, "message": outcome.message})
 
 
 @web.get("/orders/{order}")

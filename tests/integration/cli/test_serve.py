@@ -10,9 +10,11 @@ import select
 import signal
 import socket
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import asyncpg
@@ -519,3 +521,43 @@ def test_metrics_are_served_by_http_if_an_address_is_set(cli: CommandLine) -> No
         assert cli.call(*CREATE, "--id", "counted").status == 0
         ended = service.stopped()
     assert re.search(r"metrics at http://127\.0\.0\.1:[0-9]+/metrics", ended.err)
+
+
+def test_spans_leave_a_service_whose_settings_say_tracing_and_logs_are_json(
+    tmp_path: Path,
+) -> None:
+    received: list[tuple[str, bytes]] = []
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            received.append((self.path, body))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Collector) as collector:
+        thread = threading.Thread(target=collector.serve_forever)
+        thread.start()
+        cli = CommandLine(
+            tmp_path,
+            EVENTSTORE_OPERATIONS_TRACING="true",
+            EVENTSTORE_OPERATIONS_JSON_LOGS="true",
+            EVENTSTORE_OPERATIONS_METRICS_ADDRESS="127.0.0.1:0",
+            OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{collector.server_port}",
+        )
+        with cli.serving(forked=False) as service:
+            assert cli.call(*CREATE).status == 0
+            ended = service.stopped()
+        collector.shutdown()
+        thread.join()
+
+    assert {path for path, _ in received} == {"/v1/traces"}
+    spans = b"".join(body for _, body in received)
+    assert b"process CreateFlake" in spans
+    assert b"cim-domain-nix" in spans
+    logged = [json.loads(line) for line in ended.err.splitlines() if line.startswith("{")]
+    (metrics_at,) = [each for each in logged if each["message"].startswith("metrics at ")]
+    assert metrics_at["level"] == "warning"

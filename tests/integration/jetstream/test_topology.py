@@ -62,7 +62,7 @@ async def test_all_streams_and_buckets_are_created_with_the_significant_settings
 ) -> None:
     upper = domain_name.upper()
     created = await declare(client, specs)
-    names = {f"{upper}_{name}" for name in ("LOG", "CMD", "EVENT", "PARKED")}
+    names = {f"{upper}_{name}" for name in ("LOG", "TIMER", "CMD", "EVENT", "PARKED")}
     names |= {f"KV_{upper}_{name}" for name in ("SNAPSHOTS", "OUTCOMES", "CONFIG", "KEYS")}
     assert set(created) == names == await streams_of(client, domain_name)
 
@@ -83,6 +83,17 @@ async def test_all_streams_and_buckets_are_created_with_the_significant_settings
             "duplicate_window": 2 * MINUTE,
             "num_replicas": 1,
             "compression": "none",
+        },
+        f"{upper}_TIMER": {
+            "subjects": [f"{domain_name}.timer.*.*.*", f"{domain_name}.due.*.*"],
+            "retention": "limits",
+            "storage": "file",
+            "discard": "old",
+            "max_age": 0,
+            "max_bytes": -1,
+            "max_msgs": -1,
+            "max_msgs_per_subject": -1,
+            "allow_msg_schedules": True,
         },
         f"{upper}_CMD": {
             "subjects": [f"{domain_name}.cmd.*.*"],
@@ -126,7 +137,7 @@ async def test_configurable_settings_are_applied(client: Client, codec: Codec) -
         outcome_max_age_days=2,
     )
     await declare(client, specs)
-    log, commands, feed, _, _, outcomes, *_ = await configs(client, specs)
+    log, _, commands, feed, _, _, outcomes, *_ = await configs(client, specs)
     assert log["compression"] == commands["compression"] == "s2"
     assert log["duplicate_window"] == commands["duplicate_window"] == 5_000_000_000
     assert (feed["max_age"], outcomes["max_age"]) == (3 * DAY, 2 * DAY)
@@ -185,12 +196,15 @@ DRIFTS: list[tuple[int, dict[str, object]]] = [
     (0, {"storage": "memory", "max_msg_size": 1_000}),
     (0, {"no_ack": True}),
     (0, {"max_msgs_per_subject": 5}),
-    (1, {"retention": "limits"}),
-    (1, {"max_age": DAY}),
+    (1, {"allow_msg_schedules": False}),
+    (1, {"max_msgs_per_subject": 1, "max_age": DAY}),
+    (1, {"max_msgs": 1_000, "max_bytes": 1_000_000}),
+    (2, {"retention": "limits"}),
     (2, {"max_age": DAY}),
-    (3, {"storage": "memory"}),
-    (4, {"max_msgs_per_subject": 5, "max_age": DAY}),
-    (5, {"max_age": DAY}),
+    (3, {"max_age": DAY}),
+    (4, {"storage": "memory"}),
+    (5, {"max_msgs_per_subject": 5, "max_age": DAY}),
+    (6, {"max_age": DAY}),
 ]
 
 
@@ -211,6 +225,29 @@ async def test_every_differing_setting_is_named_and_nothing_is_changed(
         for name, found in changed.items():
             assert f"{name} is {found!r}, declared {spec.settings[name]!r}" in str(drift.value)
     assert await config_of(client, spec.name) == before
+
+
+async def test_a_command_stream_of_an_earlier_release_gets_its_source(
+    client: Client, specs: list[StreamSpec]
+) -> None:
+    commands = specs[2]
+    earlier = {name: value for name, value in commands.request.items() if name != "sources"}
+    await client.api(f"STREAM.CREATE.{commands.name}", {**earlier, "description": "ours"})
+    with pytest.raises(StreamDrift, match="sources is None"):
+        await check(client, [commands])
+    await declare(client, specs)
+    await check(client, specs)
+    assert (await config_of(client, commands.name))["description"] == "ours"
+
+
+async def test_another_source_of_the_command_stream_is_drift(
+    client: Client, specs: list[StreamSpec]
+) -> None:
+    commands, other = specs[2], [{"name": "OTHER"}]
+    await client.api(f"STREAM.CREATE.{commands.name}", {**commands.request, "sources": other})
+    with pytest.raises(StreamDrift, match="sources is"):
+        await declare(client, [commands])
+    assert (await config_of(client, commands.name))["sources"] == other
 
 
 async def test_other_subjects_are_drift(client: Client, specs: list[StreamSpec]) -> None:

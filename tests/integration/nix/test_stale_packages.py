@@ -34,6 +34,7 @@ from eventstore.telemetry import NO_TELEMETRY, Telemetry
 from projections import app as shipped
 from projections.models import package
 from tests.integration.commanding import until
+from tests.spans import operation
 
 BOUND = 45.0
 PACKAGES = {"p1": "./mine#hello", "p2": "flake:f1#tools", "p3": "./other#hello"}
@@ -284,15 +285,15 @@ async def test_the_process_is_one_trace(settings: Settings) -> None:
     (last,) = [
         span
         for span in spans.values()
-        if span.name == "append"
+        if operation(span) == "append"
         and (span.attributes or {})["eventstore.aggregate"] == "package"
         and span.context
         and span.context.trace_id == user.context.trace_id
     ]
-    path = [last.name]
+    path = [operation(last)]
     while last.parent is not None:
         last = spans[last.parent.span_id]
-        path.append(last.name)
+        path.append(operation(last))
     assert path == ["append", "command", "send", "append", "command", "send", "user"]
 
 

@@ -32,6 +32,9 @@ from eventstore.projections.audit.models import audit_command
 from eventstore.projections.database.database import Database
 from eventstore.server.embedded import EmbeddedServer
 from eventstore.store.keyring import Keyring
+from eventstore.timers import Schedule, Timers
+from eventstore.timers.timer import scheduled
+from eventstore.timers.timers import set_timer
 from tests.conftest import started_server
 from tests.integration.command_line import CommandLine, ProcessResult
 from tests.integration.customers import CustomerRegistered, Register, shop
@@ -283,6 +286,24 @@ async def test_discarded_or_retried_nothing_stays_in_the_servers_files(
     assert in_files(nats_server, secret)
     await parked_domain.parked.discard(sequence)
     assert in_files(nats_server, secret) == []
+
+
+async def test_waiting_timers_that_name_the_subject_are_reported_and_remain(
+    parked_domain: DomainWithParked, domain_name: str
+) -> None:
+    client, subjects = parked_domain.client, parked_domain.subjects
+    schedule = Schedule.recurring("@yearly").headers
+    for name, own_id, data in (
+        ("aggregate", "ann", b"{}"),
+        ("payload", "o1", b'{"to": ["ann"]}'),
+        ("unreadable", "ann", b"\xff"),
+        ("other", "bob", b'{"to": "anna"}'),
+    ):
+        headers = {Header.AGGREGATE_ID: own_id}
+        draft = scheduled(subjects, name, "customer", "register", schedule, headers, data, "timer")
+        await set_timer(client, draft, stream=subjects.timer_stream)
+    assert (await parked_domain.forget()).timers == ("aggregate", "payload", "unreadable")
+    assert (await Timers(client, subjects).counts()).waiting == 4
 
 
 # The command line

@@ -8,13 +8,22 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import msgspec
 import pytest
 from nats.aio.msg import Msg
 
-from eventstore import Client, CommandClient, Event, EventSubscriber, RecordedEvent, nix
+from eventstore import (
+    Client,
+    CommandClient,
+    Event,
+    EventStore,
+    EventSubscriber,
+    RecordedEvent,
+    nix,
+)
 from eventstore.application import running
 from eventstore.config import load_settings
 from eventstore.errors import JetStreamError, PermissionDenied
@@ -22,6 +31,7 @@ from eventstore.jetstream.direct_get import DirectReader
 from eventstore.jetstream.publish import publish_acked
 from eventstore.parking.messages import ParkedMessages
 from eventstore.parking.record import ParkedRecord, store_record
+from eventstore.timers import Timers
 from tests.attack.attacks import ROLES, attacks
 from tests.attack.running import Result, attacked_service, run_attacks, until_led
 from tests.integration.commanding import until
@@ -57,6 +67,7 @@ def test_an_attack_that_gets_through_is_noticed(tmp_path: Path) -> None:
         "read keys of personal data",
         "hear others' inboxes",
         "forge answers to others, and announce a service",
+        "set a timer for a command of others",
     }
 
     async def tried(shipped: ShippedServers) -> list[Result]:
@@ -95,6 +106,45 @@ def test_admins_and_developers_send_commands_and_learn_of_outcomes(
     position = json.loads(sent.out)["position"]
     found = cli.call("query", "flake", "get", role, "--wait", position, "--json")
     assert (found.status, json.loads(found.out)["path"]) == (0, "./x")
+
+
+@pytest.mark.parametrize("role", ["admin", "developer", "subscriber"])
+async def test_users_set_and_cancel_timers_of_their_own(shipped: ShippedServers, role: str) -> None:
+    codec = nix.domain("nix").codec
+    async with (
+        shipped.client(role) as client,
+        shipped.client("service") as service,
+        CommandClient(client, codec) as commands,
+    ):
+        later = timedelta(days=1)
+        create = nix.CreateFlake(path=f"./{role}-later", description="")
+        await commands.schedule("mine", create, f"{role}-1", after=later)
+        names = [timer.name async for timer in Timers(service, codec.subjects).read()]
+        assert ("mine" if role == "admin" else f"{role}:mine") in names
+        assert await commands.cancel("mine")
+        assert not await commands.cancel("mine")
+
+        sent = await commands.send(create, f"{role}-1", after=0.01)
+
+        async def is_done() -> bool:
+            return await commands.outcome(sent.command_id) is not None
+
+        await until(is_done, BOUND)
+        outcome = await commands.outcome(sent.command_id)
+        assert outcome is not None
+        assert outcome.status == "success"
+        async with EventStore(service, codec) as store:
+            (created,) = [event async for event in store.read("flake", f"{role}-1")]
+    assert created.envelope.authenticated_as == f"NIX_{role.upper()}/{role}"
+
+
+async def test_a_developer_sets_no_timer_for_a_command_of_admins(shipped: ShippedServers) -> None:
+    async with (
+        shipped.client("developer") as client,
+        CommandClient(client, nix.domain("nix").codec) as commands,
+    ):
+        with pytest.raises(PermissionDenied, match=r"nix\.timer\.evil\.config\.rollback"):
+            await commands.schedule("evil", nix.RollbackConfiguration(), "h", after=1)
 
 
 def test_only_admins_activate_configurations(shipped: ShippedServers) -> None:

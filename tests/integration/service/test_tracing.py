@@ -19,6 +19,7 @@ from eventstore.service.metrics import Metrics
 from eventstore.service.tracing import Tracing
 from eventstore.telemetry import combined
 from projections import nix_migrations, nix_projections
+from tests.spans import operation
 
 BOUND = 45.0
 
@@ -53,8 +54,10 @@ async def test_a_command_is_one_trace_from_its_sender_to_the_rows(
     spans_of_trace = [
         span for span in spans if span.context and span.context.trace_id == user.context.trace_id
     ]
-    by_id = {span.context.span_id: span.name for span in spans_of_trace if span.context}
-    parents = {span.name: by_id[span.parent.span_id] for span in spans_of_trace if span.parent}
+    by_id = {span.context.span_id: operation(span) for span in spans_of_trace if span.context}
+    parents = {
+        operation(span): by_id[span.parent.span_id] for span in spans_of_trace if span.parent
+    }
     assert parents == {
         "send": "user",
         "command": "send",

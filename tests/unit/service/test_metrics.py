@@ -1,16 +1,12 @@
 from __future__ import annotations
 
-import asyncio
-import socket
-import urllib.error
-import urllib.request
 from typing import get_args
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from eventstore.errors import ConfigurationError, Rejected
-from eventstore.service.metrics import Metrics, MetricsServer
+from eventstore.errors import Rejected
+from eventstore.service.metrics import Metrics
 from eventstore.telemetry import CounterName, GaugeName, SpanName, TimingName
 
 INCOMING = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -130,44 +126,6 @@ def test_the_process_and_the_service_are_described() -> None:
 
     assert value(metrics, "eventstore_service_info", service="svc", version="1.2.3") == 1
     assert (value(metrics, "process_resident_memory_bytes") or 0) > 1_000_000
-
-
-async def test_metrics_are_served_by_http_until_the_end_of_the_block() -> None:
-    metrics = Metrics()
-    metrics.count("retries", operation="append")
-
-    async with MetricsServer(metrics) as server:
-        assert server.host == "127.0.0.1"
-        assert server.port > 0
-        content_type, body = await asyncio.to_thread(fetch, server.url)
-        assert content_type == Metrics.content_type
-        name = ("eventstore_retries_total", frozenset({("operation", "append")}))
-        assert samples(body)[name] == 1
-
-    with pytest.raises(urllib.error.URLError):
-        await asyncio.to_thread(fetch, server.url)
-
-
-async def test_an_address_in_use_is_named() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        with pytest.raises(ConfigurationError, match=rf"http://127\.0\.0\.1:{port}/metrics"):
-            async with MetricsServer(Metrics(), port=port):
-                pass
-
-
-async def test_no_such_host_or_port_is_named() -> None:
-    with pytest.raises(ConfigurationError, match=r"\[fe80::zz\]"):
-        async with MetricsServer(Metrics(), host="fe80::zz"):
-            pass
-    with pytest.raises(ConfigurationError, match="70000"):
-        async with MetricsServer(Metrics(), port=70_000):
-            pass
-
-
-def fetch(url: str) -> tuple[str, bytes]:
-    with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310  # our own address
-        return answer.headers["Content-Type"], answer.read()
 
 
 def test_samples_of_another_process_are_rendered_in_the_same_families_and_labelled() -> None:

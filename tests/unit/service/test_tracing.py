@@ -13,6 +13,7 @@ from eventstore.errors import Conflict, QueryNotFound, Rejected
 from eventstore.service.metrics import Metrics
 from eventstore.service.tracing import Tracing
 from eventstore.telemetry import combined
+from tests.spans import operation
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 INCOMING = f"00-{TRACE}-b7ad6b7169203331-01"
@@ -31,7 +32,7 @@ def tracing(exporter: InMemorySpanExporter) -> Tracing:
 
 
 def ended(exporter: InMemorySpanExporter) -> dict[str, ReadableSpan]:
-    return {span.name: span for span in exporter.get_finished_spans()}
+    return {operation(span): span for span in exporter.get_finished_spans()}
 
 
 def trace_id(span: ReadableSpan) -> str:
@@ -69,7 +70,9 @@ def test_the_parts_of_a_command_are_its_children(
         assert parent_of(spans[part]) == id_of(spans["command"])
     assert parent_of(spans["project"]) == id_of(spans["append"])
     assert spans["command"].kind is SpanKind.CONSUMER
-    assert dict(spans["command"].attributes or {}) == {"eventstore.type": "CreateFlake"}
+    assert spans["command"].name == "process CreateFlake"
+    assert spans["append"].name == "publish flake"
+    assert (spans["command"].attributes or {})["eventstore.type"] == "CreateFlake"
 
 
 def test_the_outgoing_context_is_the_spans_own(tracing: Tracing) -> None:
@@ -116,6 +119,10 @@ def test_attributes_can_be_set_later(tracing: Tracing, exporter: InMemorySpanExp
     with tracing.span("command", type="CreateFlake") as span:
         span.set(outcome="success", version=3)
     assert dict(ended(exporter)["command"].attributes or {}) == {
+        "messaging.system": "nats",
+        "messaging.operation.type": "process",
+        "messaging.operation.name": "process",
+        "eventstore.operation": "command",
         "eventstore.type": "CreateFlake",
         "eventstore.outcome": "success",
         "eventstore.version": 3,
@@ -178,9 +185,11 @@ async def test_spans_of_concurrent_tasks_are_separate(
         group.create_task(carry_out(2))
 
     spans = exporter.get_finished_spans()
-    commands = {(s.attributes or {})["eventstore.type"]: s for s in spans if s.name == "command"}
+    commands = {
+        (s.attributes or {})["eventstore.type"]: s for s in spans if operation(s) == "command"
+    }
     for span in spans:
-        if span.name == "load":
+        if operation(span) == "load":
             number = (span.attributes or {})["eventstore.aggregate"]
             assert parent_of(span) == id_of(commands[number])
 

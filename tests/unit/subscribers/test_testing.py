@@ -5,13 +5,20 @@ from __future__ import annotations
 import functools
 import uuid
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest.mock import AsyncMock
 
 import pytest
 
-from eventstore.errors import DeciderError, InvalidHeader, InvalidId, InvalidSubject, UnknownType
+from eventstore.errors import (
+    DeciderError,
+    InvalidHeader,
+    InvalidId,
+    InvalidSubject,
+    InvalidTimer,
+    UnknownType,
+)
 from eventstore.messages.events import RecordedEvent
 from eventstore.messages.types import Command
 from eventstore.nix import FlakeInputAdded, MarkPackageStale, PackageBuilt
@@ -100,6 +107,23 @@ async def test_recorded_commands_have_outcomes() -> None:
     outcome = await commands.execute(mark(1), "p1")
     assert (sent.aggregate_id, outcome.status) == ("p1", "success")
     assert commands.sent == [("p1", mark(1))] * 2
+
+
+async def test_recorded_timers_can_be_replaced_and_cancelled() -> None:
+    commands, hour = Commands(), timedelta(hours=1)
+    await commands.schedule("stale", mark(1), "p1", after=hour)
+    scheduled = await commands.schedule("stale", mark(2), "p2", after=2 * hour)
+    sent = await commands.send(mark(1), "p1", at=START + hour)
+    await commands.schedule("daily", mark(1), "p1", cron="@daily")
+    schedule, to, command = commands.timers["stale"]
+    assert (schedule.at, to, command) == (START + 2 * hour, "p2", mark(2))
+    assert (scheduled.at, sent.due) == (START + 2 * hour, START + hour)
+    assert commands.sent == []
+    assert set(commands.timers) == {"stale", sent.command_id, "daily"}
+    assert await commands.cancel("stale")
+    assert not await commands.cancel("stale")
+    with pytest.raises(InvalidTimer, match="either a time"):
+        await commands.schedule("stale", mark(1), "p1")
 
 
 SELLER = uuid.UUID("3f687bd3-5849-4f1f-a4d3-89322f67d381")

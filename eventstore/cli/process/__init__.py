@@ -1,0 +1,1 @@
+"""`eventstore process`: inspect processes, and retry failed ones."""

@@ -1,0 +1,1 @@
+"""`eventstore timer`: set, inspect, cancel and fire timers."""

@@ -1,0 +1,86 @@
+"""`eventstore timer set`: set a timer for a command."""
+
+from __future__ import annotations
+
+import os
+import re
+from datetime import datetime, timedelta
+from typing import Annotated
+
+import typer
+
+from eventstore.cli.options import ClientSession, Json
+from eventstore.cli.output.terminal import say, say_json
+from eventstore.commands import CommandClient
+from eventstore.errors import InvalidSubject
+from eventstore.messages.subjects import Subject
+
+_DELAY = re.compile(r"([0-9]{1,6})([smhdw])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def _delay(text: str) -> timedelta:
+    found = _DELAY.fullmatch(text.strip())
+    if found is None:
+        raise typer.BadParameter(f"{text!r} is not a delay: write 90s, 15m, 2h, 3d or 1w")
+    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+
+def _time(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a time: write 2026-05-04T12:30:00Z") from None
+
+
+async def set_(
+    session: ClientSession,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="One timer has it; it is replaced.")],
+    subject: Annotated[
+        str, typer.Argument(metavar="SUBJECT", help="For example nix.cmd.flake.create")
+    ],
+    aggregate_id: Annotated[
+        str | None, typer.Option("--id", metavar="ID", help="The aggregate's id.")
+    ] = None,
+    payload: Annotated[str, typer.Option("--data", metavar="JSON", help="The payload.")] = "{}",
+    at: Annotated[
+        datetime | None,
+        typer.Option(metavar="TIME", parser=_time, help="Due at a time, such as 2026-05-04T12:30Z"),
+    ] = None,
+    after: Annotated[
+        timedelta | None,
+        typer.Option(metavar="DELAY", parser=_delay, help="Due after 90s, 15m, 2h, 3d or 1w."),
+    ] = None,
+    cron: Annotated[
+        str | None,
+        typer.Option(metavar="EXPRESSION", help="Due repeatedly, such as '0 3 * * *' or @daily."),
+    ] = None,
+    time_zone: Annotated[
+        str | None,
+        typer.Option(metavar="ZONE", help="Of --cron, such as Europe/Berlin.  [default: UTC]"),
+    ] = None,
+    actor: Annotated[
+        str | None, typer.Option(metavar="NAME", help="On whose behalf it is set.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Set a timer: the server queues a command when it is due."""
+    codec = session.codec
+    parsed = Subject.parse(subject)
+    if parsed.domain != codec.domain or parsed.kind != "cmd":
+        raise InvalidSubject(f"subject {subject!r} does not begin with {codec.domain}.cmd.")
+    command = codec.decode_command(parsed.aggregate, parsed.action, os.fsencode(payload))
+    async with session.connect() as client, CommandClient(client, codec) as commands:
+        scheduled = await commands.schedule(
+            *(name, command, aggregate_id),
+            at=at,
+            after=after,
+            cron=cron,
+            time_zone=time_zone,
+            actor=actor,
+        )
+    if json:
+        say_json(scheduled)
+    else:
+        due = cron if scheduled.at is None else scheduled.at.isoformat(timespec="milliseconds")
+        say(f"set: {name}, due {due}")

@@ -1,0 +1,19 @@
+"""Contracts: what a domain's messages look like to others, as JSON Schema and as AsyncAPI.
+
+`describe` collects the schemas of all commands, events, queries and answers of an application.
+`asyncapi` makes an AsyncAPI 3 document of them. `breaking_changes` compares two descriptions, and
+finds what would break readers of stored events, subscribers, or senders of commands and queries.
+"""
+
+from eventstore.contracts.asyncapi import asyncapi
+from eventstore.contracts.changes import BreakingChange, breaking_changes
+from eventstore.contracts.contract import Contract, MessageContract, describe
+
+__all__ = [
+    "BreakingChange",
+    "Contract",
+    "MessageContract",
+    "asyncapi",
+    "breaking_changes",
+    "describe",
+]

@@ -1,0 +1,79 @@
+"""The files that run and watch a service: well-formed, hardened, and without a password."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from eventstore.deployment import monitoring_files, service_files
+
+SERVICE = service_files("shop", "shop-service", "shop.app:app")
+MONITORING = monitoring_files("shop-service")
+
+
+@pytest.mark.parametrize("name", [name for name in SERVICE if name.endswith(".yaml")])
+def test_the_files_in_yaml_are_yaml(name: str) -> None:
+    assert all(isinstance(each, dict) for each in yaml.safe_load_all(SERVICE[name]))
+
+
+def test_nothing_is_left_to_fill_in() -> None:
+    for name, text in {**SERVICE, **MONITORING}.items():
+        left = re.findall(r"\{\{(?! ?\$| ?\w+ ?\}\}\")[^}]*\}\}", text)
+        assert left == [] or name == "dashboard.json", name
+        assert "nix" not in text
+
+
+def test_a_container_is_not_root_and_writes_its_data_alone() -> None:
+    docker = SERVICE["Dockerfile"]
+    assert re.search(r"^USER [1-9]\d*$", docker, re.MULTILINE)
+    assert "EVENTSTORE_APP=shop.app:app" in docker
+
+    composed = yaml.safe_load(SERVICE["compose.yaml"])["services"]
+    assert set(composed) == {"nats-1", "nats-2", "nats-3", "postgres", "shop-service"}
+    assert composed["shop-service"]["read_only"]
+    assert composed["shop-service"]["cap_drop"] == ["ALL"]
+    assert "GOMEMLIMIT" in composed["nats-1"]["environment"]
+
+
+def test_a_pod_is_hardened_and_is_probed() -> None:
+    objects = {each["kind"]: each for each in yaml.safe_load_all(SERVICE["kubernetes.yaml"])}
+    pod = objects["Deployment"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    probes = [container[each]["httpGet"]["path"] for each in ("livenessProbe", "readinessProbe")]
+    assert probes == ["/livez", "/readyz"]
+    assert objects["PodDisruptionBudget"]["spec"]["minAvailable"] == 1
+
+
+def test_passwords_are_in_the_environment_alone() -> None:
+    for text in (*SERVICE.values(), *MONITORING.values()):
+        for line in text.splitlines():
+            named: Any = re.search(r"(?i)password\s*[:=]\s*(\S+)", line)
+            assert named is None or named[1].startswith(("$", "...", "@")), line
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+def test_the_rules_and_the_scrape_configuration_are_valid(tmp_path: Path) -> None:
+    for name, text in MONITORING.items():
+        (tmp_path / name).write_text(text)
+    for command in (("rules", "alerts.yml"), ("config", "prometheus.yml")):
+        ended = subprocess.run(
+            ["promtool", "check", *command],  # noqa: S607  # Debian's
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert ended.returncode == 0, ended.stdout + ended.stderr

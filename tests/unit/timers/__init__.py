@@ -1,0 +1,1 @@
+"""Tests of timers, without a server."""
