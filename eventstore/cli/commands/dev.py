@@ -27,11 +27,12 @@ async def dev(
         typer.Option("--dir", metavar="DIR", help="The directory of the embedded server's data."),
     ] = Path("var"),
 ) -> None:
-    """Run the service, and start it again when a Python file changes.
+    """Run the service, and start it again when a file changes.
 
-    It is `eventstore serve`, with an embedded server unless one is configured; data stays from one
-    start to the next. If the program cannot be imported, the error is printed, and the next change
-    is waited for. Needs the extra `develop`. Ctrl-C or SIGTERM ends both.
+    The file is one of Python. It is `eventstore serve`, with an embedded server unless one is
+    configured; data stays from one start to the next. If the program cannot be imported, the error
+    is printed, and the next change is waited for. Needs the extra `develop`. Ctrl-C or SIGTERM ends
+    both.
     """
     if not watch.is_dir():
         raise ConfigurationError(f"--watch {watch} is not a folder")

@@ -24,7 +24,7 @@ and every command, event and query by its name. Ctrl-D ends it."""
 
 
 async def shell(session: ClientSession) -> None:
-    """Open a Python prompt with the application connected to its log.
+    """Open a Python prompt with the application connected.
 
     `await` and `async for` work at the prompt. At it are client, store, app, and all commands,
     events and queries by their names. It reads and sends as any client does: a service has to run

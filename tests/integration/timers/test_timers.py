@@ -93,6 +93,23 @@ async def test_a_cancelled_timer_is_gone(line: Line) -> None:
         await Timers(line.client, line.subjects).get("bill")
 
 
+async def test_a_timer_that_is_due_in_this_moment_does_not_count_as_cancelled(line: Line) -> None:
+    """The server may be firing it: what it has begun to fire cannot be stopped."""
+    await line.commands.schedule("bill", Add(), "c1", after=0.2)
+    assert not await line.commands.cancel("bill")
+    assert await waiting(line) == []
+
+
+async def test_a_cancelled_timer_set_again_as_it_was_is_not_taken_for_a_repetition(
+    line: Line,
+) -> None:
+    at = datetime.now(UTC) + LATER
+    first = await line.commands.schedule("bill", Add(), "c1", at=at)
+    assert await line.commands.cancel("bill")
+    assert await line.commands.schedule("bill", Add(), "c1", at=at) == first
+    assert [timer.command_id for timer in await waiting(line)] == [first.command_id]
+
+
 async def test_what_is_due_leaves_the_stream_of_timers_when_it_is_carried_out(line: Line) -> None:
     stream = line.subjects.timer_stream
     await line.commands.schedule("bill", Add(), "c1", after=SOON)
