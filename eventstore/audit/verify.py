@@ -16,7 +16,7 @@ from eventstore.audit.working_set import AggregateState, WorkingSet
 from eventstore.client.api_answers import StreamInfo
 from eventstore.client.client import Client
 from eventstore.errors import IncompleteBatch, InvalidAnchor
-from eventstore.jetstream.direct_get import DirectReader
+from eventstore.jetstream.direct_get import SEARCH_SECONDS, DirectReader
 from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.codec import Codec
@@ -85,7 +85,8 @@ async def verify(
         verifier = _PageVerifier(codec, working_set, summary, aggregate, trial, types=types)
         if aggregate is not None and aggregate_id is not None:
             subject = codec.subjects.log(aggregate, aggregate_id)
-            pages = _aggregate_findings(DirectReader(client, stream), subject, verifier)
+            direct = DirectReader(client, stream, timeout=SEARCH_SECONDS)
+            pages = _aggregate_findings(direct, subject, verifier)
         else:
             log = StoredLog(client, stream, retry_timeout=retry_timeout)
             pages = _log_findings(log, verifier, anchor)

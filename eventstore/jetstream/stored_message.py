@@ -26,8 +26,8 @@ _in_page = event_block(
     rf"{NatsHeader.SUBJECT}: (\S+)\r\n"
     rf"{NatsHeader.SEQUENCE}: ([1-9][0-9]{{0,18}})\r\n"
     rf"{NatsHeader.TIME_STAMP}: (\S+)\r\n"
-    rf"{NatsHeader.NUM_PENDING}: [0-9]{{1,19}}\r\n"
-    rf"{NatsHeader.LAST_SEQUENCE}: ([0-9]{{1,19}})\r\n"
+    rf"(?:{NatsHeader.NUM_PENDING}: [0-9]{{1,19}}\r\n"
+    rf"{NatsHeader.LAST_SEQUENCE}: ([0-9]{{1,19}})\r\n)?"
     r"\r\n"
 ).fullmatch
 _alone = event_block(r"\r\n").fullmatch
@@ -65,9 +65,7 @@ def _seconds(text: str) -> int:
 
 def delivered(message: Message, sequence: int, time: int = 0) -> StoredMessage:
     """The stored message that a consumer has delivered; `time` is as in `StoredMessage`."""
-    found = _matched(_alone, message.block)
-    headers: dict[str, str] | None = None if found is None else event_headers(found.groups())
-    headers = headers or message.headers or {}
+    headers = _event_headers(message.block) or message.headers or {}
     return StoredMessage(message.subject, sequence, headers, message.data, time)
 
 
@@ -76,6 +74,12 @@ def event_in_page(answer: Message, stream: str) -> tuple[StoredMessage, int] | N
 
     None if it may be anything else: an event is recognised only as the store writes it.
     """
+    found = _event_in(answer, stream)
+    return None if found is None or found[1] is None else (found[0], int(found[1]))
+
+
+def _event_in(answer: Message, stream: str) -> tuple[StoredMessage, str | None] | None:
+    """An event in a reply, and the sequence of the one before it, where the reply says that."""
     found = _matched(_in_page, answer.block)
     if found is None:
         return None
@@ -85,7 +89,13 @@ def event_in_page(answer: Message, stream: str) -> tuple[StoredMessage, int] | N
     if headers is None or origin != stream:
         return None
     message = StoredMessage(subject, int(sequence), headers, answer.data, stored_time(time))
-    return message, int(before)
+    return message, before
+
+
+def _event_headers(block: bytes) -> dict[str, str] | None:
+    """The headers of an event as the store writes it; None if it may be anything else."""
+    found = _matched(_alone, block)
+    return None if found is None else event_headers(found.groups())
 
 
 def _matched(pattern: Callable[[str], re.Match[str] | None], block: bytes) -> re.Match[str] | None:
@@ -111,7 +121,10 @@ async def leader_get(
             return None
         raise
     found = answer.message
-    headers, stored = read_headers(found.hdrs), stored_time(found.time)
+    headers, stored = (
+        _event_headers(found.hdrs) or read_headers(found.hdrs),
+        stored_time(found.time),
+    )
     message = StoredMessage(found.subject, found.seq, headers, found.data, stored)
     if (subject := request.get("last_by_subj") or request.get("next_by_subj")) is not None:
         check_subject(message, subject)
@@ -153,13 +166,18 @@ def read_direct(answer: Msg, stream: str, subject: str | None = None) -> StoredM
     Raises `JetStreamError` for an error, `InvalidAnswer` for anything else than a message of the
     stream and the subject.
     """
+    event = _event_in(answer, stream) if isinstance(answer, Message) else None
+    message = _read_carefully(answer, stream) if event is None else event[0]
+    if message is not None and subject is not None:
+        check_subject(message, subject)
+    return message
+
+
+def _read_carefully(answer: Msg, stream: str) -> StoredMessage | None:
     headers = answer.headers or {}
     status = status_of(headers)
     if status is None:
-        message = stored_in(headers, answer.data, stream)
-        if subject is not None:
-            check_subject(message, subject)
-        return message
+        return stored_in(headers, answer.data, stream)
     if status == 404:
         return None
     raise JetStreamError(0, status, headers.get("Description", "refused"))

@@ -20,6 +20,7 @@ from eventstore.store.head import NOTHING, Head, find_head, head_at
 from eventstore.store.id_index import IdIndex
 from eventstore.store.keyring import Keyring
 from eventstore.store.known_heads import KnownHeads
+from eventstore.store.linked_reading import LinkedReading
 from eventstore.store.version_search import find_version, is_followed
 
 
@@ -30,6 +31,7 @@ class AggregateReads:
     keyring: Keyring
     findings: LogFindings
     _direct: DirectReader
+    _linked: LinkedReading
     _ids: IdIndex
     _heads: KnownHeads
 
@@ -245,7 +247,7 @@ class AggregateReads:
         size: int = MAX_PAGE,
     ) -> AsyncGenerator[list[FoundEvent], None]:
         """The aggregate's messages that are events, with what they are decoded to, in pages."""
-        stored = self._direct.pages(subject, after, leader=leader, max_messages=size)
+        stored = self._linked.pages(subject, after, leader=leader, max_messages=size)
         async with aclosing(stored) as pages:
             async for page in pages:
                 keys = await self.keyring.to_open(message.headers for message in page)

@@ -11,6 +11,7 @@ from eventstore.messages.chain import GENESIS
 from eventstore.messages.events import RecordedEvent
 from eventstore.messages.headers import Header
 from eventstore.store.chain_links import Link, Links, follow
+from eventstore.store.linked_reading import messages_before
 
 
 class Head(msgspec.Struct, frozen=True, gc=False):
@@ -117,9 +118,9 @@ async def head_at(reader: DirectReader, last: StoredMessage, known: Head | None)
 
 async def _head_before(reader: DirectReader, message: StoredMessage) -> Head | None:
     """The head at the message before one on its subject; None if that is no event."""
-    until = message.sequence - 1
-    found = await reader.last_of_each([message.subject], until) if until else []
+    found = await messages_before(reader, [message], message.sequence - 1)
+    before = found.get(message.subject)
     try:
-        return Head.of(found[0]) if found else NOTHING
+        return NOTHING if before is None else Head.of(before)
     except UnreadableEvent:
         return None

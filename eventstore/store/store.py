@@ -35,6 +35,7 @@ from eventstore.store.foreign import LogFindings
 from eventstore.store.id_index import IdIndex
 from eventstore.store.keyring import Keyring
 from eventstore.store.known_heads import KnownHeads
+from eventstore.store.linked_reading import LinkedReading
 from eventstore.store.log import StoredLog
 from eventstore.store.log_range import LogRange
 from eventstore.store.log_reads import LogReads
@@ -71,7 +72,8 @@ class EventStore(AggregateReads, LogReads, Resource):
         self._request_timeout = request_timeout
         self._telemetry = telemetry
         self._direct = DirectReader(client, codec.subjects.log_stream, timeout=request_timeout)
-        self._ids = IdIndex(self._direct)
+        self._linked = LinkedReading(self._direct)
+        self._ids = IdIndex(self._linked)
         self._heads = KnownHeads(client, codec.subjects.log_stream)
         self._log = LogWriter(client, codec.subjects.log_stream, self._ids, self._heads)
         self.keyring = Keyring(client, codec.subjects)

@@ -315,7 +315,7 @@ async def _append(
 async def test_the_remembered_ids_are_bounded_and_forgotten_ones_are_looked_for(
     store: EventStore, later: Later
 ) -> None:
-    store._ids = index = IdIndex(store._direct, max_bytes=10 * 1024)
+    store._ids = index = IdIndex(store._linked, max_bytes=10 * 1024)
     events = {f"a{number}": fixed() for number in range(12)}
     first = {}
     for own_id, event in events.items():

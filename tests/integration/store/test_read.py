@@ -38,8 +38,7 @@ from tests.integration.tampering import changed, plain_stream, replace_log, stor
 Headers = dict[str, str]
 
 
-async def forge(
-    client: Client,
+def forged(
     codec: Codec,
     aggregate_id: str,
     version: int,
@@ -47,8 +46,8 @@ async def forge(
     payload: bytes = b"{}",
     change: Callable[[Headers], Any] = lambda headers: None,
     after: Head | None = None,
-) -> int:
-    """Put a message into the log as a foreign program would; returns its position.
+) -> tuple[str, Headers]:
+    """The subject and the headers of a foreign program's message.
 
     With `after` its chain value follows on that head, as the store itself would have written it.
     """
@@ -66,6 +65,23 @@ async def forge(
     subject = codec.subjects.log("account", aggregate_id)
     if after is not None:
         headers["X-Chain"] = chain_value(after.chain, subject, headers, payload)
+    return subject, headers
+
+
+async def forge(
+    client: Client,
+    codec: Codec,
+    aggregate_id: str,
+    version: int,
+    *,
+    payload: bytes = b"{}",
+    change: Callable[[Headers], Any] = lambda headers: None,
+    after: Head | None = None,
+) -> int:
+    """Put a message into the log as a foreign program would (`forged`); returns its position."""
+    subject, headers = forged(
+        codec, aggregate_id, version, payload=payload, change=change, after=after
+    )
     return (await jetstream(client).publish(subject, payload, headers=headers)).seq
 
 
