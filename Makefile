@@ -61,7 +61,7 @@ bench-compare: $(TESTS)
 	$(BIN)/python -m tests.bench.service $(REV)
 
 ## scale: whether figures stay the same from 10,000 to 5,000,000 events: long;
-## `make scale SCALE='--events 300000'`
+## `make scale SCALE='--events 300000'`; `SCALE='--directory DIR'` keeps the logs for the next run
 scale: $(TESTS)
 	$(BIN)/python -m tests.bench.scale $(SCALE)
 

@@ -33,13 +33,13 @@ class Requests:
     queries: QueryClient
 
     async def execute(
-        self, command: Command, aggregate_id: AggregateId | None = None, **options: Any
+        self, /, command: Command, aggregate_id: AggregateId | None = None, **options: Any
     ) -> Outcome:
         """Send a command and return its outcome; options and errors as `CommandClient.execute`."""
         return await self.commands.execute(command, aggregate_id, **options)
 
     async def send(
-        self, command: Command, aggregate_id: AggregateId | None = None, **options: Any
+        self, /, command: Command, aggregate_id: AggregateId | None = None, **options: Any
     ) -> SentCommand:
         """Send a command, which is then durable; options and errors as `CommandClient.send`."""
         return await self.commands.send(command, aggregate_id, **options)
@@ -78,7 +78,7 @@ class Requests:
                 state = decider.evolve(state, event.data)
         return state
 
-    async def ask(self, query: Query[A], **options: Any) -> A:
+    async def ask(self, /, query: Query[A], **options: Any) -> A:
         """The answer to a query; options and errors as `QueryClient.ask`, such as `wait_for`."""
         return (await self.queries.ask(query, **options)).data
 

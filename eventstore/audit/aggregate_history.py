@@ -22,7 +22,7 @@ from eventstore.client.responder import Answer, Reply, Request
 from eventstore.decider.decider import Decider
 from eventstore.decider.domain import Domain
 from eventstore.errors import InvalidMessage, InvalidPayload, QueryNotFound, UnreadableEvent
-from eventstore.jetstream.direct_get import DirectReader
+from eventstore.jetstream.direct_get import SEARCH_SECONDS, DirectReader
 from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.encryption import Keys
 from eventstore.messages.events import LogEvent, UnreadEvent
@@ -62,8 +62,8 @@ async def aggregate_history(
     keyring = Keyring(client, domain.codec.subjects)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(keyring.close)
-        reader = DirectReader(client, domain.codec.subjects.log_stream)
-        await stack.enter_async_context(reader)
+        stream = domain.codec.subjects.log_stream
+        reader = DirectReader(client, stream, timeout=SEARCH_SECONDS)
         foreign = await _foreign(reader, subject)
         messages = await stack.enter_async_context(aclosing(reader.messages(subject)))
         async for message in messages:

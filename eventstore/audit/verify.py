@@ -16,11 +16,12 @@ from eventstore.audit.working_set import AggregateState, WorkingSet
 from eventstore.client.api_answers import StreamInfo
 from eventstore.client.client import Client
 from eventstore.errors import IncompleteBatch, InvalidAnchor
-from eventstore.jetstream.direct_get import DirectReader
+from eventstore.jetstream.direct_get import SEARCH_SECONDS, DirectReader
 from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.codec import Codec
 from eventstore.messages.headers import Header
+from eventstore.messages.opaque_headers import OPAQUE
 from eventstore.messages.text import counted
 from eventstore.store.batches import BatchCheck
 from eventstore.store.chain_links import Link
@@ -84,7 +85,8 @@ async def verify(
         verifier = _PageVerifier(codec, working_set, summary, aggregate, trial, types=types)
         if aggregate is not None and aggregate_id is not None:
             subject = codec.subjects.log(aggregate, aggregate_id)
-            pages = _aggregate_findings(DirectReader(client, stream), subject, verifier)
+            direct = DirectReader(client, stream, timeout=SEARCH_SECONDS)
+            pages = _aggregate_findings(direct, subject, verifier)
         else:
             log = StoredLog(client, stream, retry_timeout=retry_timeout)
             pages = _log_findings(log, verifier, anchor)
@@ -100,7 +102,7 @@ async def verify(
 async def _aggregate_findings(
     direct: DirectReader, subject: str, verifier: _PageVerifier
 ) -> AsyncGenerator[list[Finding], None]:
-    async with direct, aclosing(direct.messages(subject)) as messages:
+    async with aclosing(direct.messages(subject)) as messages:
         async for message in messages:
             yield await verifier.in_aggregate(message)
 
@@ -303,7 +305,7 @@ class _PageVerifier:
     def _unknown_type(self, message: StoredMessage) -> str | None:
         name = message.headers.get(Header.EVENT_TYPE)
         version = message.headers.get(Header.SCHEMA_VERSION, "1")
-        if name is None:
+        if name is None or OPAQUE in message.headers:
             return None
         if not self._codec.upcasting.knows(name):
             return f"no event type {name[:80]!r} is known here"

@@ -29,6 +29,7 @@ class _MessageData(Struct, frozen=True):
     seq: Sequence
     hdrs: bytes = b""
     data: bytes = b""
+    time: str = ""
 
 
 class MessageAnswer(Struct, frozen=True):

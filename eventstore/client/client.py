@@ -195,14 +195,17 @@ class Client(PersistentConnection):
         subject: str,
         payload: bytes,
         headers: Headers | None = None,
+        *,
+        timeout: float | None = None,
     ) -> Unregister:
         """Send a request, and pass its answers, or an error instead, to `receiver`.
 
-        It gets all answers until it is done, or what is returned is called. No answer in time is
-        no error, and that there are no responders is an answer; others are as of `request`.
+        It gets all answers until it is done, or what is returned is called. That there are no
+        responders is an answer; errors are as of `request`, but without a `timeout` in seconds, no
+        answer is none.
         """
         self._check_connected(subject)
-        token = self._answers.await_by(receiver, subject)
+        token = self._answers.await_by(receiver, subject, timeout)
         try:
             self._nats.send(subject, payload, f"{self.inbox_prefix}.{token}", headers)
         except BaseException:

@@ -63,10 +63,8 @@ class PendingReplies:
         Raises `RequestTimeout` after `timeout` seconds, or up to 50 ms later, and the errors of
         `fail_all` and `deny`; `what` is the request's subject, and named in their texts.
         """
-        loop = asyncio.get_running_loop()
-        future, token = loop.create_future(), new_token()
-        self._waiting[token] = _Waiting(future, what, timeout, loop.time() + timeout)
-        self._timeouts.add(token, min(timeout, _MAX_TURN))
+        future, token = asyncio.get_running_loop().create_future(), new_token()
+        self._await_until(token, future, what, timeout)
         try:
             send(token, future)
             return await future
@@ -104,11 +102,22 @@ class PendingReplies:
             del self._together[token]
         return together.answers
 
-    def await_by(self, receiver: Receiver, what: str) -> str:
-        """Pass the next answer to `receiver`; returns its token, for `forget`."""
+    def await_by(self, receiver: Receiver, what: str, timeout: float | None = None) -> str:
+        """Pass the next answers to `receiver`, until it is done; returns their token, for `forget`.
+
+        If it is not after `timeout` seconds, it fails with `RequestTimeout`.
+        """
         token = new_token()
-        self._waiting[token] = _Waiting(receiver, what)
+        if timeout is None:
+            self._waiting[token] = _Waiting(receiver, what)
+        else:
+            self._await_until(token, receiver, what, timeout)
         return token
+
+    def _await_until(self, token: str, receiver: Receiver, what: str, timeout: float) -> None:
+        until = asyncio.get_running_loop().time() + timeout
+        self._waiting[token] = _Waiting(receiver, what, timeout, until)
+        self._timeouts.add(token, min(timeout, _MAX_TURN))
 
     def forget(self, token: str) -> None:
         """Take no answer for this token any more."""

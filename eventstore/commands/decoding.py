@@ -7,7 +7,6 @@ such that a redelivery has the same identity; illegal ones are refused, and name
 from __future__ import annotations
 
 import re
-import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
@@ -37,20 +36,24 @@ from eventstore.messages.headers import (
     PROCESS,
     REPLY_TO,
     REQUIRED,
+    RULES,
     Header,
     expected_version_of,
     legal_value,
 )
+from eventstore.messages.opaque_headers import OPAQUE
 from eventstore.messages.subjects import AGGREGATE_ID, Subject, Subjects
 from eventstore.messages.types import Command
 from eventstore.timers.due import Firing
 
-_NAMESPACE = uuid.UUID("b9a4b0f6-3a3c-5f0e-9d0f-6d1c6f6f3c11")
+_NAMESPACE = "b9a4b0f6-3a3c-5f0e-9d0f-6d1c6f6f3c11"
 _JSON_IN_UTF8 = re.compile(
     r"application/json *(?:; *charset *= *(?:utf-?8|us-ascii|\"(?:utf-?8|us-ascii)\") *)?;?",
     re.IGNORECASE,
 )
-_WORKERS_OWN = {AUTHENTICATED_AS, COMMAND_DIGEST}
+_WORKERS_OWN = {AUTHENTICATED_AS, COMMAND_DIGEST, OPAQUE}
+_BARE = {Header.AGGREGATE_ID, REPLY_TO}
+_TYPE_NAME, _ = RULES[Header.EVENT_TYPE]
 
 
 class DecodedCommand(msgspec.Struct, frozen=True, gc=False):
@@ -158,7 +161,7 @@ def id_of_message(stream: str, message_id: str) -> str:
     try:
         return check_message_id(message_id)
     except InvalidId:
-        return str(uuid.uuid5(_NAMESPACE, f"{stream}:{message_id}"))
+        return derive_id(_NAMESPACE, f"{stream}:{message_id}")
 
 
 def _headers_of(message: Message) -> Mapping[str, str]:
@@ -187,7 +190,7 @@ def _command_id(headers: Mapping[str, str], delivery: Delivery, subjects: Subjec
         return id_of_message(stream, headers[Header.MESSAGE_ID])
     firing = Firing.of(headers, subjects.timer_stream)
     origin = f"{delivery.sequence}:{delivery.time}" if firing is None else firing.key
-    return str(uuid.uuid5(_NAMESPACE, f"{stream}:{origin}"))
+    return derive_id(_NAMESPACE, f"{stream}:{origin}")
 
 
 def _decode(
@@ -203,6 +206,8 @@ def _decode(
     cls = codec.command_type(subject.aggregate, subject.action)
     if isinstance(headers, EventHeaders):
         envelope = headers.envelope
+    elif headers.keys() <= _BARE and _is_legal(headers.get(Header.AGGREGATE_ID, ""), cls.__name__):
+        envelope = _bare(headers[Header.AGGREGATE_ID], cls, codec.domain, delivery, command_id)
     else:
         headers = _as_sent(headers)
         if not headers.keys() >= {*REQUIRED}:
@@ -242,6 +247,23 @@ def _as_sent(headers: Mapping[str, str]) -> Mapping[str, str]:
     return given
 
 
+def _is_legal(aggregate_id: str, name: str) -> bool:
+    return bool(AGGREGATE_ID.fullmatch(aggregate_id) and _TYPE_NAME.fullmatch(name))
+
+
+def _bare(
+    aggregate_id: str, cls: type[Command], domain: str, delivery: Delivery, command_id: str
+) -> Envelope:
+    """What is read of a message whose other headers were `_filled_in`; nothing is left to check."""
+    return Envelope(
+        identity=Identity(command_id, command_id, command_id),
+        type=cls.__name__,
+        domain=domain,
+        timestamp=_stored_at(delivery),
+        aggregate_id=aggregate_id,
+    )
+
+
 def _filled_in(
     headers: Mapping[str, str],
     cls: type[Command],
@@ -253,13 +275,16 @@ def _filled_in(
     if Header.EVENT_ID not in given:
         given[Header.EVENT_ID] = given[Header.MESSAGE_ID] = command_id
     root = given.get(Header.CORRELATION_ID) or given.get(Header.CAUSATION_ID) or command_id
-    stored_at = datetime.fromtimestamp(delivery.time / 1e9, UTC)
     given.setdefault(Header.CORRELATION_ID, root)
     given.setdefault(Header.CAUSATION_ID, root)
     given.setdefault(Header.EVENT_TYPE, cls.__name__)
     given.setdefault(Header.DOMAIN, domain)
-    given.setdefault(Header.TIMESTAMP, format_timestamp(stored_at))
+    given.setdefault(Header.TIMESTAMP, _stored_at(delivery))
     return given
+
+
+def _stored_at(delivery: Delivery) -> str:
+    return format_timestamp(datetime.fromtimestamp(delivery.time / 1e9, UTC))
 
 
 def _check_type(

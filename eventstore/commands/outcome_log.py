@@ -31,6 +31,9 @@ from eventstore.messages.undecodable import UNDECODABLE
 _ACCEPTED_AT = "X-Accepted-At"
 _DELIVERIES = "X-Deliveries"
 
+_OUTCOMES = "*"
+"""The keys of outcomes, which are ids; others are notes about commands (`at.7`)."""
+
 
 class OutcomeRecord(msgspec.Struct, frozen=True, kw_only=True):
     """An outcome with the metadata of its command.
@@ -102,11 +105,11 @@ class OutcomeLog:
         return info.created, info.state.last_seq
 
     async def last(self) -> int:
-        """The sequence of the last message that is still there; 0 for none.
+        """The sequence of the last outcome that is still there; 0 for none.
 
         Raises `StreamMissing` and `ClientError`.
         """
-        found = await self._bucket.leader_get(">")
+        found = await self._bucket.leader_get(_OUTCOMES)
         return 0 if found is None else found.sequence
 
     async def pages(
@@ -117,9 +120,12 @@ class OutcomeLog:
         It never ends by itself. Raises `PullLost` and other `ClientError`s if the connection or the
         consumer is lost: then go on after the last page.
         """
-        stream = self._bucket.stream
         async with ordered_consumer(
-            self._client, stream, after=after, buffer=2 * max_messages, name="outcomes"
+            *(self._client, self._bucket.stream),
+            after=after,
+            buffer=2 * max_messages,
+            name="outcomes",
+            subject=self._bucket.subject(_OUTCOMES),
         ) as consumer:
             while True:
                 taken = await consumer.take(max_messages)

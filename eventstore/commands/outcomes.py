@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from types import MappingProxyType
 
 import msgspec
 
 from eventstore.client.api_answers import decimal
 from eventstore.client.client import Client
 from eventstore.commands.digest import is_other
-from eventstore.errors import CommandIdReused, NoResponders, RequestTimeout
+from eventstore.commands.sequence_notes import SequenceNotes
+from eventstore.errors import CommandIdReused, RequestTimeout
 from eventstore.jetstream.key_value import KeyValue
 from eventstore.messages.headers import COMMAND_DIGEST
 from eventstore.messages.outcome import Outcome
@@ -21,10 +21,7 @@ from eventstore.messages.text import make_log_records_safe
 
 _MAX_TRIES = 10
 _SEQUENCE = "X-Command-Sequence"
-_COMMAND_ID = "X-Command-ID"
-_REFUSAL = "X-Refusal"
 _REPLICAS_SECONDS = 60.0
-_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 _logger = make_log_records_safe(logging.getLogger(__name__))
 
@@ -34,6 +31,7 @@ class Outcomes:
 
     def __init__(self, client: Client, subjects: Subjects) -> None:
         self._bucket = KeyValue(client, subjects.outcome_bucket)
+        self._notes = SequenceNotes(self._bucket)
         self._has_followers = True  # until it is known
         self._next_check = 0.0
 
@@ -110,11 +108,7 @@ class Outcomes:
 
         `refusal` is the outcome of a command whose id is another command's.
         """
-        # Marked as deleted, so that tools which list the bucket list only outcomes.
-        headers = {_COMMAND_ID: command_id}
-        if refusal is not None:  # in a header: the outcome under this id is the other command's
-            headers[_REFUSAL] = refusal.to_json().decode()
-        await self._bucket.put(f"at.{sequence}", None, headers)
+        await self._notes.add(sequence, command_id, refusal)
 
     async def command_at(self, sequence: int) -> tuple[str | None, Outcome | None]:
         """The id of the command at a sequence, if it is known, and its outcome if it was refused.
@@ -122,16 +116,7 @@ class Outcomes:
         It was refused if its id is another command's, whose outcome is stored under the id. Raises
         `StreamMissing` and `ClientError`.
         """
-        try:
-            noted = await self._bucket.get(f"at.{sequence}")
-        except NoResponders:
-            await self._bucket.info()  # raises StreamMissing if that is why
-            raise
-        headers = _NOTHING if noted is None else noted.headers
-        command_id = headers.get(_COMMAND_ID)
-        if command_id is None or _REFUSAL not in headers:
-            return command_id, None
-        return command_id, Outcome.of(command_id, headers[_REFUSAL].encode())
+        return await self._notes.find(sequence)
 
     async def _check_replicas(self) -> None:
         """Note whether a follower of the bucket may answer a direct get."""

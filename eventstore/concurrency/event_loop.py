@@ -12,13 +12,14 @@ T = TypeVar("T")
 def run(main: Coroutine[Any, Any, T]) -> T:
     """Run to the end, on uvloop if that is installed; Ctrl-C cancels and cleans up."""
     try:
-        with asyncio.Runner(loop_factory=_loop_factory) as runner:
+        with asyncio.Runner(loop_factory=new_loop) as runner:
             return runner.run(main)
     finally:
         main.close()  # Ctrl-C may have come before it began
 
 
-def _loop_factory() -> asyncio.AbstractEventLoop:
+def new_loop() -> asyncio.AbstractEventLoop:
+    """A new event loop: uvloop's, if that is installed."""
     try:
         import uvloop
     except ImportError:

@@ -33,6 +33,7 @@ from eventstore.decider.function import (
 from eventstore.decider.state_shape import shape_of
 from eventstore.errors import DeciderError, EventStoreError, HandlerFailed, Rejected, UnknownType
 from eventstore.messages.functions import name_of
+from eventstore.messages.opaque import OpaqueEvent
 from eventstore.messages.subjects import check_name
 from eventstore.messages.types import Command, Event
 from eventstore.messages.undecodable import STOPS, text_of
@@ -220,12 +221,14 @@ class Decider(Generic[S]):
         return events
 
     def evolve(self, state: S, event: Event) -> S:
-        """The state after an event.
+        """The state after an event; an `OpaqueEvent` does not change it.
 
         Raises `UnknownType`, `DeciderError` if the function does not return a state,
         `HandlerFailed` if it raised an error of this library, and any other error of the function.
         """
         function = self._evolves.get(type(event))
+        if function is None and isinstance(event, OpaqueEvent):
+            return state
         if function is None:
             raise UnknownType(f"{self.aggregate} does not evolve by {type(event).__name__}")
         try:

@@ -46,6 +46,8 @@ _PANELS = (
         "s",
         {"p50": _quantile(0.5, "command_wait"), "p99": _quantile(0.99, "command_wait")},
     ),
+    _Panel("Timers", "short", {"{{state}}": "max by (state) (eventstore_timers)"}),
+    _Panel("Lateness of timers", "s", {"p99": _quantile(0.99, "timer_late")}),
     _Panel("Events appended", "ops", {"{{aggregate}}": _rate("events_appended", "aggregate")}),
     _Panel("Conflicts", "ops", {"{{aggregate}}": _rate("conflicts", "aggregate")}),
     _Panel(

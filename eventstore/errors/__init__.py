@@ -48,6 +48,8 @@ EventStoreError
 │   ├── EventTooLarge               headers and payload exceed the server's maximum
 │   ├── BatchTooLarge               more events than fit one atomic batch
 │   └── SubjectForgotten            personal data about somebody who was forgotten
+├── BlockingCallRefused             inside of an event loop, or on a facade that is not open
+├── InvalidRange                    what is to be read is no range of versions or positions
 ├── CorruptLog                      the log violates an invariant
 │   ├── VersionGap                  an aggregate's versions are not consecutive
 │   ├── IncompleteBatch             an atomic batch is not complete
@@ -103,6 +105,7 @@ from eventstore.errors.append import (
     SubjectForgotten,
 )
 from eventstore.errors.base import EventStoreError
+from eventstore.errors.blocking import BlockingCallRefused
 from eventstore.errors.commands import CommandTimeout, DeciderError, HandlerFailed, Rejected
 from eventstore.errors.configuration import ConfigurationError, MasterKeyError
 from eventstore.errors.connection import (
@@ -123,6 +126,7 @@ from eventstore.errors.log import (
     CorruptLog,
     IncompleteBatch,
     InvalidAnchor,
+    InvalidRange,
     UnreadableEvent,
     UnusableSnapshot,
     VersionGap,
@@ -198,6 +202,7 @@ __all__ = [
     "AppendUnknown",
     "AuthenticationFailed",
     "BatchTooLarge",
+    "BlockingCallRefused",
     "CannotReplace",
     "CheckpointReset",
     "ClientError",
@@ -227,6 +232,7 @@ __all__ = [
     "InvalidLockFile",
     "InvalidMessage",
     "InvalidPayload",
+    "InvalidRange",
     "InvalidSubject",
     "InvalidTimer",
     "JetStreamError",

@@ -12,17 +12,19 @@ class AppendError(EventStoreError, code="append"):
 class Conflict(AppendError, code="conflict", retryable=True):
     """The aggregate is not at the expected version; nothing was recorded.
 
-    `expected` is the version the caller expected, `actual` the aggregate's (None if the server did
-    not report it).
+    `expected` is the version the caller expected (None: any, but some event), `actual` the
+    aggregate's (None if the server did not report it).
     """
 
     def __init__(
-        self, aggregate: str, aggregate_id: str, expected: int, actual: int | None
+        self, aggregate: str, aggregate_id: str, expected: int | None, actual: int | None
     ) -> None:
         found = "another one" if actual is None else str(actual)
+        problem = f"was expected at version {expected}, but is at {found}"
+        if expected is None:
+            problem = "was expected to exist, but has no events"
         super().__init__(
-            f"{aggregate} {aggregate_id} was expected at version {expected}, but is at {found}; "
-            "load it again, and decide on the new state"
+            f"{aggregate} {aggregate_id} {problem}; load it again, and decide on the new state"
         )
         self.aggregate = aggregate
         self.aggregate_id = aggregate_id

@@ -8,6 +8,10 @@ from eventstore.errors.base import EventStoreError
 from eventstore.errors.messages import InvalidMessage
 
 
+class InvalidRange(EventStoreError, code="invalid_range"):
+    """What is to be read is no range: negative, of no event, or ending before it begins."""
+
+
 class CorruptLog(EventStoreError, code="corrupt_log"):
     """The log violates an invariant."""
 

@@ -7,24 +7,21 @@ the `leader_*` reads are answered by the leader.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, Hashable, Sequence
-from contextlib import AsyncExitStack, aclosing
+from contextlib import aclosing
 from typing import Any
 
 import msgspec
 
 from eventstore.client.api_answers import decimal
 from eventstore.client.client import Client, Message
-from eventstore.client.replies import new_token
-from eventstore.concurrency.batching import Batchable, own_task
-from eventstore.concurrency.resource import Resource
+from eventstore.concurrency.batching import Batchable
 from eventstore.errors import (
     ClientError,
-    ConnectionLost,
     InvalidAnswer,
     JetStreamError,
     NoResponders,
-    PermissionDenied,
     RequestTimeout,
 )
 from eventstore.jetstream.api import stream_info
@@ -41,9 +38,18 @@ from eventstore.jetstream.stored_message import (
 from eventstore.jetstream.vocabulary import Api, NatsHeader
 
 _PAGE_HEADERS = (NatsHeader.NUM_PENDING, NatsHeader.LAST_SEQUENCE)
-_PAGE_SIZE = 256
+MAX_PAGE = 256
+"""Messages in a page at most."""
+
+_END = re.compile(  # of most pages
+    rf"NATS/1\.0 204 EOB\r\n{NatsHeader.NUM_PENDING}: ([0-9]{{1,19}})\r\n"
+    rf"{NatsHeader.LAST_SEQUENCE}: ([0-9]{{1,19}})\r\n\r\n".encode()
+)
 _PAGE_BYTES = 8 * 1024 * 1024
 _MAX_SUBJECTS = 64
+
+SEARCH_SECONDS = 60.0
+"""Time for a page of which the server may have to search a log of many GB that it has not read."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -79,16 +85,9 @@ class LastMessage(Batchable[StoredMessage | None]):
             return [await self.alone()]
         subjects = [each._subject for each in batch]
         page = BatchReplies(self._stream)
-        subject = self._client.api_subject(Api.DIRECT_GET.of(self._stream))
-        forget = self._client.request_soon(page, subject, _encode({"multi_last": subjects}))
-        try:
-            async with asyncio.timeout(self._timeout):
-                await page.complete
-        except TimeoutError:
-            problem = f"no complete page of {subjects[0]} and others within {self._timeout:g} s"
-            raise RequestTimeout(problem) from None
-        finally:
-            forget()
+        await _fill(
+            self._client, page, f"{subjects[0]} and others", self._timeout, multi_last=subjects
+        )
         found = {message.subject: message for message in page.messages}
         if page.pending:  # they were too large for one page
             return [found.get(each._subject) or await each.alone() for each in batch]
@@ -104,7 +103,7 @@ class BatchReplies:
     def __init__(self, stream: str, subject: str = ">", after: int = 0) -> None:
         self.messages: list[StoredMessage] = []
         self.pending = 0
-        self._stream = stream
+        self.stream = stream
         self._subject = subject
         self._after = after
         self._last = 0
@@ -116,29 +115,39 @@ class BatchReplies:
 
     def set_result(self, message: Message) -> None:
         """Take the next reply."""
-        if self.done():
+        if self.complete.done():
             return
         try:
-            self._take(message)
+            found = event_in_page(message, self.stream)
+            if found is None:
+                self._take(message)
+            else:
+                self._take_event(*found)
         except ClientError as error:
             self.set_exception(error)
 
+    def _take_event(self, event: StoredMessage, before: int) -> None:
+        # Each reply names the sequence of the one before, which shows a lost reply.
+        if before == self._last < event.sequence > self._after and event.subject == self._subject:
+            self.messages.append(event)
+            self._last = event.sequence
+            return
+        self._check_order(before)
+        self._add(event)
+
     def _take(self, message: Message) -> None:
-        found = event_in_page(message, self._stream)
-        if found is not None:
-            event, before = found
-            self._check_order(before)
-            return self._add(event)
+        if (end := _END.fullmatch(message.block)) is not None:
+            self._check_order(int(end[2]))
+            return self._end(int(end[1]))
         headers = message.headers or {}
         status = status_of(headers)
         if status in (None, 204):
             self._check_order(decimal(headers.get(NatsHeader.LAST_SEQUENCE, "0")))
         if status is None:
-            return self._add(stored_in(headers, message.data, self._stream, _PAGE_HEADERS))
+            return self._add(stored_in(headers, message.data, self.stream, _PAGE_HEADERS))
         return self._finish(status, headers)
 
     def _check_order(self, before: int | None) -> None:
-        # Each reply names the sequence of the one before, which shows a lost reply.
         if before != self._last:
             raise RequestTimeout(f"a reply to a page was lost after sequence {self._last}")
 
@@ -157,8 +166,11 @@ class BatchReplies:
             raise NoResponders("no responders for direct gets of this stream")
         if status not in (204, 404):
             raise JetStreamError(0, status, headers.get("Description", "direct get refused"))
-        if status == 204:
-            self.pending = number_in(self._subject, headers, NatsHeader.NUM_PENDING)
+        is_end = status == 204
+        self._end(number_in(self._subject, headers, NatsHeader.NUM_PENDING) if is_end else 0)
+
+    def _end(self, pending: int) -> None:
+        self.pending = pending
         self.complete.set_result(None)
 
     def set_exception(self, error: Exception) -> None:
@@ -167,26 +179,31 @@ class BatchReplies:
             self.complete.set_exception(error)
 
 
-class DirectReader(Resource):
-    """Reads from one stream over one inbox; an async context manager.
+async def _fill(
+    client: Client, page: BatchReplies, what: str, timeout: float, **request: object
+) -> None:
+    """Request a page, and wait until it is complete."""
+    subject = client.api_subject(Api.DIRECT_GET.of(page.stream))
+    forget = client.request_soon(page, subject, _encode(request), timeout=timeout)
+    try:
+        await page.complete
+    except RequestTimeout as error:
+        raise RequestTimeout(f"no complete page of {what}: {error}") from None
+    finally:
+        forget()
 
-    Every read raises `StreamMissing`, `RequestTimeout`, `ConnectionLost`, `NoResponders` or
-    `JetStreamError`; `timeout` is seconds for one page.
+
+class DirectReader:
+    """Reads from one stream.
+
+    Every read raises `StreamMissing`, `RequestTimeout`, `ConnectionLost`, `NoResponders`,
+    `PermissionDenied`, `InvalidAnswer` or `JetStreamError`; `timeout` is seconds for one page.
     """
 
     def __init__(self, client: Client, stream: str, *, timeout: float = 5.0) -> None:
         self.stream = stream
         self._client = client
         self._timeout = timeout
-        self._pages: dict[str, BatchReplies] = {}
-        self._inbox = client.new_inbox()
-
-    async def _enter(self, stack: AsyncExitStack) -> None:
-        self._subscription = await self._client.listen(f"{self._inbox}.*", self._receive)
-        stack.push_async_callback(self._subscription.unsubscribe)
-        stack.callback(self._disconnected)
-        stack.callback(self._client.on_denied(self._denied))
-        stack.callback(self._client.on_disconnect(self._disconnected))
 
     async def last(self, subject: str) -> StoredMessage | None:
         """The last message on a literal subject; may lag on a replicated stream."""
@@ -195,6 +212,13 @@ class DirectReader(Resource):
         except NoResponders:
             await self.check_stream()
             raise
+
+    async def last_on(self, subject: str) -> StoredMessage | None:
+        """The same as `last`, by a request for which nobody needs more rights than for `pages`."""
+        found = await self._direct_get({"last_by_subj": subject})
+        if found is not None:
+            check_subject(found, subject)
+        return found
 
     async def at(self, sequence: int, *, leader: bool = False) -> StoredMessage | None:
         """The message at a sequence; may lag on a replicated stream, unless `leader`."""
@@ -217,27 +241,39 @@ class DirectReader(Resource):
         """Raise `StreamMissing` if the stream does not exist."""
         await stream_info(self._client, self.stream, timeout=self._timeout)
 
+    async def page(
+        self, subject: str, after: int, max_messages: int = MAX_PAGE
+    ) -> tuple[list[StoredMessage], int]:
+        """The first messages on a subject after a sequence, and how many follow them; may lag.
+
+        The subject may have wildcards. At most `max_messages`, `MAX_PAGE` and 8 MB, though always
+        one if there is any.
+        """
+        page = await self._ask_page(
+            BatchReplies(self.stream, subject, after),
+            subject,
+            seq=after + 1,
+            next_by_subj=subject,
+            batch=min(max_messages, MAX_PAGE),
+            max_bytes=_PAGE_BYTES,
+        )
+        return page.messages, page.pending
+
     async def pages(
-        self, subject: str, after: int = 0, *, leader: bool = False
+        self, subject: str, after: int = 0, *, leader: bool = False, max_messages: int = MAX_PAGE
     ) -> AsyncGenerator[list[StoredMessage], None]:
         """The messages on a literal subject after a sequence, oldest first, in pages.
 
         Ends where the log of the answering server ends, which may lag on a replicated stream; with
-        `leader`, where the leader's ends. Never yields an empty page.
+        `leader`, where the leader's ends. Never yields an empty page, nor one of more than
+        `max_messages`.
         """
         while True:
-            page = await self._ask_page(
-                BatchReplies(self.stream, subject, after),
-                subject,
-                seq=after + 1,
-                next_by_subj=subject,
-                batch=_PAGE_SIZE,
-                max_bytes=_PAGE_BYTES,
-            )
-            if page.messages:
-                yield page.messages
-                after = page.messages[-1].sequence
-            if page.pending == 0 or not page.messages:
+            messages, pending = await self.page(subject, after, max_messages)
+            if messages:
+                yield messages
+                after = messages[-1].sequence
+            if pending == 0 or not messages:
                 break
         if leader:  # up to what it has now: others may append as fast as this reads
             last = await self.leader_last(subject)
@@ -268,24 +304,11 @@ class DirectReader(Resource):
         return found
 
     async def _ask_page(self, page: BatchReplies, what: str, **request: object) -> BatchReplies:
-        await own_task()  # which the timeout below needs
-        token = new_token()
-        self._pages[token] = page
         try:
-            async with asyncio.timeout(self._timeout):
-                await self._client.publish(
-                    self._client.api_subject(Api.DIRECT_GET.of(self.stream)),
-                    _encode(request),
-                    reply=f"{self._inbox}.{token}",
-                )
-                await page.complete
-        except TimeoutError:
-            raise RequestTimeout(f"no complete page of {what} within {self._timeout:g} s") from None
+            await _fill(self._client, page, what, self._timeout, **request)
         except NoResponders:
             await self.check_stream()
             raise
-        finally:
-            del self._pages[token]
         return page
 
     async def _direct_get(self, request: object) -> StoredMessage | None:
@@ -299,19 +322,3 @@ class DirectReader(Resource):
 
     async def _leader_get(self, request: dict[str, Any]) -> StoredMessage | None:
         return await leader_get(self._client, self.stream, request, timeout=self._timeout)
-
-    def _receive(self, message: Message) -> None:
-        # The subject of a reply is the inbox's; the stored subject is in a header.
-        page = self._pages.get(message.subject.rpartition(".")[2])
-        if page is not None:
-            page.set_result(message)
-
-    def _denied(self, subject: str) -> None:
-        own = self._client.api_subject(Api.DIRECT_GET.of(self.stream))
-        if subject == own.lower():
-            for page in self._pages.values():
-                page.set_exception(PermissionDenied(f"the server forbids {own} to this user"))
-
-    def _disconnected(self) -> None:
-        for page in self._pages.values():
-            page.set_exception(ConnectionLost("the connection broke during a read"))

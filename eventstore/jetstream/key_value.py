@@ -65,12 +65,9 @@ class KeyValue:
         """The last entry of a key, or of keys by wildcards, as the bucket's leader has it."""
         return await self._reader.leader_last(self.subject(key))
 
-    async def entries(self) -> AsyncGenerator[StoredMessage, None]:
-        """All entries, oldest first, in pages by direct get, up to the last the leader has."""
-        async with (
-            DirectReader(self._client, self.stream, timeout=self._timeout) as reader,
-            aclosing(reader.messages(self.subject(">"))) as messages,
-        ):
+    async def entries(self, keys: str = ">") -> AsyncGenerator[StoredMessage, None]:
+        """The entries, oldest first, in pages by direct get, up to the last the leader has."""
+        async with aclosing(self._reader.messages(self.subject(keys))) as messages:
             async for message in messages:
                 yield message
 

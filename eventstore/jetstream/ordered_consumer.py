@@ -1,6 +1,6 @@
 """Ordered consumers: the messages of a stream in order, each once, without acknowledgements.
 
-An ephemeral, unfiltered consumer delivers them. If it is lost, or a message in transit, it raises
+An ephemeral consumer delivers them. If it is lost, or a message in transit, it raises
 `PullLost`; a new one after the last `position` continues without gaps and repetitions.
 """
 
@@ -18,15 +18,16 @@ from eventstore.messages.envelope import new_id
 
 @asynccontextmanager
 async def ordered_consumer(
-    client: Client, stream: str, *, after: int, buffer: int, name: str
+    client: Client, stream: str, *, after: int, buffer: int, name: str, subject: str | None = None
 ) -> AsyncIterator[OrderedConsumer]:
     """A consumer of what follows a sequence; it is deleted at the end.
 
-    `buffer` is the maximum of messages delivered and not taken; `name` a prefix of the consumer's.
+    It delivers all messages, or those of a `subject`, which may have wildcards. `buffer` is the
+    maximum of messages delivered and not taken; `name` a prefix of the consumer's.
     Raises `StreamMissing` and `ClientError`.
     """
     name = f"{name}-{new_id()}"
-    config = {
+    config: dict[str, object] = {
         "deliver_policy": "by_start_sequence",
         "opt_start_seq": after + 1,
         "ack_policy": "none",
@@ -35,6 +36,8 @@ async def ordered_consumer(
         "num_replicas": 1,
         "inactive_threshold": 30_000_000_000,
     }
+    if subject is not None:
+        config["filter_subject"] = subject
     created = await create_consumer(client, stream, name, config)
     try:
         async with PullConsumer(client, stream, name, buffer=buffer, acknowledged=False) as pull:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -14,39 +16,57 @@ from eventstore.client.protocol import UnreadableHeaders, read_headers
 from eventstore.errors import InvalidAnswer, JetStreamError
 from eventstore.jetstream.api import stream_request
 from eventstore.jetstream.vocabulary import Api, ErrorCode, NatsHeader
-from eventstore.messages.event_lines import read_event_lines
+from eventstore.messages.event_lines import event_block, event_headers
 
 _GET_HEADERS = (NatsHeader.STREAM, NatsHeader.SUBJECT, NatsHeader.SEQUENCE, NatsHeader.TIME_STAMP)
 
 # What the server appends to the headers of a message that it answers a direct get with.
-_ADDED_BEGIN = f"\r\n{NatsHeader.STREAM}: "
-_ADDED = re.compile(
+_in_page = event_block(
     rf"{NatsHeader.STREAM}: (\S+)\r\n"
     rf"{NatsHeader.SUBJECT}: (\S+)\r\n"
     rf"{NatsHeader.SEQUENCE}: ([1-9][0-9]{{0,18}})\r\n"
-    rf"{NatsHeader.TIME_STAMP}: \S+\r\n"
-    rf"{NatsHeader.NUM_PENDING}: [0-9]{{1,19}}\r\n"
-    rf"{NatsHeader.LAST_SEQUENCE}: ([0-9]{{1,19}})\r\n"
+    rf"{NatsHeader.TIME_STAMP}: (\S+)\r\n"
+    rf"(?:{NatsHeader.NUM_PENDING}: [0-9]{{1,19}}\r\n"
+    rf"{NatsHeader.LAST_SEQUENCE}: ([0-9]{{1,19}})\r\n)?"
     r"\r\n"
-)
+).fullmatch
+_alone = event_block(r"\r\n").fullmatch
 
 
 class StoredMessage(msgspec.Struct, frozen=True, gc=False):
-    """A message of a stream; `headers` are those it was published with."""
+    """A message of a stream; `headers` are those it was published with.
+
+    `time` is when the stream stored it, in nanoseconds of the Unix epoch; 0 if that is not known.
+    """
 
     subject: str
     sequence: int
     headers: dict[str, str]
     payload: bytes
+    time: int = 0
 
 
-def delivered(message: Message, sequence: int) -> StoredMessage:
-    """The stored message that a consumer has delivered."""
-    text = _text(message.block)
-    headers: dict[str, str] | None = None
-    if text.endswith("\r\n\r\n"):
-        headers = read_event_lines(text, len(text) - 2)
-    return StoredMessage(message.subject, sequence, headers or message.headers or {}, message.data)
+def stored_time(text: str) -> int:
+    """The nanoseconds of the Unix epoch in a time of the server's; 0 if it is not one."""
+    seconds, rest = _seconds(text[:19]), text[19:]
+    digits = "0" if rest == "Z" else rest[1:-1]
+    if not (seconds and digits.isdecimal() and rest[0] in ".Z" and rest[-1] == "Z"):
+        return 0
+    return seconds * 1_000_000_000 + int(digits.ljust(9, "0")[:9])
+
+
+@lru_cache(maxsize=64)  # many messages are stored in one second
+def _seconds(text: str) -> int:
+    try:
+        return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp())
+    except ValueError:
+        return 0
+
+
+def delivered(message: Message, sequence: int, time: int = 0) -> StoredMessage:
+    """The stored message that a consumer has delivered; `time` is as in `StoredMessage`."""
+    headers = _event_headers(message.block) or message.headers or {}
+    return StoredMessage(message.subject, sequence, headers, message.data, time)
 
 
 def event_in_page(answer: Message, stream: str) -> tuple[StoredMessage, int] | None:
@@ -54,21 +74,35 @@ def event_in_page(answer: Message, stream: str) -> tuple[StoredMessage, int] | N
 
     None if it may be anything else: an event is recognised only as the store writes it.
     """
-    text = _text(answer.block)
-    begin = text.rfind(_ADDED_BEGIN) + 2
-    added = _ADDED.fullmatch(text, begin)
-    headers = None if added is None else read_event_lines(text, begin)
-    if added is None or headers is None or added[1] != stream:
+    found = _event_in(answer, stream)
+    return None if found is None or found[1] is None else (found[0], int(found[1]))
+
+
+def _event_in(answer: Message, stream: str) -> tuple[StoredMessage, str | None] | None:
+    """An event in a reply, and the sequence of the one before it, where the reply says that."""
+    found = _matched(_in_page, answer.block)
+    if found is None:
         return None
-    _, subject, sequence, before = added.groups()
-    return StoredMessage(subject, int(sequence), headers, answer.data), int(before)
+    values = found.groups()
+    origin, subject, sequence, time, before = values[-5:]
+    headers = event_headers(values)
+    if headers is None or origin != stream:
+        return None
+    message = StoredMessage(subject, int(sequence), headers, answer.data, stored_time(time))
+    return message, before
 
 
-def _text(block: bytes) -> str:
+def _event_headers(block: bytes) -> dict[str, str] | None:
+    """The headers of an event as the store writes it; None if it may be anything else."""
+    found = _matched(_alone, block)
+    return None if found is None else event_headers(found.groups())
+
+
+def _matched(pattern: Callable[[str], re.Match[str] | None], block: bytes) -> re.Match[str] | None:
     try:
-        return block.decode()
+        return pattern(block.decode())
     except UnicodeDecodeError:
-        return ""
+        return None
 
 
 async def leader_get(
@@ -87,7 +121,11 @@ async def leader_get(
             return None
         raise
     found = answer.message
-    message = StoredMessage(found.subject, found.seq, read_headers(found.hdrs), found.data)
+    headers, stored = (
+        _event_headers(found.hdrs) or read_headers(found.hdrs),
+        stored_time(found.time),
+    )
+    message = StoredMessage(found.subject, found.seq, headers, found.data, stored)
     if (subject := request.get("last_by_subj") or request.get("next_by_subj")) is not None:
         check_subject(message, subject)
     if message.sequence < request.get("seq", 1):
@@ -128,13 +166,18 @@ def read_direct(answer: Msg, stream: str, subject: str | None = None) -> StoredM
     Raises `JetStreamError` for an error, `InvalidAnswer` for anything else than a message of the
     stream and the subject.
     """
+    event = _event_in(answer, stream) if isinstance(answer, Message) else None
+    message = _read_carefully(answer, stream) if event is None else event[0]
+    if message is not None and subject is not None:
+        check_subject(message, subject)
+    return message
+
+
+def _read_carefully(answer: Msg, stream: str) -> StoredMessage | None:
     headers = answer.headers or {}
     status = status_of(headers)
     if status is None:
-        message = stored_in(headers, answer.data, stream)
-        if subject is not None:
-            check_subject(message, subject)
-        return message
+        return stored_in(headers, answer.data, stream)
     if status == 404:
         return None
     raise JetStreamError(0, status, headers.get("Description", "refused"))
@@ -175,7 +218,8 @@ def stored_in(
         raise InvalidAnswer(f"a message of {stream} was requested, and something else answered")
     if is_readable and line != wanted:
         headers = UnreadableHeaders(headers, "they do not end with an empty line")
-    message = StoredMessage(subject, sequence, headers, payload)
+    stored = stored_time(headers.get(NatsHeader.TIME_STAMP, ""))
+    message = StoredMessage(subject, sequence, headers, payload, stored)
     for name in (*_GET_HEADERS, *added):
         headers.pop(name, None)
     return message

@@ -6,6 +6,7 @@ Pure: nothing here waits or connects, and only `utc_now` and `new_id` are not de
 from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import Envelope, Identity, derive_id, new_id
 from eventstore.messages.events import NewEvent, RecordedEvent, StoredEvent, UnreadEvent
+from eventstore.messages.opaque import OpaqueEvent
 from eventstore.messages.outcome import Outcome
 from eventstore.messages.personal import Personal
 from eventstore.messages.queries import Listed, ListQuery, Query
@@ -23,6 +24,7 @@ __all__ = [
     "ListQuery",
     "Listed",
     "NewEvent",
+    "OpaqueEvent",
     "Outcome",
     "Personal",
     "Query",

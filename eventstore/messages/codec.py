@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from eventstore.errors import (
     DeciderError,
@@ -26,8 +27,9 @@ from eventstore.messages.event_template import EventTemplate
 from eventstore.messages.events import RecordedEvent, UnreadEvent
 from eventstore.messages.fidelity import difference, is_same
 from eventstore.messages.headers import Header
+from eventstore.messages.opaque import OpaqueEvent
 from eventstore.messages.personal import PersonalField, check_unmarked, personal_fields
-from eventstore.messages.subjects import Subjects
+from eventstore.messages.subjects import Subjects, check_name
 from eventstore.messages.types import Command, Event, Message
 from eventstore.messages.undecodable import STOPS, UNDECODABLE, text_of
 from eventstore.messages.upcasting import Upcaster, Upcasting
@@ -63,6 +65,9 @@ class _Entry(Generic[M]):
 class Codec:
     """Encodes and decodes the messages of one domain.
 
+    `aggregates` are kinds of aggregates that have only opaque events (`OpaqueEvent`); all others
+    may have some, too. Raises `InvalidSubject` for one that is not a legal name.
+
     Raises `DeciderError` if two commands share a subject, or two events a type name, if a field is
     of a type that JSON cannot hold, or if the upcasters do not lead from every older version of an
     event to the current one; and `ConfigurationError` if events have personal data and the
@@ -75,6 +80,8 @@ class Codec:
         commands: Iterable[type[Command]],
         events: Iterable[type[Event]],
         upcasters: Iterable[Upcaster] = (),
+        *,
+        aggregates: Iterable[str] = (),
     ) -> None:
         self.domain = domain
         self.subjects = Subjects(domain)
@@ -95,6 +102,7 @@ class Codec:
             check_available()
         self.upcasting = Upcasting(self.event_types, upcasters)
         self._aggregates = {cls.__aggregate__ for cls in (*self.command_types, *self.event_types)}
+        self._aggregates |= {check_name("aggregate", name) for name in aggregates}
 
     def _add_command(self, cls: type[Command]) -> None:
         key = (cls.__aggregate__, cls.__action__)
@@ -136,6 +144,8 @@ class Codec:
         name = type(message).__name__
         entry: _Entry[M] | None = self._entries.get(type(message))
         if entry is None:
+            if isinstance(message, OpaqueEvent):
+                return message.payload, message
             raise UnknownType(f"{name} is not registered in {self.domain}")
         try:
             payload = _encoder.encode(message)
@@ -196,6 +206,15 @@ class Codec:
             self._templates[cls] = known
         return known
 
+    def check_opaque(self, event: OpaqueEvent) -> None:
+        """Raise `InvalidMessage`, naming what is wrong, unless an opaque event may be appended."""
+        event.checked()
+        if event.type in self._events or self.upcasting.knows(event.type):
+            raise InvalidMessage(
+                f"{event.type} is an event type of {self.domain}: append an event of that class, "
+                "or give the opaque event another type"
+            )
+
     def decode_event(self, name: str, schema_version: int, payload: bytes) -> list[Event]:
         """Decode an event: one event, or, if it is of an older schema, one, several or none.
 
@@ -218,6 +237,7 @@ class Codec:
         payload: bytes,
         position: int,
         keys: Keys = NO_KEYS,
+        stored_ns: int = 0,
     ) -> list[RecordedEvent]:
         """Read an event of the log: the parts that it is decoded to, mostly one.
 
@@ -225,22 +245,27 @@ class Codec:
         `UnknownType`, `UnsupportedSchema`, `InvalidPayload` or `KeyMissing`.
         """
         aggregate, aggregate_id, version, envelope = self._placed(subject, headers)
-        clear = unseal(payload, headers, keys) if PERSONAL in headers else payload
-        parts = self.decode_event(envelope.type, envelope.schema_version, clear)
-        return [
-            RecordedEvent(
-                envelope=envelope,
-                aggregate=aggregate,
-                aggregate_id=aggregate_id,
-                version=version,
-                position=position,
-                headers=headers,
-                payload=payload,
-                data=data,
-                part=part,
-            )
-            for part, data in enumerate(parts)
-        ]
+        parts: list[Event]
+        if envelope.opaque is not None:
+            parts = [OpaqueEvent.of(envelope, payload)]
+        else:
+            clear = unseal(payload, headers, keys) if PERSONAL in headers else payload
+            parts = self.decode_event(envelope.type, envelope.schema_version, clear)
+        if not parts:
+            return []
+        first = RecordedEvent(
+            envelope=envelope,
+            aggregate=aggregate,
+            aggregate_id=aggregate_id,
+            version=version,
+            position=position,
+            headers=headers,
+            payload=payload,
+            stored_ns=stored_ns,
+            data=parts[0],
+        )
+        others = enumerate(parts[1:], start=1)
+        return [first, *[replace(first, data=data, part=part) for part, data in others]]
 
     def unread(
         self,
@@ -249,6 +274,7 @@ class Codec:
         payload: bytes,
         position: int,
         error: InvalidMessage | None = None,
+        stored_ns: int = 0,
     ) -> UnreadEvent:
         """The metadata of an event that `recorded` decodes to nothing, or cannot decode.
 
@@ -267,6 +293,7 @@ class Codec:
             position=position,
             headers=headers,
             payload=payload,
+            stored_ns=stored_ns,
             error=error,
             types=types,
         )
@@ -298,7 +325,7 @@ def check_events(
 ) -> None:
     """Raise `error` for an event that no decider of the domain has: none can arrive."""
     for event in events:
-        if event not in (Event, *codec.event_types):
+        if event not in (Event, OpaqueEvent, *codec.event_types):
             raise error(
                 f"{where}: no decider of {codec.domain} evolves by {event.__name__}, so that none "
                 "is ever recorded"

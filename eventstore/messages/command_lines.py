@@ -6,9 +6,9 @@ from itertools import compress
 
 from eventstore.messages.envelope import Envelope, EventHeaders, Identity
 from eventstore.messages.header_lines import ENVELOPE, block_of, is_usual
-from eventstore.messages.headers import EXPECTED_VERSION, ID_DERIVED, REPLY_TO, Header
+from eventstore.messages.headers import EXPECTED_VERSION, ID_DERIVED, PROCESS, REPLY_TO, Header
 
-_OPTIONAL = (Header.ACTOR, Header.TRACEPARENT, REPLY_TO, EXPECTED_VERSION, ID_DERIVED)
+_OPTIONAL = (Header.ACTOR, Header.TRACEPARENT, REPLY_TO, EXPECTED_VERSION, ID_DERIVED, PROCESS)
 _NAMES = (*ENVELOPE, *_OPTIONAL)
 
 _match = block_of(_NAMES, may_lack=_OPTIONAL).fullmatch

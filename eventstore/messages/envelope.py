@@ -25,6 +25,7 @@ from eventstore.messages.headers import (
     Header,
     check_envelope,
 )
+from eventstore.messages.opaque_headers import header_lines, mark_lines, own_headers
 
 _EVENT_LINES = (
     f"{Header.EVENT_ID}: %s\r\n"
@@ -34,7 +35,7 @@ _EVENT_LINES = (
     f"{Header.TIMESTAMP}: %s\r\n"
     f"{Header.DOMAIN}: %s\r\n"
     f"{Header.SCHEMA_VERSION}: %s\r\n"
-    f"{Header.CONTENT_TYPE}: {JSON}\r\n"
+    f"{Header.CONTENT_TYPE}: %s\r\n"
     f"{Header.MESSAGE_ID}: %s\r\n"
     f"{Header.AGGREGATE_ID}: %s\r\n"
 )
@@ -157,7 +158,8 @@ class Envelope(Struct, frozen=True, kw_only=True, gc=False):
     `timestamp` is RFC 3339 text in UTC with microseconds. Only recorded events have `version`,
     `chain` and `command_digest`, which distinguishes their command from another with the same id.
     `actor` is whom the sender claims to act for; `authenticated_as` is the sender of the command
-    according to the server, if it is known.
+    according to the server, if it is known. `content_type` is another than JSON, and `opaque` are
+    the headers of the event's own, only if the event is opaque.
     """
 
     identity: Identity
@@ -172,6 +174,8 @@ class Envelope(Struct, frozen=True, kw_only=True, gc=False):
     authenticated_as: str | None = None
     command_digest: str | None = None
     traceparent: str | None = None
+    content_type: str = JSON
+    opaque: Mapping[str, str] | None = None
 
     def to_headers(self) -> dict[str, str]:
         """The headers that carry this envelope; raises `InvalidHeader` for an illegal value."""
@@ -184,7 +188,7 @@ class Envelope(Struct, frozen=True, kw_only=True, gc=False):
             Header.TIMESTAMP: self.timestamp,
             Header.DOMAIN: self.domain,
             Header.SCHEMA_VERSION: str(self.schema_version),
-            Header.CONTENT_TYPE: JSON,
+            Header.CONTENT_TYPE: self.content_type,
             Header.MESSAGE_ID: identity.id,
         }
         for name, value in (
@@ -198,6 +202,8 @@ class Envelope(Struct, frozen=True, kw_only=True, gc=False):
         ):
             if value is not None:
                 headers[name] = str(value)
+        if self.opaque is not None:
+            headers |= mark_lines(self.opaque)
         check_envelope(headers)
         _canonical_time(self.timestamp)
         return headers
@@ -213,12 +219,14 @@ class Envelope(Struct, frozen=True, kw_only=True, gc=False):
             self.timestamp,
             self.domain,
             self.schema_version,
+            self.content_type,
             identity.id,
             self.aggregate_id,
         )
-        return lines + optional_lines(
+        optional = optional_lines(
             self.actor, self.authenticated_as, self.command_digest, self.traceparent
         )
+        return lines + optional + header_lines(self.opaque)
 
     @classmethod
     def from_headers(cls, headers: Mapping[str, str]) -> Envelope:
@@ -247,6 +255,8 @@ class Envelope(Struct, frozen=True, kw_only=True, gc=False):
             authenticated_as=headers.get(AUTHENTICATED_AS),
             command_digest=headers.get(COMMAND_DIGEST),
             traceparent=headers.get(Header.TRACEPARENT),
+            content_type=headers.get(Header.CONTENT_TYPE, JSON),
+            opaque=own_headers(headers),
         )
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from itertools import compress
+from typing import cast
 
 from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.encryption import PERSONAL
@@ -19,18 +22,20 @@ _BATCH = (
 )
 _NAMES = (*ENVELOPE, *_OPTIONAL, Header.AGGREGATE_VERSION, Header.CHAIN, *_BATCH)
 
-_match = block_of(_NAMES, may_lack={*_OPTIONAL, *_BATCH}).fullmatch
+_PATTERN = block_of(_NAMES, may_lack={*_OPTIONAL, *_BATCH}).pattern
 
 
-def read_event_lines(text: str, end: int) -> EventHeaders | None:
-    """The headers in the beginning of a header block, up to the end of the last line to be read.
+def event_block(rest: str) -> re.Pattern[str]:
+    """Matches the header block of an event whose lines end with what the pattern `rest` matches.
 
-    None if they are not an event's, all legal and in the usual order.
+    The headers have to be legal and in the usual order; its groups are for `event_headers`, before
+    those of `rest`.
     """
-    found = _match(text, 0, end)
-    if found is None:
-        return None
-    values = found.groups()
+    return re.compile(_PATTERN + rest)
+
+
+def event_headers(values: Sequence[str | None]) -> EventHeaders | None:
+    """The headers of an event that `event_block` has matched; None if it is not legal after all."""
     (
         own,
         event_type,
@@ -50,10 +55,10 @@ def read_event_lines(text: str, end: int) -> EventHeaders | None:
         version,
         chain,
         *_,
-    ) = values
+    ) = known = cast("Sequence[str]", values)
     if not is_usual(own, correlation_id, causation_id, timestamp):
         return None
-    headers = EventHeaders(compress(zip(_NAMES, values, strict=True), values))
+    headers = EventHeaders(compress(zip(_NAMES, known, strict=False), known))
     headers.envelope = Envelope(
         identity=Identity(own, correlation_id, causation_id),
         type=event_type,

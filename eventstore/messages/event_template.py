@@ -32,19 +32,29 @@ class EventTemplate:
 
     __slots__ = ("after_id", "after_time", "chained_id", "chained_time", "chained_version", "name")
 
-    def __init__(self, domain: str, name: str, schema_version: int) -> None:
+    def __init__(
+        self,
+        domain: str,
+        name: str,
+        schema_version: int,
+        content_type: str = JSON,
+        *,
+        is_opaque: bool = False,
+    ) -> None:
         Envelope(
             identity=Identity.root(_ANY_ID),
             type=name,
             domain=domain,
             timestamp=_ANY_TIME,
             schema_version=schema_version,
+            content_type=content_type,
+            opaque={} if is_opaque else None,
         ).to_headers()
         self.name = name
         self.after_id = f"\r\n{Header.EVENT_TYPE}: {name}\r\n{Header.CORRELATION_ID}: "
         self.after_time = (
             f"\r\n{Header.DOMAIN}: {domain}\r\n{Header.SCHEMA_VERSION}: {schema_version}\r\n"
-            f"{Header.CONTENT_TYPE}: {JSON}\r\n{Header.MESSAGE_ID}: "
+            f"{Header.CONTENT_TYPE}: {content_type}\r\n{Header.MESSAGE_ID}: "
         )
         self.chained_id = f"\n{name}\n"
         self.chained_version = f"\n{schema_version}\n"

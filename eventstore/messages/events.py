@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 
 from msgspec import Struct
 
 from eventstore.errors import InvalidMessage
 from eventstore.messages.envelope import Envelope, Identity, parse_timestamp
+from eventstore.messages.opaque import OpaqueEvent
 from eventstore.messages.types import Event
 
 _parsed = lru_cache(maxsize=2048)(parse_timestamp)  # several handlers need that of the same event
@@ -33,7 +34,8 @@ class StoredEvent(Struct, frozen=True, kw_only=True, gc=False):
     """An event in the log, whether or not its payload can be decoded.
 
     `position` is its sequence in the log stream; `envelope`, `headers` and `payload` are as stored,
-    and `envelope.type` is the name of the type it was written as. The garbage collector does
+    and `envelope.type` is the name of the type it was written as. `stored_ns` is when the server
+    stored it, in nanoseconds of the Unix epoch, 0 if that is not known. The garbage collector does
     not see events, which saves readers a tenth: a cycle of references through one is never freed.
     """
 
@@ -44,6 +46,19 @@ class StoredEvent(Struct, frozen=True, kw_only=True, gc=False):
     position: int
     headers: Mapping[str, str]
     payload: bytes
+    stored_ns: int = 0
+
+    @property
+    def stored_at(self) -> datetime | None:
+        """When the server stored it, in UTC, by its own clock; None if that is not known.
+
+        It is known of events that were read from the log, not of those from the event stream. An
+        imported event was stored when it was imported.
+        """
+        if not self.stored_ns:
+            return None
+        seconds, nanoseconds = divmod(self.stored_ns, 1_000_000_000)
+        return datetime.fromtimestamp(seconds, UTC).replace(microsecond=nanoseconds // 1000)
 
     @property
     def id(self) -> str:
@@ -69,8 +84,9 @@ class StoredEvent(Struct, frozen=True, kw_only=True, gc=False):
 class RecordedEvent(StoredEvent, frozen=True, kw_only=True, gc=False):
     """An event in the log that was decoded.
 
-    `data` is of a current class; if the stored event is of an older schema and is converted to
-    several events, these are its parts 0, 1, 2 and so on, equal in all but `data` and `part`.
+    `data` is of a current class, or an `OpaqueEvent`; if the stored event is of an older schema and
+    is converted to several events, these are its parts 0, 1, 2 and so on, equal in all but `data`
+    and `part`.
     """
 
     data: Event
@@ -79,12 +95,15 @@ class RecordedEvent(StoredEvent, frozen=True, kw_only=True, gc=False):
     @property
     def type(self) -> str:
         """The name of the type it is read as; `envelope.type` is the one it was written as."""
-        return type(self.data).__name__
+        cls = type(self.data)
+        return self.envelope.type if cls is OpaqueEvent else cls.__name__
 
     @property
     def is_upcast(self) -> bool:
         """Whether it was written as another type, or with another schema version."""
         cls = type(self.data)
+        if cls is OpaqueEvent:
+            return False
         written = self.envelope.type, self.envelope.schema_version
         return written != (cls.__name__, cls.__schema_version__)
 
@@ -107,6 +126,20 @@ class UnreadEvent(StoredEvent, frozen=True, kw_only=True):
     def type(self) -> str:
         """The name of the type it was written as."""
         return self.envelope.type
+
+    def as_opaque(self) -> RecordedEvent:
+        """The event with its payload as it is, as an `OpaqueEvent`."""
+        return RecordedEvent(
+            envelope=self.envelope,
+            aggregate=self.aggregate,
+            aggregate_id=self.aggregate_id,
+            version=self.version,
+            position=self.position,
+            headers=self.headers,
+            payload=self.payload,
+            stored_ns=self.stored_ns,
+            data=OpaqueEvent.of(self.envelope, self.payload),
+        )
 
 
 LogEvent = RecordedEvent | UnreadEvent

@@ -16,6 +16,7 @@ from eventstore.messages.encryption import PERSONAL
 from eventstore.messages.headers import (
     EXPECTED_VERSION,
     ID_DERIVED,
+    PROCESS,
     REPLY_TO,
     RULES,
     UUID,
@@ -45,6 +46,7 @@ _VALUES = {name: rule.pattern for name, (rule, _) in RULES.items()} | {
     REPLY_TO: f"{_VISIBLE}+",
     EXPECTED_VERSION: _NUMBER,
     ID_DERIVED: f"{_VISIBLE}+",
+    PROCESS: f"{_VISIBLE}+",
     NatsHeader.BATCH_ID: UUID.pattern,
     NatsHeader.BATCH_SEQUENCE: _NUMBER,
     NatsHeader.BATCH_COMMIT: "1",

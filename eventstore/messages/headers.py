@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from eventstore.errors import InvalidHeader
 from eventstore.jetstream.vocabulary import NatsHeader
+from eventstore.messages.opaque_headers import OPAQUE, check_described
 from eventstore.messages.subjects import AGGREGATE_ID, NAME
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -114,6 +115,9 @@ def legal_value(headers: Mapping[str, str], name: str) -> str | None:
     return value if value is not None and pattern.fullmatch(value) else None
 
 
+_TYPED = {Header.EVENT_TYPE: "OpaqueEvent", Header.CONTENT_TYPE: JSON}
+"""What replaces the values in an opaque event's headers that have rules of their own."""
+
 # All rules as one pattern over the values in their order, a line each, so that the usual case, all
 # legal, takes one match. No legal value holds a line break.
 _ALL_LEGAL = re.compile(
@@ -126,6 +130,9 @@ _ALL_LEGAL = re.compile(
 
 def check_envelope(headers: Mapping[str, str]) -> None:
     """Raise `InvalidHeader`, naming the header, unless all of an envelope's headers are legal."""
+    if OPAQUE in headers:
+        check_described(headers)
+        headers = {**headers, **_TYPED}
     values = ["=" + headers[name] if name in headers else "" for name in RULES]
     if not _ALL_LEGAL.fullmatch("\n".join(values)):
         _refuse(headers)

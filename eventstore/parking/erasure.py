@@ -86,10 +86,8 @@ class _SubjectEraser:
 
     async def parked_messages(self) -> None:
         first_parts: set[int] = set()
-        async with (
-            DirectReader(self._client, self._parked) as reader,
-            aclosing(reader.messages(self._subjects.all_parked)) as messages,
-        ):
+        reader = DirectReader(self._client, self._parked)
+        async with aclosing(reader.messages(self._subjects.all_parked)) as messages:
             async for message in messages:
                 if is_first_part(message.headers):
                     first_parts.add(message.sequence)

@@ -105,10 +105,7 @@ class ParkedMessages:
         excludes unreadable messages. Parts of an incomplete record are skipped.
         """
         subject = self._filter(kind, aggregate)
-        async with (
-            DirectReader(self._client, self._stream) as reader,
-            aclosing(reader.messages(subject, after)) as stored,
-        ):
+        async with aclosing(self._leader.messages(subject, after)) as stored:
             async for message in stored:
                 with suppress(NotParked):
                     parked = await self._assemble(message)

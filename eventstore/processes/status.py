@@ -140,9 +140,9 @@ class Processes:
         """The keys of the processes that have recorded something last."""
         subjects, stream = self._store.codec.subjects, self._store.codec.subjects.log_stream
         found = [*await count_by_subject(self._client, stream, subjects.log_of(process))]
-        async with DirectReader(self._client, stream) as reader:
-            end = await log_end(self._client, subjects) or 0
-            last = await reader.last_of_each(found, end) if found else []
+        reader = DirectReader(self._client, stream)
+        end = await log_end(self._client, subjects) or 0
+        last = await reader.last_of_each(found, end) if found else []
         latest = sorted(last, key=lambda each: each.sequence, reverse=True)
         return [subjects.parse_log(each.subject)[1] for each in latest[:limit]]
 

@@ -14,6 +14,7 @@ from eventstore.messages.functions import (
     leaves,
     name_of,
 )
+from eventstore.messages.opaque import OpaqueEvent
 from eventstore.messages.types import Event
 
 
@@ -55,7 +56,7 @@ class Signature:
 
 
 def _is_event(leaf: Any) -> bool:
-    """Whether it is an event with a subject, or `Event` itself, which means all."""
+    """Whether it is an event with a subject, an opaque one, or `Event` itself, which means all."""
     if not isinstance(leaf, type) or not issubclass(leaf, Event):
         return False
-    return leaf is Event or hasattr(leaf, "__aggregate__")
+    return leaf in (Event, OpaqueEvent) or hasattr(leaf, "__aggregate__")

@@ -22,6 +22,7 @@ from sqlalchemy import Connection, StaticPool, Table, create_engine, event, sele
 
 from eventstore.errors import InvalidMessage, ProjectionFailed
 from eventstore.messages.events import LogEvent, UnreadEvent
+from eventstore.messages.opaque import OpaqueEvent
 from eventstore.messages.subjects import AggregateId, check_aggregate_id
 from eventstore.messages.text import counted
 from eventstore.messages.types import Event
@@ -30,7 +31,7 @@ from eventstore.projections.database.checkpoint import ExpectedCheckpoint, claim
 from eventstore.projections.projection import Projection
 from eventstore.projections.table_names import library_metadata
 from eventstore.projections.worker.apply import apply
-from eventstore.testing.log import START, next_event, next_record
+from eventstore.testing.log import START, next_event, next_opaque, next_record
 
 __all__ = ["START", "Row", "Scenario", "scenario"]
 
@@ -65,6 +66,24 @@ class Scenario:
         log = self._log
         for data in events:
             log += (next_event(log, own_id, data, actor=actor, time=time),)
+        return Scenario(self._projection, log)
+
+    def given_opaque(
+        self,
+        aggregate: str,
+        aggregate_id: AggregateId,
+        *events: OpaqueEvent,
+        actor: str | None = None,
+        time: datetime | None = None,
+    ) -> Scenario:
+        """Append opaque events of one aggregate to the log.
+
+        Raises `InvalidId`, and `InvalidMessage` for one that could not be stored.
+        """
+        own_id = check_aggregate_id(aggregate_id)
+        log = self._log
+        for data in events:
+            log += (next_opaque(log, aggregate, own_id, data, actor=actor, time=time),)
         return Scenario(self._projection, log)
 
     def given_unread(

@@ -28,15 +28,31 @@ def read_stored_event(
     stored = message.subject, message.headers, message.payload, message.sequence
     error: InvalidMessage | None = None
     try:
-        if events := codec.recorded(*stored, keys):
+        if events := codec.recorded(*stored, keys, message.time):
             return events
     except InvalidMessage as problem:
         if not (skip_unknown and isinstance(problem, UnknownType)):
             error = problem
     try:
-        return codec.unread(*stored, error)
+        return codec.unread(*stored, error, message.time)
     except InvalidMessage as problem:
         raise UnreadableEvent(message.sequence, message.subject, problem) from problem
+
+
+def parts_of(
+    found: list[RecordedEvent] | UnreadEvent, subject: str, *, opaque: bool = False
+) -> list[RecordedEvent]:
+    """The parts of an event; with `opaque`, one of an unknown type as it is stored.
+
+    Raises `UnreadableEvent` for one that cannot be decoded.
+    """
+    if isinstance(found, list):
+        return found
+    if opaque and isinstance(found.error, UnknownType):
+        return [found.as_opaque()]
+    if found.error is not None:
+        raise UnreadableEvent(found.position, subject, found.error, found.headers)
+    return []
 
 
 class AggregateReading:
@@ -51,6 +67,11 @@ class AggregateReading:
         self._codec = codec
         self._links = Links(after)
         self._findings = findings
+
+    @property
+    def head(self) -> Link:
+        """The last event that was read, or `after`."""
+        return self._links.head
 
     def read(self, message: StoredMessage, keys: Keys) -> list[RecordedEvent] | UnreadEvent | None:
         """The parts of an event, or the event without data; None for a skipped message."""

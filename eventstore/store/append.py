@@ -23,9 +23,11 @@ from eventstore.messages.envelope import (
     new_id,
     optional_lines,
 )
-from eventstore.messages.event_template import EncodedEvent
+from eventstore.messages.event_template import EncodedEvent, EventTemplate
 from eventstore.messages.events import NewEvent
-from eventstore.messages.headers import NO_COMMAND, Header
+from eventstore.messages.headers import JSON, NO_COMMAND, Header
+from eventstore.messages.opaque import OpaqueEvent
+from eventstore.messages.opaque_headers import header_lines
 from eventstore.messages.personal import PersonalField
 from eventstore.messages.subjects import AggregateId
 from eventstore.messages.types import Event
@@ -36,18 +38,26 @@ class Expectation(enum.Enum):
     """A named expectation."""
 
     NO_STREAM = "no_stream"
+    STREAM_EXISTS = "stream_exists"
     ANY = "any"
 
 
 NO_STREAM = Expectation.NO_STREAM
 """The aggregate must have no events yet."""
 
+STREAM_EXISTS = Expectation.STREAM_EXISTS
+"""The aggregate must have events, and may be at any version."""
+
 ANY = Expectation.ANY
 """The aggregate may be at any version."""
 
 
 Expected = int | Head | Expectation
-"""A version, a head (saves a round trip if the store knows it), `NO_STREAM` or `ANY`."""
+"""A version (0: no events), a head (saves a round trip if the store knows it), `NO_STREAM`,
+`STREAM_EXISTS` or `ANY`."""
+
+ANY_VERSION = (ANY, STREAM_EXISTS)
+"""The expectations that others' events do not violate."""
 
 
 class Append(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -104,10 +114,26 @@ class PendingAppend:
     What the append has for the envelopes is checked, unless it `is_checked`.
     """
 
+    __slots__ = (
+        "_chain",
+        "_encoded",
+        "_personal",
+        "aggregate_id",
+        "append",
+        "base",
+        "end",
+        "event_ids",
+        "events",
+        "may_be_repeat",
+        "result",
+        "subject",
+    )
+
     def __init__(
         self, append: Append, codec: Codec, now: datetime, *, is_checked: bool = False
     ) -> None:
         codec.check_aggregate(append.aggregate)
+        _check_expectation(append)
         self.append = append
         self._chain = ""
         self.subject = codec.subjects.log(append.aggregate, append.aggregate_id)
@@ -214,7 +240,7 @@ class PendingAppend:
 _Attributes = tuple[str, str, str]
 """The timestamp and what else events of an append may have in common; see `EncodedEvent`."""
 
-_NOTHING = (None,) * 6
+_NOTHING = (None,) * 7
 _NOTHING_CHAINED = chained_optional(None, None, None)
 
 
@@ -223,6 +249,8 @@ class _EventEncoder:
 
     What comes from the caller as it is, is checked, unless it `is_checked`.
     """
+
+    __slots__ = ("_aggregate_id", "_append", "_codec", "_is_checked", "_now", "_subject", "_usual")
 
     def __init__(
         self, append: Append, subject: str, codec: Codec, now: datetime, *, is_checked: bool
@@ -237,15 +265,14 @@ class _EventEncoder:
 
     def encode(self, index: int, data: Event, own: NewEvent | None) -> tuple[EncodedEvent, Event]:
         """The event of this index, and what it will be read as; `own` is what it has of its own."""
-        cls = type(data)
-        template = self._codec.template(cls)
-        if cls.__aggregate__ != self._append.aggregate:
-            raise InvalidMessage(f"{cls.__name__} is not an event of {self._append.aggregate}")
+        opaque = data if isinstance(data, OpaqueEvent) else None
+        template = self._template(type(data)) if opaque is None else self._template_of(opaque)
         identity = (own and own.identity) or self._identity(index)
         attributes = self._usual
-        if own is not None or attributes is None or self._is_circular(identity):
-            attributes = self._attributes(own, identity, cls)
-        if own is None:
+        is_usual = own is None and opaque is None
+        if not is_usual or attributes is None or self._is_circular(identity):
+            attributes = self._attributes(own, identity, template.name, opaque)
+        if is_usual:
             self._usual = attributes
         payload, as_read = self._codec.round_trip(data)
         encoded = EncodedEvent(
@@ -266,8 +293,21 @@ class _EventEncoder:
         cause = self._append.cause
         return cause is not None and identity.id in (cause.id, cause.correlation_id)
 
+    def _template(self, cls: type[Event]) -> EventTemplate:
+        template = self._codec.template(cls)
+        if cls.__aggregate__ != self._append.aggregate:
+            raise InvalidMessage(f"{cls.__name__} is not an event of {self._append.aggregate}")
+        return template
+
+    def _template_of(self, opaque: OpaqueEvent) -> EventTemplate:
+        self._codec.check_opaque(opaque)
+        version = opaque.__schema_version__
+        return EventTemplate(
+            self._codec.domain, opaque.type, version, opaque.content_type, is_opaque=True
+        )
+
     def _attributes(
-        self, own: NewEvent | None, identity: Identity, cls: type[Event]
+        self, own: NewEvent | None, identity: Identity, name: str, opaque: OpaqueEvent | None
     ) -> _Attributes:
         append = self._append
         time = _timestamp((own and own.timestamp) or self._now)
@@ -277,24 +317,27 @@ class _EventEncoder:
         # The mark of a fact that has a cause, which tells it from a command's event.
         no_command = NO_COMMAND if identity.causation_id != identity.id else None
         digest = append.command_digest or no_command
-        from_caller = own, append.cause, actor, sender, digest, traceparent
+        from_caller = own, append.cause, actor, sender, digest, traceparent, opaque
         if from_caller == _NOTHING:
             return time, "", _NOTHING_CHAINED
+        content_type = JSON if opaque is None else opaque.content_type
+        headers = None if opaque is None else opaque.own_headers
         if not self._is_checked:
             Envelope(
                 identity=identity,
-                type=cls.__name__,
+                type=name,
                 domain=self._codec.domain,
                 timestamp=time,
                 aggregate_id=self._aggregate_id,
-                schema_version=cls.__schema_version__,
                 actor=actor,
                 authenticated_as=sender,
                 command_digest=digest,
                 traceparent=traceparent,
+                content_type=content_type,
+                opaque=headers,
             ).to_headers()
-        optional = optional_lines(actor, sender, digest, traceparent)
-        return time, optional, chained_optional(actor, sender, traceparent)
+        optional = optional_lines(actor, sender, digest, traceparent) + header_lines(headers)
+        return time, optional, chained_optional(actor, sender, traceparent, content_type, headers)
 
 
 def _sealed(
@@ -310,6 +353,14 @@ def _sealed(
     names = headers.get(PERSONAL)
     added = "" if names is None else f"{PERSONAL}: {names}\r\n"
     return replace(encoded, payload=payload, optional=encoded.optional + added)
+
+
+def _check_expectation(append: Append) -> None:
+    if not isinstance(append.expected, int | Head | Expectation):
+        raise InvalidMessage(
+            f"append to {append.aggregate} {append.aggregate_id}: {append.expected!r:.80} cannot "
+            "be expected: a version, a head, NO_STREAM, STREAM_EXISTS or ANY can"
+        )
 
 
 def _timestamp(time: datetime) -> str:

@@ -13,7 +13,7 @@ from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.headers import Header
 from eventstore.store.append import PendingAppend
 from eventstore.store.head import NOTHING, FoundHead, Head, HeadWalk
-from eventstore.store.id_index import IdIndex, stored_between
+from eventstore.store.id_index import IdIndex
 
 
 class AppendSearch:
@@ -89,14 +89,14 @@ class AppendSearch:
 
     async def _walk(self, subject: str, start: Head) -> FoundHead:
         walk = HeadWalk(start)
-        async with aclosing(self._direct.messages(subject, start.position)) as messages:
+        async with aclosing(self._ids.reading.messages(subject, start.position)) as messages:
             async for message in messages:
                 walk.see(message)
         return walk.found
 
     async def _after_base(self, write: PendingAppend, until: Head) -> list[StoredMessage]:
         """The write's events, if their ids were never sent before: only after its base."""
-        reading = stored_between(self._direct, write.subject, write.base.position, until.position)
+        reading = self._ids.reading.between(write.subject, write.base.position, until.position)
         async with aclosing(reading) as messages:
             return [
                 message
@@ -111,6 +111,6 @@ class AppendSearch:
         if not found:
             return found
         walk, last = HeadWalk(), max(message.sequence for message in found)
-        async with aclosing(stored_between(self._direct, subject, 0, last)) as messages:
+        async with aclosing(self._ids.reading.between(subject, 0, last)) as messages:
             events = {each.sequence async for each in messages if walk.see(each)}
         return [message for message in found if message.sequence in events]

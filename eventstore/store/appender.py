@@ -46,7 +46,14 @@ from eventstore.errors import (
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.jetstream.publish import PubAck
 from eventstore.jetstream.vocabulary import CONFLICTS, ErrorCode
-from eventstore.store.append import ANY, NO_STREAM, AppendResult, PendingAppend
+from eventstore.store.append import (
+    ANY_VERSION,
+    NO_STREAM,
+    STREAM_EXISTS,
+    AppendResult,
+    Expected,
+    PendingAppend,
+)
 from eventstore.store.append_retries import AppendRetries
 from eventstore.store.append_search import AppendSearch
 from eventstore.store.head import NOTHING, FoundHead, Head, find_head
@@ -255,7 +262,7 @@ class Appender:
         known = self._heads.get(write.subject)
         leader = isinstance(expected, Head)
         found = await find_head(self._direct, write.subject, leader=leader, known=known)
-        if isinstance(expected, int) and found.head.version < expected:  # a follower may lag
+        if found.head.version < _at_least(expected):  # a follower may lag
             found = await find_head(self._direct, write.subject, leader=True, known=known)
         self._heads.note(write.subject, found.head, self._era)
         return found
@@ -274,9 +281,10 @@ class Appender:
         """Move behind others' events if any version is expected; else raises `Conflict`."""
         if found == FoundHead(write.base, write.end):
             return
-        if found.head != write.base and write.append.expected is not ANY:
+        if found.head != write.base and write.append.expected not in ANY_VERSION:
             raise _conflict(write, found.head)
         write.begin_at(found)
+        _check_expected(write)
         self._retries.silent_conflicts = 0
 
     async def _wait_for_more(self) -> None:
@@ -286,7 +294,7 @@ class Appender:
         await asyncio.sleep(self._retries.delay_after_claim())
 
     def _guarded(self) -> PendingAppend:
-        fixed = (write for write in self._writes if write.append.expected is not ANY)
+        fixed = (write for write in self._writes if write.append.expected not in ANY_VERSION)
         return next(fixed, self._writes[0])
 
     def _out_of_time(self, timeout: float) -> AppendUnknown | ClientError:
@@ -303,9 +311,16 @@ class Appender:
         return f"append to {', '.join(write.subject for write in self._writes[:3])}"
 
 
+def _at_least(expected: Expected) -> int:
+    """The lowest version that may be expected."""
+    return expected if isinstance(expected, int) else int(expected is STREAM_EXISTS)
+
+
 def _check_expected(write: PendingAppend) -> None:
     """Raise `Conflict` unless the base is the expected one."""
     expected = write.append.expected
+    if expected is STREAM_EXISTS and write.base == NOTHING:
+        raise Conflict(write.append.aggregate, write.aggregate_id, None, 0)
     if isinstance(expected, int) and write.base.version != expected:
         raise _conflict(write, write.base)
     if isinstance(expected, Head) and write.base != expected:

@@ -17,8 +17,8 @@ from msgspec.structs import replace
 from eventstore.client.protocol import UnreadableHeaders, check_headers
 from eventstore.errors import InvalidHeader
 from eventstore.jetstream.stored_message import StoredMessage
-from eventstore.messages.chain import GENESIS, chain_value
-from eventstore.messages.envelope import Envelope
+from eventstore.messages.chain import GENESIS, chain_value, value_of_event
+from eventstore.messages.envelope import Envelope, EventHeaders
 from eventstore.messages.headers import Header
 from eventstore.messages.subjects import parse_log_subject
 
@@ -89,6 +89,11 @@ class LinkCheck(NamedTuple):
 def extends(head: Link, message: StoredMessage) -> bool:
     """Whether a message has the next version and chain value; ignores its envelope."""
     headers = message.headers
+    if isinstance(headers, EventHeaders):
+        known = headers.envelope
+        if known.version != head.version + 1:
+            return False
+        return known.chain == value_of_event(head.chain, message.subject, known, message.payload)
     is_next = headers.get(Header.AGGREGATE_VERSION) == str(head.version + 1)
     if not is_next or isinstance(headers, UnreadableHeaders):
         return False

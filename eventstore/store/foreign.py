@@ -21,6 +21,7 @@ from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.headers import Header, legal_value
 from eventstore.messages.text import make_log_records_safe
 from eventstore.store.chain_links import GENESIS_LINKS, Link, LinkCheck, Links, extends, follow
+from eventstore.store.linked_reading import messages_before
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
 _MAX_KNOWN = 50_000
@@ -138,8 +139,8 @@ class Trails:
         before = messages[0].sequence - 1
         if not first or not before:
             return
-        found = await self._reader.last_of_each(list(first), before)
-        heads = {message.subject: link_of(message) for message in found}
+        found = await messages_before(self._reader, list(first.values()), before)
+        heads = {subject: link_of(message) for subject, message in found.items()}
         for subject, message in first.items():
             head = heads.get(subject, GENESIS_LINKS.head)
             if head is not None and extends(head, message):

@@ -11,6 +11,7 @@ from eventstore.messages.chain import GENESIS
 from eventstore.messages.events import RecordedEvent
 from eventstore.messages.headers import Header
 from eventstore.store.chain_links import Link, Links, follow
+from eventstore.store.linked_reading import messages_before
 
 
 class Head(msgspec.Struct, frozen=True, gc=False):
@@ -97,8 +98,11 @@ async def find_head(
     message before it to verify that; else all of the aggregate is read.
     """
     last = await (reader.leader_last(subject) if leader else reader.last(subject))
-    if last is None:
-        return FoundHead(NOTHING, 0)
+    return FoundHead(NOTHING, 0) if last is None else await head_at(reader, last, known)
+
+
+async def head_at(reader: DirectReader, last: StoredMessage, known: Head | None) -> FoundHead:
+    """The head of an aggregate whose last message is known; see `find_head`."""
     if known is not None and known.matches(last):
         return FoundHead(known, last.sequence)
     if known is not None and (walk := HeadWalk(known)).see(last):
@@ -107,16 +111,16 @@ async def find_head(
     if before is not None and (walk := HeadWalk(before)).see(last):
         return walk.found
     walk = HeadWalk()
-    async for message in reader.messages(subject):
+    async for message in reader.messages(last.subject):
         walk.see(message)
     return walk.found
 
 
 async def _head_before(reader: DirectReader, message: StoredMessage) -> Head | None:
     """The head at the message before one on its subject; None if that is no event."""
-    until = message.sequence - 1
-    found = await reader.last_of_each([message.subject], until) if until else []
+    found = await messages_before(reader, [message], message.sequence - 1)
+    before = found.get(message.subject)
     try:
-        return Head.of(found[0]) if found else NOTHING
+        return NOTHING if before is None else Head.of(before)
     except UnreadableEvent:
         return None

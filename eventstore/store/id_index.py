@@ -11,14 +11,14 @@ both have one for 1 id in 50,000.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import aclosing
 
-from eventstore.jetstream.direct_get import DirectReader
 from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.headers import Header
 from eventstore.store.command_filter import CommandFilter
 from eventstore.store.head import NOTHING, Head
+from eventstore.store.linked_reading import LinkedReading
 
 _MAX_BYTES = 16 * 1024 * 1024
 _START = (NOTHING.position, NOTHING.event_id)
@@ -27,9 +27,9 @@ _START = (NOTHING.position, NOTHING.event_id)
 class IdIndex:
     """The event ids of the aggregates used last; `max_bytes` bounds the filters' size."""
 
-    def __init__(self, direct: DirectReader, *, max_bytes: int = _MAX_BYTES) -> None:
+    def __init__(self, reading: LinkedReading, *, max_bytes: int = _MAX_BYTES) -> None:
         self.size = 0
-        self._direct = direct
+        self.reading = reading
         self._max_bytes = max_bytes
         self._known: OrderedDict[str, _AggregateIds] = OrderedDict()
 
@@ -69,9 +69,9 @@ class IdIndex:
         """Read on after the last known event, which must still be there, or from the beginning."""
         wanted, found = set(ids), []
         # From that event on, so that it is in the same page.
-        reading = stored_between(self._direct, subject, max(0, after[0] - 1), until)
+        between = self.reading.between(subject, max(0, after[0] - 1), until)
         try:
-            async with aclosing(reading) as messages:
+            async with aclosing(between) as messages:
                 async for message in messages:
                     own_id = message.headers.get(Header.EVENT_ID, "")
                     if after not in (_START, (message.sequence, own_id)):
@@ -128,19 +128,3 @@ class _AggregateIds:
                 self._filter.add(each)
                 self._of_reversed.add(each[::-1])
             self.end = position, ids[-1]
-
-
-async def stored_between(
-    direct: DirectReader, subject: str, after: int, until: int
-) -> AsyncGenerator[StoredMessage, None]:
-    """The messages on a literal subject after a sequence, up to another, from the leader."""
-    if after >= until:
-        return
-    async with aclosing(direct.pages(subject, after, leader=True)) as pages:
-        async for page in pages:
-            for message in page:
-                if message.sequence > until:
-                    return
-                yield message
-            if page[-1].sequence >= until:
-                return

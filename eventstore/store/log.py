@@ -144,14 +144,19 @@ class StoredLog:
             if info.replicas == 1:
                 break
             await asyncio.sleep(delay)  # a leader just elected may have to catch up
-        raise CorruptLog(
-            f"position {reading.position} is beyond the end of the log {self._stream} "
-            f"({last}): is it another log than the one read before?"
-        )
+        raise beyond_end(reading.position, self._stream, last)
 
     async def info(self) -> StreamInfo:
         """The stream's state and configuration; raises `StreamMissing` or a `ClientError`."""
         return await stream_info(self._client, self._stream)
+
+
+def beyond_end(position: int, stream: str, last: int) -> CorruptLog:
+    """The error of reading after a position that the log does not have."""
+    return CorruptLog(
+        f"position {position} is beyond the end of the log {stream} ({last}): is it another log "
+        "than the one read before?"
+    )
 
 
 class _Reading:
@@ -213,7 +218,7 @@ class _Reading:
             if delivery.sequence > self._until and not self._is_inside_batch(stored):
                 self._ended = True
                 break
-            stored.append(delivered(message, delivery.sequence))
+            stored.append(delivered(message, delivery.sequence, delivery.time))
             self.position, self._pending = delivery.sequence, delivery.pending
         self._inside_batch = self._is_inside_batch(stored)
         self._ended |= self.position >= self._until and not self._inside_batch

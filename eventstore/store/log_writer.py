@@ -21,7 +21,7 @@ from eventstore.jetstream.publish import (
     publish,
     read_publication,
 )
-from eventstore.store.append import ANY, NO_STREAM, PendingAppend
+from eventstore.store.append import ANY_VERSION, NO_STREAM, PendingAppend
 from eventstore.store.head import NOTHING, FoundHead, Head
 from eventstore.store.id_index import IdIndex
 from eventstore.store.known_heads import KnownHeads
@@ -108,6 +108,6 @@ class LogWriter:
         known = self._heads.get(write.subject)
         if isinstance(expected, Head):
             return expected if expected in (NOTHING, known) else None
-        if known is None or expected not in (ANY, known.version):
+        if known is None or expected not in (*ANY_VERSION, known.version):
             return None
         return known

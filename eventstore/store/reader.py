@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from functools import partial
-
-import msgspec
 
 from eventstore.client.client import Client
 from eventstore.errors import (
@@ -19,7 +17,7 @@ from eventstore.jetstream.retry import Retry
 from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.codec import Codec
 from eventstore.messages.encryption import Keys
-from eventstore.messages.events import LogEvent, RecordedEvent, UnreadEvent
+from eventstore.messages.events import RecordedEvent, UnreadEvent
 from eventstore.messages.headers import Header
 from eventstore.store.aggregate_reading import read_stored_event
 from eventstore.store.batches import BatchCheck
@@ -27,33 +25,15 @@ from eventstore.store.chain_links import Link, extends
 from eventstore.store.foreign import ForeignMessage, LogFindings, Trails, damaged
 from eventstore.store.keyring import Keyring
 from eventstore.store.log import StoredLog, StoredPage
+from eventstore.store.tail import Page as Page
+from eventstore.store.tail import Tails
 
 
-class Page(msgspec.Struct, frozen=True):
-    """Some events in the order of the log; never some parts of one without the others.
+class PageDecoding:
+    """Decodes pages of stored messages to pages of events, and verifies them.
 
-    `position` is the last position the page covers, `pending` about how many events are left after
-    it (0: caught up). A page may be empty: the log was empty, or all its events were skipped.
-    `unread` are the events without data, if they were requested; `foreign` are messages that the
-    store did not write.
+    They are all messages from a position on, or else not `whole`.
     """
-
-    events: list[RecordedEvent]
-    position: int
-    pending: int
-    unread: Sequence[UnreadEvent] = ()
-    foreign: Sequence[ForeignMessage] = ()
-
-    @property
-    def log_events(self) -> Sequence[LogEvent]:
-        """The events, including those without data, in the order of the log."""
-        if not self.unread:
-            return self.events
-        return sorted([*self.events, *self.unread], key=lambda event: event.position)
-
-
-class _Decoding:
-    """Decodes pages of stored messages to pages of events, and verifies them."""
 
     def __init__(
         self,
@@ -64,6 +44,7 @@ class _Decoding:
         *,
         skip_unknown: bool,
         unread: bool,
+        whole: bool = True,
     ) -> None:
         self.position = position
         self.problem: CorruptLog | None = None
@@ -72,7 +53,7 @@ class _Decoding:
         self._findings = findings
         self._skip_unknown = skip_unknown
         self._wants_unread = unread
-        self._batches = BatchCheck()
+        self._batches = BatchCheck() if whole else None
         self._begin()
 
     def _begin(self) -> None:
@@ -102,7 +83,8 @@ class _Decoding:
     def _add(self, message: StoredMessage, keys: Keys) -> None:
         found = self._read(message, keys)
         is_foreign = isinstance(found, ForeignMessage)
-        self._batches.see(message.headers, message.sequence, foreign=is_foreign)
+        if self._batches is not None:
+            self._batches.see(message.headers, message.sequence, foreign=is_foreign)
         if isinstance(found, list):
             self._events += found
         elif isinstance(found, UnreadEvent):
@@ -136,6 +118,7 @@ class _Decoding:
             message.payload,
             message.sequence,
             damaged(head, followed.confirmed),
+            message.time,
         )
 
     def _skip(self, message: StoredMessage, reason: str) -> ForeignMessage:
@@ -174,8 +157,9 @@ class EventReader:
         self._retry_timeout = retry_timeout
         self._keyring = keyring or Keyring(client, codec.subjects)
         self._log = StoredLog(client, codec.subjects.log_stream, retry_timeout=retry_timeout)
+        self._tails = Tails()
 
-    async def pages(
+    def pages(
         self,
         *,
         after: int = 0,
@@ -184,6 +168,7 @@ class EventReader:
         skip_unknown: bool = False,
         unread: bool = False,
         log: str | None = None,
+        shared: bool = False,
     ) -> AsyncGenerator[Page, None]:
         """The events after a position, at most `max_events` stored ones a page.
 
@@ -194,19 +179,53 @@ class EventReader:
         are included, on a replicated log too. With `unread`, pages include events without data:
         dropped by upcasters, skipped, or unreadable except for their envelope. Foreign messages are
         skipped, and are in `Page.foreign`. If reading begins after the log's beginning, the event
-        before the first of each aggregate is trusted if the first follows it.
+        before the first of each aggregate is trusted if the first follows it. With `shared`, live
+        readers that have caught up and want the same are given the same events, read once; each
+        still has its own position, and none waits for another.
 
         All events before one with a problem are yielded first; then it raises `UnreadableEvent`
         without `unread`, `IncompleteBatch`, or `CorruptLog` if `after` is beyond the end of the
         log, or if the stream is another log by now: recreated, or restored. Raises `StreamMissing`,
         and a `ClientError` if the server could not be asked for too long.
         """
-        retry = Retry(self._client, "reading the log", math.inf if live else self._retry_timeout)
+        read = partial(
+            self._pages, live=live, max_events=max_events, skip_unknown=skip_unknown, unread=unread
+        )
+        if not (live and shared):
+            return read(after, log)
+        return self._shared_pages(read, after, log, max_events, (skip_unknown, unread))
+
+    async def _shared_pages(
+        self,
+        read: Callable[[int, str | None], AsyncGenerator[Page, None]],
+        after: int,
+        log: str | None,
+        max_events: int,
+        wanted: tuple[bool, bool],
+    ) -> AsyncGenerator[Page, None]:
+        known = log or await self._retry(live=True).run(self.identity)
+        own = (known, max_events, *wanted)
+        pages = self._tails.pages(lambda position: read(position, known), after, max_events, own)
+        async with aclosing(pages):
+            async for page in pages:
+                yield page
+
+    async def _pages(
+        self,
+        after: int,
+        log: str | None,
+        *,
+        live: bool,
+        max_events: int,
+        skip_unknown: bool,
+        unread: bool,
+    ) -> AsyncGenerator[Page, None]:
+        retry = self._retry(live=live)
         stored_pages = self._log.pages(after=after, live=live, max_messages=max_events, log=log)
         direct = DirectReader(self._client, self._codec.subjects.log_stream)
-        async with direct, aclosing(stored_pages):
+        async with aclosing(stored_pages):
             trails = Trails(direct, from_start=after == 0)
-            decoding = _Decoding(
+            decoding = PageDecoding(
                 self._codec,
                 after,
                 trails,
@@ -226,6 +245,10 @@ class EventReader:
                 before = page.position
                 if decoding.problem is not None:
                     raise decoding.problem
+
+    def _retry(self, *, live: bool) -> Retry:
+        timeout = math.inf if live else self._retry_timeout
+        return Retry(self._client, "reading the log", timeout)
 
     async def _keys(self, stored: StoredPage) -> Keys:
         return await self._keyring.to_open(message.headers for message in stored.messages)

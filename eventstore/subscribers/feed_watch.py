@@ -17,6 +17,7 @@ from eventstore.errors import (
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.codec import Codec
+from eventstore.messages.opaque import OpaqueEvent
 from eventstore.messages.text import make_log_records_safe
 from eventstore.subscribers.positions import PositionSearch, log_end
 from eventstore.subscribers.publication import stored_publication
@@ -90,13 +91,17 @@ class FeedWatch:
         return False
 
     def _is_published(self, message: StoredMessage) -> bool:
-        """Whether a feed publishes it, now or in newer code: no foreign ones, and none dropped."""
+        """Whether a feed publishes it, now or in newer code.
+
+        Foreign messages, events that are dropped and opaque ones are not published.
+        """
         read = message.subject, message.headers, message.payload, message.sequence
         try:
-            return bool(self._codec.recorded(*read))
+            found = self._codec.recorded(*read)
         except (InvalidSubject, InvalidHeader):
             return False
         except (UnknownType, UnsupportedSchema):
             return True
         except InvalidMessage as error:
             return stored_publication(self._codec.unread(*read, error), self._codec) is not None
+        return any(not isinstance(each.data, OpaqueEvent) for each in found)

@@ -13,6 +13,7 @@ from eventstore.errors import InvalidPayload
 from eventstore.messages.envelope import Envelope, Identity, derive_id, format_timestamp
 from eventstore.messages.events import LogEvent, RecordedEvent
 from eventstore.messages.fidelity import difference
+from eventstore.messages.opaque import OpaqueEvent
 from eventstore.messages.types import Command, Event
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -54,6 +55,27 @@ def next_event(
     return RecordedEvent(**about, data=round_trip(data), payload=msgspec.json.encode(data))
 
 
+def next_opaque(
+    log: Sequence[LogEvent],
+    aggregate: str,
+    aggregate_id: str,
+    data: OpaqueEvent,
+    *,
+    actor: str | None = None,
+    time: datetime | None = None,
+) -> RecordedEvent:
+    """An opaque event at the end of a log; raises `InvalidMessage` for an illegal one."""
+    own = data.checked().own_headers
+    about = next_record(
+        *(log, aggregate, aggregate_id, data.type),
+        actor=actor,
+        time=time,
+        content_type=data.content_type,
+        opaque=own,
+    )
+    return RecordedEvent(**about, data=data, payload=data.payload)
+
+
 def next_record(
     log: Sequence[LogEvent],
     aggregate: str,
@@ -63,8 +85,9 @@ def next_record(
     schema_version: int = 1,
     actor: str | None = None,
     time: datetime | None = None,
+    **more: Any,
 ) -> dict[str, Any]:
-    """All but the data of an event at the end of a log."""
+    """All but the data of an event at the end of a log; `more` is for its envelope."""
     position = len(log) + 1
     key = (aggregate, aggregate_id)
     version = 1 + Counter((each.aggregate, each.aggregate_id) for each in log)[key]
@@ -77,6 +100,7 @@ def next_record(
         schema_version=schema_version,
         version=version,
         actor=actor,
+        **more,
     )
     return {
         "envelope": envelope,

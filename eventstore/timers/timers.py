@@ -93,10 +93,8 @@ class Timers:
 
     async def read(self) -> AsyncGenerator[Timer, None]:
         """All waiting timers, in the order in which they were set."""
-        async with (
-            DirectReader(self._client, self._stream) as reader,
-            aclosing(reader.messages(self._subjects.timer())) as stored,
-        ):
+        reader = DirectReader(self._client, self._stream)
+        async with aclosing(reader.messages(self._subjects.timer())) as stored:
             async for message in stored:
                 with suppress(InvalidMessage):
                     yield read_timer(message, self._subjects)

@@ -19,7 +19,7 @@ from statistics import median
 from typing import NamedTuple
 from unittest.mock import patch
 
-from eventstore import EventStore, connect, declare, load_settings, nix, topology
+from eventstore import EventStore, connect, load_settings, nix, topology
 from eventstore.commands.loader import Loader
 from eventstore.server.embedded import EmbeddedServer
 from eventstore.server.memory import VARIABLE
@@ -32,16 +32,18 @@ PAUSE = 13.0
 
 
 class Variant(NamedTuple):
-    """A configuration: its name, lines of the jetstream block, and GOMEMLIMIT."""
+    """A configuration: its name, lines of the jetstream block, GOMEMLIMIT, and the log's own."""
 
     name: str
     config: str = ""
     limit: str = "off"
+    most_of_a_subject: int = -1
 
 
 VARIANTS = (
     Variant("blocks of 8 MB"),
     Variant("blocks of 8 MB, GOMEMLIMIT=128MiB", limit="128MiB"),
+    Variant("a limit for each subject, blocks of 4 MB", most_of_a_subject=1_000_000_000),
     Variant("encrypted, blocks of 2 MB", config=ENCRYPTED),
 )
 
@@ -75,7 +77,9 @@ async def _filled(
     settings, codec = load_settings(nats_url=server.url, environ={}), nix.domain().codec
     client = await stack.enter_async_context(connect(settings))
     store = await stack.enter_async_context(EventStore(client, codec))
-    await declare(client, topology(codec.subjects, settings.streams)[:1])
+    log = topology(codec.subjects, settings.streams)[0]
+    request = {**log.request, "max_msgs_per_subject": variant.most_of_a_subject}
+    await client.api(f"STREAM.CREATE.{log.name}", request)
     assert server.pid is not None
     used, began = cpu_nanoseconds(server.pid), time.perf_counter()
     await Log(store, events).fill()

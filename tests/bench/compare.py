@@ -24,6 +24,7 @@ from statistics import median, quantiles
 from typing import Any, NamedTuple
 
 from eventstore.server.embedded import EmbeddedServer
+from tests.bench.report import Quartiles
 
 ROOT = Path(__file__).parents[2]
 SIDE = Path(__file__).with_name("compare_side.py")
@@ -157,20 +158,18 @@ def _line(name: str, slices: list[Slice]) -> str:
     p50, p99 = median(each.p50 for each in slices), median(each.p99 for each in slices)
     best = max(each.rate for each in slices)
     return (
-        f"  {name:8} {rate:6,.0f}/s (best {best:6,.0f})  p50 {p50:5.1f} p99 {p99:5.1f} ms  "
-        f"CPU {sum(cpu.values()):4.0f} us ({parts})"
+        f"  {name:8} {rate:6,.0f} commands/s (best {best:6,.0f})  p50 {p50:5.1f}, "
+        f"p99 {p99:5.1f} ms  CPU {sum(cpu.values()):4.0f} us each ({parts})"
     )
 
 
 def report(title: str, turns: Turns, revision: str) -> None:
     """Print both sides, and their ratio with its quartiles."""
-    low, middle, high = quantiles(turns.ratios(), n=4)
+    ratio = Quartiles.of(turns.ratios())
     print(title)
     print(_line("here", turns.own))
     print(_line(revision[:8], turns.other))
-    print(
-        f"  ratio    {middle:.2f} ({low:.2f} to {high:.2f}) in {len(turns.own)} slices", flush=True
-    )
+    print(f"  ratio    {ratio} of its rate, {len(turns.own)} slices", flush=True)
 
 
 async def compare(revision: str, kinds: list[str], count: int, slices: int, rate: float) -> None:
@@ -181,10 +180,10 @@ async def compare(revision: str, kinds: list[str], count: int, slices: int, rate
                 await each.run("one", 4_000)  # every aggregate is there, and cached
             for kind in kinds:
                 turns = await in_turns(own, other, kind, count, slices)
-                report(f"{kind}, 64 in flight", turns, revision)
+                report(f"commands, a worker alone: {kind}, 64 in flight", turns, revision)
             pace = rate or median(each.rate for each in turns.own) / 3
             paced = await in_turns(own, other, kinds[0], count, max(2, slices // 2), pace)
-            report(f"{kinds[0]}, {pace:,.0f} a second", paced, revision)
+            report(f"commands, a worker alone: {kinds[0]}, {pace:,.0f} a second", paced, revision)
 
 
 def main() -> None:

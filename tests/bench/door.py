@@ -122,12 +122,15 @@ class PlainClient(Resource):
     async def execute(self, subject: str, aggregate_id: str, payload: bytes) -> None:
         """Send a command and wait for its outcome, which must be success."""
         token = str(next(self._numbers))
-        headers = {"X-Aggregate-ID": aggregate_id, "X-Reply-To": f"{self._inbox}.{token}"}
         outcome = self._waiting[token] = asyncio.get_running_loop().create_future()
-        await self.nats.publish(subject, payload, headers=headers)
+        await self.nats.publish(subject, payload, headers=self.headers(aggregate_id, token))
         answer = await asyncio.wait_for(outcome, ANSWER_SECONDS)
         if b'"success"' not in answer:
             raise SystemExit(f"{subject} {aggregate_id}: {answer.decode()}")
+
+    def headers(self, aggregate_id: str, token: str) -> dict[str, str]:
+        """Those of a command: its aggregate's id, and where its outcome goes."""
+        return {"X-Aggregate-ID": aggregate_id, "X-Reply-To": f"{self._inbox}.{token}"}
 
     async def ask(self, subject: str, query: Mapping[str, object]) -> None:
         """Ask a query, which must be answered without an error."""

@@ -12,7 +12,7 @@ import msgspec
 
 from eventstore.server.binary import find_server
 
-PACKAGES = ("nats-py", "uvloop", "msgspec", "sqlalchemy", "eventsourcing")
+PACKAGES = ("nats-py", "uvloop", "msgspec", "sqlalchemy", "eventsourcing", "eventsource-py")
 BUSY = 0.5
 """The share of the processors from which on others are said to have been at work."""
 

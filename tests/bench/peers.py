@@ -1,7 +1,7 @@
-"""Other event stores in the same place: `eventsourcing` on SQLite (the extra `bench`).
+"""Other event stores in the same place, each on SQLite (the extra `bench`).
 
-Both do what a command does to an aggregate of ten events: load it, and append one event that
-expects that version. `eventsourcing` is a library in the same process, with one writer; SQLite
+All do what a command does to an aggregate of ten events: load it, and append one event that expects
+that version. The others are libraries in the same process, with one writer (`other_stores`); SQLite
 flushes each commit to disk, and so does nats-server here where the row says so.
 """
 
@@ -11,93 +11,30 @@ import asyncio
 import itertools
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from importlib.metadata import version
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
-from uuid import UUID
-
-from eventsourcing.application import Application
-from eventsourcing.domain import Aggregate, event
 
 from eventstore import NO_STREAM, EventStore, connect, declare, load_settings, nix, topology
+from eventstore.client.client import Client
 from eventstore.commands.loader import Loader
 from eventstore.server.embedded import EmbeddedServer
 from tests.bench.cpu import Meter
+from tests.bench.other_stores import (
+    AGGREGATES,
+    CONTENT,
+    EACH,
+    SLICE,
+    Eventsource,
+    Eventsourcing,
+    OtherStore,
+)
 from tests.bench.report import Measurement, collected
 from tests.bench.size import sized
 from tests.bench.turns import in_turns
 
-AGGREGATES = sized(500, 100)
-EACH = 10
-SLICE = sized(200, 50)
 SLICES = sized(12, 4)
 SYNCED = "sync_interval: always"
-CONTENT = "x" * 60
-
-
-class Module(Aggregate):
-    """The peer's aggregate: the same as the shipped domain's module."""
-
-    @event("Created")
-    def __init__(self, name: str, content: str) -> None:
-        self.name = name
-        self.content = content
-
-    @event("Updated")
-    def update(self, content: str) -> None:
-        """Replace the content."""
-        self.content = content
-
-
-class Peer:
-    """`eventsourcing` on a file of SQLite."""
-
-    name = f"eventsourcing {version('eventsourcing')}, SQLite"
-
-    def __init__(self, directory: Path) -> None:
-        database = str(directory / "peer.sqlite")
-        sqlite = {"PERSISTENCE_MODULE": "eventsourcing.sqlite", "SQLITE_DBNAME": database}
-        self._app = Application[UUID](env=sqlite)
-        self._ids = itertools.cycle(self._filled())
-        self._size = AGGREGATES * EACH
-
-    def _filled(self) -> list[UUID]:
-        ids = []
-        for _ in range(AGGREGATES):
-            module = Module(name="m", content="")
-            for number in range(EACH - 1):
-                module.update(f"{number} {CONTENT}")
-            self._app.save(module)
-            ids.append(module.id)
-        return ids
-
-    async def change(self, _number: int) -> float:
-        """Aggregates loaded and saved a second."""
-        began = time.perf_counter()
-        for number in range(SLICE):
-            module: Module = self._app.repository.get(next(self._ids))
-            module.update(f"{number} {CONTENT}")
-            self._app.save(module)
-        self._size += SLICE
-        return SLICE / (time.perf_counter() - began)
-
-    async def replay(self, _number: int) -> float:
-        """Events read and decoded a second."""
-        began = time.perf_counter()
-        count = sum(1 for _ in self._decoded())
-        assert count == self._size
-        return count / (time.perf_counter() - began)
-
-    def _decoded(self) -> Iterator[object]:
-        start = 1
-        while page := self._app.recorder.select_notifications(start=start, limit=1_000):
-            yield from map(self._app.mapper.to_domain_event, page)
-            start = page[-1].id + 1
-
-    def close(self) -> None:
-        """Close its database."""
-        self._app.close()
 
 
 class Own:
@@ -108,6 +45,7 @@ class Own:
         self._loader = Loader(store, None)
         self._decider = nix.domain().decider("module")
         self._numbers = itertools.count()
+        self.read = 0
 
     async def fill(self) -> None:
         """Create the aggregates."""
@@ -139,6 +77,7 @@ class Own:
         count, began = 0, time.perf_counter()
         async for page in self._store.pages():
             count += len(page.events)
+        self.read += count
         return count / (time.perf_counter() - began)
 
     async def _change(self) -> None:
@@ -150,36 +89,40 @@ class Own:
 
 
 async def measure() -> AsyncIterator[Measurement]:
-    """Both in turns: one client, many clients, and the replay of the log."""
+    """In turns with each of the others: one client, many clients, and the replay of the log."""
     for flush, config in (("each flushed to disk", SYNCED), ("flushed by the system", "")):
-        with tempfile.TemporaryDirectory() as directory, _peer(Path(directory)) as peer:
-            nats = Path(directory) / "nats"
-            async with (
-                EmbeddedServer(nats, jetstream_config=config) as server,
-                connect(load_settings(nats_url=server.url, environ={})) as client,
-                EventStore(client, nix.domain().codec) as store,
-            ):
-                streams = load_settings(environ={}).streams
-                await declare(client, topology(nix.domain().codec.subjects, streams))
-                own, meter = Own(store), Meter(server=server.pid)
-                await own.fill()
+        async with AsyncExitStack() as stack:
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            server = EmbeddedServer(directory / "nats", jetstream_config=config)
+            await stack.enter_async_context(server)
+            client = connect(load_settings(nats_url=server.url, environ={}))
+            own = await _own(stack, await stack.enter_async_context(client))
+            meter = Meter(server=server.pid)
+            for other in (Eventsourcing(directory), Eventsource(directory)):
+                stack.push_async_callback(other.close)
+                await other.fill()
                 for in_flight in (1, 64):
                     name = f"load 10 events and append one, {in_flight} at a time, {flush}"
-                    both = await in_turns(own.changes(in_flight), peer.change, SLICES, meter)
-                    yield Measurement.beside(name, peer.name, both, SLICE, unit="changes")
+                    both = await in_turns(own.changes(in_flight), other.change, SLICES, meter)
+                    yield Measurement.beside(name, other.name, both, SLICE, unit="changes")
                 if not config:
-                    count = (await client.api("STREAM.INFO.NIX_LOG"))["state"]["messages"]
-                    both = await in_turns(own.replay, peer.replay, SLICES // 2, meter)
-                    yield Measurement.beside("replay the log, decoded", peer.name, both, count)
+                    yield await _replay(own, other, meter)
 
 
-@contextmanager
-def _peer(directory: Path) -> Iterator[Peer]:
-    peer = Peer(directory)
-    try:
-        yield peer
-    finally:
-        peer.close()
+async def _own(stack: AsyncExitStack, client: Client) -> Own:
+    codec = nix.domain().codec
+    store = await stack.enter_async_context(EventStore(client, codec))
+    await declare(client, topology(codec.subjects, load_settings(environ={}).streams))
+    own = Own(store)
+    await own.fill()
+    return own
+
+
+async def _replay(own: Own, other: OtherStore, meter: Meter) -> Measurement:
+    own.read = 0
+    both = await in_turns(own.replay, other.replay, SLICES // 2, meter)
+    items = own.read // (SLICES // 2)
+    return Measurement.beside("replay the log, decoded", other.name, both, items)
 
 
 def main() -> list[Measurement]:

@@ -22,6 +22,7 @@ from eventstore.server.embedded import EmbeddedServer
 from tests.bench.loop import run
 from tests.bench.read_side import FLAKES, client_of
 from tests.bench.read_sides import ROOT, Side, checked_out, side
+from tests.bench.report import Quartiles
 
 ASKED = 1_000
 SLICES = 8
@@ -87,7 +88,7 @@ async def measure(revision: str = "") -> None:
             services.append(await _service(stack, revision[:8], tree))
         for name, query in (("flake.get", _get), ("flake.list, 50 items", _list)):
             for concurrency in (1, 16):
-                print(f"{name}, {concurrency} in flight")
+                print(f"queries, the read side alone: {name}, {concurrency} in flight")
                 await _compare(services, query, concurrency)
 
 
@@ -100,12 +101,12 @@ async def _compare(
             slices[each.name].append(await _ask(each, query, concurrency))
     for name, found in slices.items():
         rate, p50, p99, cpu = (statistics.median(each) for each in zip(*found, strict=True))
-        print(f"  {name}: {rate:,.0f}/s, p50 {p50:.1f}, p99 {p99:.1f} ms, CPU {cpu:,.0f} us")
+        figures = f"p50 {p50:.1f}, p99 {p99:.1f} ms  CPU {cpu:,.0f} us each"
+        print(f"  {name:8} {rate:6,.0f} queries/s  {figures}")
     if len(slices) == 2:
         own, other = slices.values()
         ratios = [a.rate / b.rate for a, b in zip(own, other, strict=True)]
-        low, middle, high = statistics.quantiles(ratios, n=4)
-        print(f"  ratio of the rates {middle:.2f} ({low:.2f} to {high:.2f})", flush=True)
+        print(f"  ratio    {Quartiles.of(ratios)} of its rate, {SLICES} slices", flush=True)
 
 
 def main() -> None:

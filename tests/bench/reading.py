@@ -145,19 +145,21 @@ async def _one_by_one(store: EventStore, aggregate_id: str) -> None:
         await store.append_all(append)
 
 
-def report(kind: str, own: list[Slice], other: list[Slice], raw: list[Slice]) -> None:
-    """Print a line for each side, with the medians of the slices and of their ratios."""
-    print(f"{kind}, {len(own)} slices")
-    for name, slices in (("here", own), ("other", other), ("raw", raw)):
+def report(
+    kind: str, revision: str, own: list[Slice], other: list[Slice], raw: list[Slice]
+) -> None:
+    """Print a line for each side: medians of the slices, and their ratios with the quartiles."""
+    unit = "loads" if KINDS[kind] == "raw_load" else "events"
+    print(f"{NAMES[kind]}, {len(own)} slices")
+    for name, slices in (("here", own), (revision[:8], other), ("bare", raw)):
         rate, cpu = (median(values) for values in zip(*slices, strict=True))
-        pairs = list(zip(own, slices, strict=True))
-        rates = median(here.rate / beside.rate for here, beside in pairs)
-        costs = median(here.cpu / beside.cpu for here, beside in pairs)
-        print(
-            f"  {name:6} {rate:9,.0f}/s  CPU {cpu:7.1f} us   "
-            f"here: {rates:5.2f} x its rate, {costs:5.2f} x its CPU",
-            flush=True,
-        )
+        line = f"  {name:8} {rate:9,.0f} {unit}/s  CPU {cpu:6.1f} us each"
+        if slices is not own:
+            pairs = list(zip(own, slices, strict=True))
+            rates = Quartiles.of([here.rate / beside.rate for here, beside in pairs])
+            costs = Quartiles.of([here.cpu / beside.cpu for here, beside in pairs])
+            line += f"; here {rates} of its rate, {costs} of its CPU"
+        print(line, flush=True)
 
 
 async def alternated(
@@ -184,7 +186,7 @@ async def alternated(
 async def compare(revision: str | None, kinds: tuple[str, ...], slices: int) -> None:
     """Print the comparison with a revision, by default with these files themselves."""
     async for kind, turns in alternated(revision, kinds, slices):
-        report(kind, *turns)
+        report(kind, revision or "the same", *turns)
 
 
 async def measure() -> AsyncIterator[Measurement]:

@@ -36,6 +36,9 @@ class Quartiles(msgspec.Struct, frozen=True):
             return cls(values[0], values[0], values[0])
         return cls(*quantiles(values, n=4, method="inclusive"))
 
+    def __str__(self) -> str:
+        return f"{self.median:.2f} ({self.low:.2f} to {self.high:.2f})"
+
 
 class Measurement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What was measured: the median rate in items a second, and whatever else is known.
@@ -156,7 +159,7 @@ def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def _ratio(ratio: Quartiles | None) -> str:
-    return "" if ratio is None else f"{ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
+    return "" if ratio is None else str(ratio)
 
 
 def _milliseconds(*values: float | None) -> str:

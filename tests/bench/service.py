@@ -2,7 +2,8 @@
 
 `eventstore serve` is one process with all that it has: command worker, six read models, feed, audit
 index, health and metrics. The client is a second process, nats-server the third. Beside it, in
-alternating slices: what bare nats-py takes for one durable publish, and for one read.
+alternating slices: what bare nats-py takes for one durable publish of the same message (see
+`bare`), for one without headers, and for one read.
 
 `python -m tests.bench.service REVISION` alternates the service of another revision with this one.
 """
@@ -20,9 +21,10 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import NamedTuple
 
-from nats.js.client import JetStreamContext
+from msgspec.structs import replace
 
 from eventstore.server.embedded import EmbeddedServer
+from tests.bench.bare import BarePublishes
 from tests.bench.compare import checked_out
 from tests.bench.cpu import Meter, memory
 from tests.bench.door import LOG, ROOT, PlainClient, Service, serving
@@ -37,7 +39,6 @@ IN_FLIGHT = 64
 QUERIES_IN_FLIGHT = 16
 COMMAND = "nix.cmd.module.update"
 QUERY = "nix.query.module.get"
-BARE = "BARE"
 
 
 class Slice(NamedTuple):
@@ -58,13 +59,13 @@ class Door:
     def __init__(self, server: EmbeddedServer, service: Service, client: PlainClient) -> None:
         self.service = service
         self._client = client
-        self._stream: JetStreamContext = client.nats.jetstream(publish_async_max_pending=IN_FLIGHT)
+        self._bare = BarePublishes(client, IN_FLIGHT)
         self._meter = Meter(service=service.pid, read_side=service.read_side, server=server.pid)
         self._numbers = itertools.count()
 
     async def prepare(self) -> None:
         """Create the aggregates, and the stream of the bare publishes."""
-        await self._stream.add_stream(name=BARE, subjects=[f"{BARE}.*"])
+        await self._bare.prepare()
         await self._closed(AGGREGATES, IN_FLIGHT, self._create)
 
     async def commands(self, _number: int = 0) -> Slice:
@@ -75,21 +76,28 @@ class Door:
         """A slice of queries for one row each."""
         return await self._slice(QUERIES, QUERIES_IN_FLIGHT, self._get)
 
-    async def bare_publishes(self) -> float:
-        """Publishes a second with `publish_async`, of the same bytes without headers."""
-        began = time.perf_counter()
-        sent = [
-            await self._stream.publish_async(f"{BARE}.{number}", _payload(number))
-            for number in range(COMMANDS)
-        ]
-        await asyncio.gather(*sent)
-        return COMMANDS / (time.perf_counter() - began)
+    async def bare_publishes(self) -> Slice:
+        """A slice of publishes of what a slice of commands sends."""
+        return await self._bare_commands(headers=True)
 
-    async def bare_reads(self) -> float:
-        """Direct reads of one message a second."""
-        began = time.perf_counter()
-        await self._closed(QUERIES, QUERIES_IN_FLIGHT, self._read)
-        return QUERIES / (time.perf_counter() - began)
+    async def bare_payloads(self) -> Slice:
+        """A slice of publishes of the payloads alone."""
+        return await self._bare_commands(headers=False)
+
+    async def bare_reads(self) -> Slice:
+        """A slice of direct reads of one message each."""
+        reads = self._closed(QUERIES, QUERIES_IN_FLIGHT, self._read)
+        return await self._bare_slice(reads, QUERIES)
+
+    async def _bare_commands(self, *, headers: bool) -> Slice:
+        await self._bare.empty()
+        return await self._bare_slice(self._bare.publish(_payloads(), headers=headers), COMMANDS)
+
+    async def _bare_slice(self, work: Awaitable[object], count: int) -> Slice:
+        before, began = self._meter.read(), time.perf_counter()
+        await work
+        rate = count / (time.perf_counter() - began)
+        return Slice(rate, [], self._meter.since(before), 0.0)
 
     async def _slice(
         self, count: int, in_flight: int, one: Callable[[int], Awaitable[None]]
@@ -135,6 +143,10 @@ def _payload(number: int) -> bytes:
     return b'{"content":"%d %s"}' % (number, b"x" * 60)
 
 
+def _payloads() -> list[bytes]:
+    return [_payload(number) for number in range(COMMANDS)]
+
+
 async def _opened(stack: AsyncExitStack, tree: Path = ROOT, processes: int = 1) -> Door:
     directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     server = await stack.enter_async_context(EmbeddedServer(directory / "nats"))
@@ -150,25 +162,30 @@ async def measure() -> AsyncIterator[Measurement]:
     """Commands beside bare publishes, and queries beside bare reads."""
     async with AsyncExitStack() as stack:
         door = await _opened(stack)
-        yield await _commands(door, "whole service")
-        yield await _beside(
+        for measurement in await _commands(door, "whole service"):
+            yield measurement
+        for measurement in await _beside(
             f"queries of one row, whole service, {QUERIES_IN_FLIGHT} in flight",
             "queries",
             (door.queries, QUERIES),
             (f"bare direct get, {QUERIES_IN_FLIGHT} in flight", door.bare_reads),
-        )
+        ):
+            yield measurement
         used = memory(door.service.pid, peak=True)
         yield Measurement(name="memory of the service at its highest", note=f"{used:.0f} MB")
     async with AsyncExitStack() as stack:
-        yield await _commands(await _opened(stack, processes=2), "whole service in 2 processes")
+        door = await _opened(stack, processes=2)
+        for measurement in await _commands(door, "whole service in 2 processes"):
+            yield measurement
 
 
-async def _commands(door: Door, where: str) -> Measurement:
+async def _commands(door: Door, where: str) -> list[Measurement]:
     return await _beside(
         f"commands, {where}, {IN_FLIGHT} in flight",
         "commands",
         (door.commands, COMMANDS),
-        (f"bare publish_async, {IN_FLIGHT} in flight", door.bare_publishes),
+        (f"bare publish_async of the same, {IN_FLIGHT} in flight", door.bare_publishes),
+        (f"bare publish_async without headers, {IN_FLIGHT} in flight", door.bare_payloads),
     )
 
 
@@ -176,28 +193,25 @@ async def _beside(
     name: str,
     unit: str,
     own: tuple[Callable[[], Awaitable[Slice]], int],
-    bare: tuple[str, Callable[[], Awaitable[float]]],
-) -> Measurement:
-    (work, items), (limit, baseline) = own, bare
-    slices: list[Slice] = []
-    bares: list[float] = []
-    for number in range(SLICES):
-        if number % 2:
-            bares.append(await baseline())
-        slices.append(await work())
-        if not number % 2:
-            bares.append(await baseline())
-    ratios = [each.rate / beside for each, beside in zip(slices, bares, strict=True)]
+    *bare: tuple[str, Callable[[], Awaitable[Slice]]],
+) -> list[Measurement]:
+    """Slices in turns with those of each limit; the order changes with each slice."""
+    (work, items), limits = own, [limit for limit, _ in bare]
+    found: list[list[Slice]] = [[] for _ in (own, *bare)]
+    turn = list(zip(found, (work, *(each for _, each in bare)), strict=True))
+    for _ in range(SLICES):
+        for kept, each in turn:
+            kept.append(await each())
+        turn.reverse()
+    slices, *bares = found
     lag = max(each.lag for each in slices)
-    return measured(
-        name,
-        unit,
-        slices,
-        items,
-        limit=Limit(limit, median(bares)),
-        ratio=Quartiles.of(ratios),
-        note=f"read models behind by {lag:.1f} s at most" if unit == "commands" else "",
+    note = f"read models behind by {lag:.1f} s at most" if unit == "commands" else ""
+    first = measured(name, unit, slices, items, beside=(limits[0], bares[0]), note=note)
+    others = (
+        measured(name, unit, slices, items, beside=beside)
+        for beside in zip(limits[1:], bares[1:], strict=True)
     )
+    return [first, *(replace(each, cpu={}, p50=None, p99=None) for each in others)]
 
 
 def measured(
@@ -206,24 +220,35 @@ def measured(
     slices: list[Slice],
     items: int,
     *,
-    limit: Limit | None = None,
-    ratio: Quartiles | None = None,
+    beside: tuple[str, list[Slice]] | None = None,
     note: str = "",
 ) -> Measurement:
-    """What slices of so many items each have in common."""
+    """What slices of so many items each have in common, beside slices of something else."""
+    limit = ratio = None
+    if beside is not None:
+        limit = Limit(beside[0], median(each.rate for each in beside[1]))
+        pairs = zip(slices, beside[1], strict=True)
+        ratio = Quartiles.of([own.rate / other.rate for own, other in pairs])
+        used = ", ".join(f"{role} {each:,.0f}" for role, each in _cpu(beside[1], items).items())
+        note = "; ".join(filter(None, (note, f"CPU µs beside it: {used}")))
     cuts = quantiles([seconds for each in slices for seconds in each.latencies], n=100)
-    cpu = {role: median(each.cpu[role] for each in slices) for role in slices[0].cpu}
     return Measurement(
         name=name,
         unit=unit,
         rate=median(each.rate for each in slices),
         limit=limit,
         ratio=ratio,
-        cpu={role: used / items / 1_000 for role, used in cpu.items()},
+        cpu=_cpu(slices, items),
         p50=cuts[49] * 1_000,
         p99=cuts[98] * 1_000,
         note=note,
     )
+
+
+def _cpu(slices: list[Slice], items: int) -> dict[str, float]:
+    """Microseconds an item, by process: the median of the slices."""
+    roles = slices[0].cpu
+    return {role: median(each.cpu[role] for each in slices) / items / 1_000 for role in roles}
 
 
 async def compare(revision: str) -> AsyncIterator[Measurement]:
@@ -237,11 +262,9 @@ async def compare(revision: str) -> AsyncIterator[Measurement]:
                 for door in (own, other) if number % 2 else (other, own):
                     work = door.commands if unit == "commands" else door.queries
                     slices[door].append(await work())
-            rates = [[each.rate for each in slices[door]] for door in (own, other)]
-            ratio = Quartiles.of([one / two for one, two in zip(*rates, strict=True)])
-            name, limit = f"{unit}, whole service", Limit(revision, median(rates[1]))
+            name, beside = f"{unit}, whole service", (revision, slices[other])
             yield measured(f"{name}, {revision}", unit, slices[other], items)
-            yield measured(f"{name}, here", unit, slices[own], items, limit=limit, ratio=ratio)
+            yield measured(f"{name}, here", unit, slices[own], items, beside=beside)
 
 
 def main() -> list[Measurement]:

@@ -26,6 +26,7 @@ from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import Envelope, Identity, format_timestamp, utc_now
 from eventstore.messages.types import Command
 from eventstore.server.embedded import EmbeddedServer
+from eventstore.store import STREAM_EXISTS
 from eventstore.store import log as raw_log
 from eventstore.store.store import EventStore
 from eventstore.transfer.exporter import export_to
@@ -199,6 +200,40 @@ async def test_an_aggregate_is_read_up_to_the_leaders_end(
         for _ in range(30):
             assert len(await read(store, "a1", leader=True)) == 5
             assert await store.head("account", "a1", leader=True) == appended.head
+
+
+async def test_what_is_read_without_a_consumer_has_all_acknowledged_events(
+    cluster: Cluster, store: EventStore
+) -> None:
+    await store.append("account", "a1", [Deposited()] * 3)
+    async with cluster.lagging(store.codec.subjects.log_stream):
+        last = await store.append("account", "a1", [Deposited()] * 2)
+        for _ in range(12):  # one in so many is answered by the replica
+            assert len((await store.read_page()).events) == 5
+            assert await read_all(store, limit=9) == await read_all(store, until=5)
+            newest = [event.position for event in await read_all(store, backwards=True)]
+            assert newest == [5, 4, 3, 2, 1]
+            assert len(await read_all(store, aggregate="account")) == 5
+            backwards = await read(store, "a1", backwards=True, leader=True)
+            assert [event.version for event in backwards] == [5, 4, 3, 2, 1]
+            assert [each.version for each in await read(store, "a1", after=4, leader=True)] == [5]
+            found = await store.last("account", "a1", leader=True)
+            assert found is not None
+            assert found.id == last.event_ids[-1]
+            assert await store.find("account", "a1", found.id) == found
+        assert await store.log_end() == 5
+
+
+async def test_an_aggregate_exists_if_only_the_leader_has_it(
+    cluster: Cluster, store: EventStore
+) -> None:
+    async with (
+        cluster.lagging(store.codec.subjects.log_stream),
+        EventStore(cluster.client, store.codec) as other,
+    ):
+        for number in range(12):
+            await store.append("account", f"n{number}", Deposited())
+            await other.append("account", f"n{number}", Deposited(), expected=STREAM_EXISTS)
 
 
 @pytest.mark.parametrize("every", [None, 2], ids=["no snapshots", "snapshots"])

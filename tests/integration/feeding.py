@@ -40,8 +40,8 @@ async def deposit(store: EventStore, count: int, aggregate_id: str = "a1") -> in
 
 async def public(client: Client, codec: Codec) -> list[StoredMessage]:
     """All that the event stream holds."""
-    async with DirectReader(client, codec.subjects.event_stream) as reader:
-        return [each async for each in reader.messages(codec.subjects.filter("event"))]
+    reader = DirectReader(client, codec.subjects.event_stream)
+    return [each async for each in reader.messages(codec.subjects.filter("event"))]
 
 
 async def last_sequence(client: Client, codec: Codec) -> int:

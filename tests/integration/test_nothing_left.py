@@ -86,12 +86,11 @@ async def test_a_reader_of_outcomes_that_has_ended(line: Line) -> None:
 async def test_direct_readers_and_pulls_that_have_ended(line: Line) -> None:
     before = registrations(line.client)
     stream = line.subjects.log_stream
-    async with (
-        DirectReader(line.client, stream),
-        PullConsumer(line.client, stream, "none", buffer=1),
-    ):
+    async with PullConsumer(line.client, stream, "none", buffer=1):
         assert registrations(line.client) != before
+    assert [page async for page in DirectReader(line.client, stream).pages("none")] == []
     assert registrations(line.client) == before
+    assert len(line.client._answers) == 0
 
 
 async def test_commands_that_have_been_answered_or_have_run_out_of_time(line: Line) -> None:

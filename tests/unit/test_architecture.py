@@ -39,6 +39,7 @@ ROOMS = [
     "eventstore.deployment",
     "eventstore.projections",
     "eventstore.application",
+    "eventstore.sync",
     "eventstore.pytest_plugin",
     "eventstore.scaffold",
     "eventstore",
@@ -482,8 +483,9 @@ def test_projections_is_the_only_room_that_needs_sqlalchemy() -> None:
 
 
 def test_components_are_put_together_in_one_place() -> None:
-    # The command line opens the log, and an embedded server, without a service; so do tests.
-    others = {"eventstore.cli", "eventstore.pytest_plugin"}
+    # The command line opens the log, and an embedded server, without a service; so do tests. The
+    # blocking facade opens a store for a program that has no event loop to open one in.
+    others = {"eventstore.cli", "eventstore.pytest_plugin", "eventstore.sync"}
     assert rooms_constructing(*COMPONENTS) == {"eventstore.application", *others}
 
 

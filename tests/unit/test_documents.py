@@ -21,6 +21,7 @@ from eventstore.messages.headers import (
     REPLY_TO,
     Header,
 )
+from eventstore.messages.opaque_headers import METADATA, OPAQUE
 from eventstore.messages.queries import WAIT_POSITION
 from projections import app as shipped
 from tests import settings_table
@@ -65,6 +66,7 @@ def test_the_page_of_commands_names_every_header() -> None:
     headers = {value for name, value in vars(Header).items() if name.isupper()}
     headers |= {AUTHENTICATED_AS, COMMAND_DIGEST, DUE, EXPECTED_VERSION, ID_DERIVED, POSITION}
     headers |= {PROCESS, REPLY_TO}
+    headers |= {OPAQUE, METADATA}
     assert set(named("docs/commands.md", "## Headers")) == headers | {WAIT_POSITION}
 
 

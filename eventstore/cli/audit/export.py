@@ -99,9 +99,8 @@ async def _export(
 
 @asynccontextmanager
 async def _log_reader(session: Session) -> AsyncIterator[DirectReader]:
-    stream = session.subjects.log_stream
-    async with session.connect() as client, DirectReader(client, stream) as reader:
-        yield reader
+    async with session.connect() as client:
+        yield DirectReader(client, session.subjects.log_stream)
 
 
 async def _payloads(reader: DirectReader, entries: Sequence[AuditEntry]) -> list[bytes | None]:

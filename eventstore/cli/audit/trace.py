@@ -16,7 +16,7 @@ from eventstore.cli.output.terminal import Terminal, say_json
 from eventstore.cli.session import Session
 from eventstore.errors import ClientError, StreamMissing
 from eventstore.jetstream.api import log_end
-from eventstore.jetstream.direct_get import DirectReader
+from eventstore.jetstream.direct_get import SEARCH_SECONDS, DirectReader
 from eventstore.messages.subjects import Subjects
 
 MAX_VERIFIED = 10_000
@@ -72,8 +72,9 @@ async def _trace(session: Session, query: TraceCorrelation, *, verify: bool) -> 
         async with session.connect() as client:
             end = await log_end(client, session.subjects)
             if verify:
-                async with DirectReader(client, session.subjects.log_stream) as reader:
-                    chains = await _verify(reader, session.subjects, tree)
+                log = session.subjects.log_stream
+                reader = DirectReader(client, log, timeout=SEARCH_SECONDS)
+                chains = await _verify(reader, session.subjects, tree)
     except (ClientError, StreamMissing) as error:
         why = str(error) if verify else None
         return Trace(tree=tree, index=IndexPosition(position, None), unverified=why)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from eventstore.messages.events import LogEvent, UnreadEvent
+from eventstore.messages.headers import JSON
 from eventstore.messages.text import decoded, encodable, printable
 from eventstore.messages.undecodable import UNDECODABLE
 from eventstore.store.foreign import ForeignMessage
@@ -22,7 +23,10 @@ def event_line(event: LogEvent) -> str:
 
 
 def event_json(event: LogEvent) -> str:
-    """An event as it is stored, headers included, as a JSON object."""
+    """An event as it is stored, headers included, as a JSON object.
+
+    An opaque payload that is not JSON is in Base64.
+    """
     error = event.error if isinstance(event, UnreadEvent) else None
     stored = {
         "position": event.position,
@@ -31,11 +35,16 @@ def event_json(event: LogEvent) -> str:
         "version": event.version,
         "type": event.envelope.type,
         "headers": event.headers,
-        # Another writer may have left an empty one out.
-        "data": payload_data(event.payload or b"{}"),
+        **_data_of(event),
         **({} if error is None else {"unreadable": str(error)}),
     }
     return msgspec.json.encode(stored).decode()
+
+
+def _data_of(event: LogEvent) -> dict[str, object]:
+    if event.envelope.opaque is not None and event.envelope.content_type != JSON:
+        return {"base64": event.payload}
+    return {"data": payload_data(event.payload or b"{}")}  # another writer may leave {} out
 
 
 def foreign_line(message: ForeignMessage) -> str:

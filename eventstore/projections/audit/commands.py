@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from functools import partial
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Insert, Table, bindparam, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
 from eventstore.client.client import Client
@@ -42,12 +43,27 @@ _move = (
     )
     .values(sequence=bindparam("end"))
 )
-_remove = delete(audit_command).where(audit_command.c.id == bindparam("command_id"))
-_add = insert(audit_command)
+
+
+def _replacing(insert: Callable[[Table], Any]) -> Insert:
+    adding = insert(audit_command)
+    key, *others = audit_command.c
+    replacement = {column.name: adding.excluded[column.name] for column in others}
+    replacing: Insert = adding.on_conflict_do_update(index_elements=[key], set_=replacement)
+    return replacing
+
+
+_put = {"sqlite": _replacing(sqlite.insert), "postgresql": _replacing(postgresql.insert)}
 
 _REFUSED = (sqlite3.IntegrityError, sqlite3.DataError, ArithmeticError, TypeError, ValueError)
 
 _LOCK = "audit-outcomes"
+
+_GATHERING_SECONDS = 0.1
+"""How long outcomes are gathered after a page: the index entries of many rows are on few pages."""
+
+_MANY = 500
+"""So many outcomes in a page mean that more are there already."""
 
 _logger = make_log_records_safe(logging.getLogger(__name__))
 
@@ -142,10 +158,19 @@ class CommandCollector:
         self._advance(await self._database.transact(partial(_begin, bucket=bucket, end=end)))
         async with aclosing(self._outcomes.pages(self.position)) as pages:
             async for page in pages:
-                await self._database.transact(
+                await self._store(
                     partial(_store_page, bucket=bucket, start=self.position, page=page)
                 )
                 self._advance(page.position)
+
+    async def _store(self, store: Callable[..., None]) -> None:
+        """Store a page; if the database refuses one of its rows, one row after the other."""
+        try:
+            await self._database.transact(store)
+        except Exception as error:
+            if not _is_refusal(error):
+                raise
+            await self._database.transact(partial(store, singly=True))
 
     def _advance(self, position: int) -> None:
         self._supervisor.recovered()
@@ -168,29 +193,34 @@ def _begin(connection: Connection, bucket: _Bucket, end: int) -> int:
     return 0
 
 
-def _store_page(connection: Connection, bucket: _Bucket, start: int, page: OutcomePage) -> None:
+def _store_page(
+    connection: Connection, bucket: _Bucket, start: int, page: OutcomePage, singly: bool = False
+) -> None:
+    """Store a page; a row that the database refuses fails it, or is skipped if `singly`."""
     values = {"own": bucket.name, "made_then": bucket.made, "start": start, "end": page.position}
     if prepared.execute(connection, _move, [values]).rowcount != 1:
         raise ProjectionFenced(f"another service has collected the outcomes after {start}")
-    last = {record.outcome.command_id: _row(record) for record in page.outcomes}
-    if last:
-        _replace_rows(connection, list(last.values()))
+    rows = list({record.outcome.command_id: _row(record) for record in page.outcomes}.values())
+    if singly:
+        for row in rows:
+            _try_to_replace(connection, row)
+    elif rows:
+        _replace(connection, rows)
 
 
-def _replace_rows(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Replace older rows by these; one that the database refuses is skipped."""
+def _try_to_replace(connection: Connection, row: Mapping[str, Any]) -> None:
     try:
         with connection.begin_nested():
-            prepared.execute(connection, _remove, [{"command_id": row["id"]} for row in rows])
-            prepared.execute(connection, _add, rows)
+            _replace(connection, [row])
     except Exception as error:
         if not _is_refusal(error):
             raise
-        if len(rows) == 1:
-            _logger.warning("outcome of command %s is skipped: %s", rows[0]["id"][:80], error)
-            return
-        for row in rows:
-            _replace_rows(connection, [row])
+        _logger.warning("outcome of command %s is skipped: %s", row["id"][:80], error)
+
+
+def _replace(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows, or put them in the place of older ones."""
+    prepared.execute(connection, _put[connection.dialect.name], rows)
 
 
 def _is_refusal(error: Exception) -> bool:

@@ -62,7 +62,8 @@ def _in_utc(value: datetime) -> datetime:
 def _text(value: datetime | None) -> str | None:
     if value is None:
         return None
-    return _in_utc(value).replace(tzinfo=None).isoformat(" ", "microseconds")
+    utc = value if value.tzinfo is UTC else _in_utc(value)
+    return utc.isoformat(" ", "microseconds")[:26]  # without the offset
 
 
 checkpoints = Table(

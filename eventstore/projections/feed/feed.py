@@ -39,6 +39,7 @@ from eventstore.jetstream.retry import Retry
 from eventstore.jetstream.vocabulary import CONFLICTS, TRANSIENT, ErrorCode, NatsHeader
 from eventstore.messages.encryption import Keys
 from eventstore.messages.events import LogEvent, RecordedEvent
+from eventstore.messages.opaque import OpaqueEvent
 from eventstore.messages.text import make_log_records_safe
 from eventstore.projections.feed.findings import FeedFindings
 from eventstore.projections.feed.lease import FeedLease
@@ -170,6 +171,8 @@ class Feed:
             max_events=self._batch,
             skip_unknown=self._skip_unknown,
             unread=True,
+            log=self._log,
+            shared=True,
         )
         async with contextlib.aclosing(pages):
             async for page in pages:
@@ -184,8 +187,6 @@ class Feed:
         """Publish what can be read; raises `UnreadableEvent` for what only newer code can read."""
         if page.foreign:
             await self._findings.save(self._log)
-        if not page.unread:
-            return await self._publish_all(page.events)
         newer = next((each for each in page.unread if isinstance(each.error, _NEWER)), None)
         await self._publish_all(
             [
@@ -197,11 +198,10 @@ class Feed:
         if newer is not None and newer.error is not None and newer.position > self.position:
             subject = self._store.codec.subjects.log(newer.aggregate, newer.aggregate_id)
             raise UnreadableEvent(newer.position, subject, newer.error, newer.headers)
-        return None
 
     def _is_publishable(self, event: LogEvent) -> bool:
         if isinstance(event, RecordedEvent):
-            return True
+            return not isinstance(event.data, OpaqueEvent)
         return event.error is not None and stored_publication(event, self._store.codec) is not None
 
     async def _publish_all(self, events: Sequence[LogEvent]) -> None:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from eventstore.errors import PoisonEvent
+from eventstore.errors import PoisonEvent, ProjectionFailed
 from eventstore.messages.envelope import utc_now
 from eventstore.messages.events import LogEvent, RecordedEvent
 from eventstore.messages.text import storable
@@ -26,7 +26,7 @@ _MAX_EVENTS = 500
 """How many events are batched together at most; the event loop may have to wait for that."""
 
 _SAVEPOINT = 2
-"""How many statements a savepoint costs."""
+"""How many statements a savepoint costs; SQLite also copies each page that is changed in it."""
 
 
 _position = attrgetter("position")
@@ -82,12 +82,15 @@ def apply(
     until: int,
     now: datetime,
     rate: float = 0.0,
+    *,
+    savepoints: bool = True,
 ) -> list[AppliedBatch]:
     """Bring projections from where each is to the position `until`, checkpoints included.
 
     `events` are in the order of the log. Those that a projection has already, and those after
     `until`, are passed over; one of an aggregate with a parked event is parked, too. `rate` is how
-    many events a second are processed at present.
+    many events a second are processed at present. Without `savepoints` it takes less time, and a
+    `ProjectionFailed` need not say because of which event.
 
     Raises `PoisonEvent`, `ProjectionFenced` or its `CheckpointReset`, and transient errors of the
     database as they are. The steps are numbered as in `worker`.
@@ -99,7 +102,15 @@ def apply(
     blocked = parking.blocked(connection, [each.projection for each in expected])
     typed = _TypedEvents(events)
     return [
-        _apply_one(connection, each, typed, until, now, blocked.get(each.projection.name, set()))
+        _apply_one(
+            connection,
+            each,
+            typed,
+            until,
+            now,
+            blocked.get(each.projection.name, set()),
+            savepoints=savepoints,
+        )
         for each in expected
     ]
 
@@ -120,7 +131,7 @@ def execute(connection: Connection, projection: Projection, recorded: LogEvent) 
 
     Raises `PoisonEvent`, and transient errors of the database as they are.
     """
-    _execute_all(connection, projection, [recorded])
+    _execute_all(connection, projection, [recorded], savepoints=True)
 
 
 def _apply_one(
@@ -130,6 +141,8 @@ def _apply_one(
     until: int,
     now: datetime,
     blocked: set[AggregateKey],
+    *,
+    savepoints: bool,
 ) -> AppliedBatch:
     projection = expected.projection
     taken = events.taken(projection, expected.position, until)
@@ -139,7 +152,8 @@ def _apply_one(
         parked = _park_all(connection, projection, behind, now)
         taken = [each for each in taken if each.position not in parked]
     for begin in range(0, len(taken), _MAX_EVENTS):
-        _execute_all(connection, projection, taken[begin : begin + _MAX_EVENTS])
+        some = taken[begin : begin + _MAX_EVENTS]
+        _execute_all(connection, projection, some, savepoints=savepoints)
     return AppliedBatch(len(taken), parked)
 
 
@@ -154,12 +168,16 @@ def _park_all(
 
 
 def _execute_all(
-    connection: Connection, projection: Projection, events: Sequence[LogEvent]
+    connection: Connection,
+    projection: Projection,
+    events: Sequence[LogEvent],
+    *,
+    savepoints: bool,
 ) -> None:
     """Execute the changes that events lead to, in batches.
 
     A batch that fails does not say because of which event: then the changes are executed one by
-    one, up to the first that fails.
+    one, up to the first that fails; or without savepoints, the caller's transaction fails.
     """
     made: list[tuple[Change, ...]] = []
     failure: Exception | None = None
@@ -169,7 +187,7 @@ def _execute_all(
         except Exception as error:
             failure = error
             break
-    if failure is not None or not _execute_batches(connection, made):
+    if failure is not None or not _execute_batches(connection, projection, made, savepoints):
         for recorded, changes in zip(events, made, strict=False):
             _execute(connection, projection, recorded, changes)
     if failure is not None and is_transient(failure):
@@ -178,25 +196,35 @@ def _execute_all(
         raise _poison(projection, events[len(made)], failure) from failure
 
 
-def _execute_batches(connection: Connection, made: Sequence[tuple[Change, ...]]) -> bool:
+def _execute_batches(
+    connection: Connection,
+    projection: Projection,
+    made: Sequence[tuple[Change, ...]],
+    savepoints: bool,
+) -> bool:
     """Whether all changes were executed in batches; otherwise none was."""
     changes = [change for several in made for change in several]
-    if len(changes) <= _SAVEPOINT:
+    cost = _SAVEPOINT if savepoints else 0
+    if len(changes) <= cost:
         return False
     batches = arranged(changes)
-    if len(changes) - len(batches) <= _SAVEPOINT:
+    if len(changes) - len(batches) <= cost:
         return False
-    # As text, for SQLAlchemy's own savepoints have a new name each, and are compiled each time.
-    connection.exec_driver_sql("SAVEPOINT batches")
+    if savepoints:
+        # As text, for SQLAlchemy's own have a new name each, and are compiled each time.
+        connection.exec_driver_sql("SAVEPOINT batches")
     try:
         for batch in batches:
             batch.execute(connection)
     except Exception as error:
         if is_transient(error):
             raise
+        if not savepoints:
+            raise ProjectionFailed(f"projection {projection.name}: {_described(error)}") from error
         connection.exec_driver_sql("ROLLBACK TO SAVEPOINT batches")
         return False
-    connection.exec_driver_sql("RELEASE SAVEPOINT batches")
+    if savepoints:
+        connection.exec_driver_sql("RELEASE SAVEPOINT batches")
     return True
 
 

@@ -78,6 +78,7 @@ class LogReader:
             skip_unknown=self._context.skip_unknown,
             unread=True,
             log=self._log,
+            shared=True,
         )
         async with aclosing(pages), AsyncExitStack() as paused:
             ahead: LogReader | None = None
@@ -164,7 +165,7 @@ class LogReader:
     ) -> None:
         """One projection, up to what it cannot take; whatever stops it stops no other."""
         try:
-            await self._commit([runner], events, until)
+            await self._commit_alone(runner, events, until)
         except DatabaseUnavailable:
             raise
         except CheckpointReset:
@@ -184,13 +185,29 @@ class LogReader:
             failure.__cause__ = error
             self._failed(runner, failure)
 
+    async def _commit_alone(
+        self, runner: ProjectionRunner, events: Sequence[LogEvent], until: int
+    ) -> None:
+        """Commit one projection; with savepoints only if there is an event to be found by them."""
+        try:
+            await self._commit([runner], events, until)
+        except PoisonEvent:
+            raise
+        except ProjectionFailed:
+            await self._commit([runner], events, until, savepoints=True)
+
     def _failed(self, runner: ProjectionRunner, trouble: ProjectionError) -> None:
         if runner in self.runners:  # else the events before that one have failed, too
             self._readers.unassign(runner)
             runner.report_failure(trouble)
 
     async def _commit(
-        self, several: Sequence[ProjectionRunner], events: Sequence[LogEvent], until: int
+        self,
+        several: Sequence[ProjectionRunner],
+        events: Sequence[LogEvent],
+        until: int,
+        *,
+        savepoints: bool = False,
     ) -> None:
         expected = [each.expected for each in several]
         rate = self._rate.value
@@ -204,7 +221,9 @@ class LogReader:
                 each.wait_for_database(trouble)
 
         await self._context.database.transact(
-            lambda connection: apply(connection, expected, events, until, utc_now(), rate),
+            lambda connection: apply(
+                connection, expected, events, until, utc_now(), rate, savepoints=savepoints
+            ),
             retry_timeout=self._context.retry_timeout,
             committed=committed,
             is_committed=lambda connection: checkpoint.are_at(connection, expected, until),

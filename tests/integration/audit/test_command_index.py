@@ -130,6 +130,16 @@ async def test_every_command_has_one_row_with_its_final_outcome(
     assert {row["status"] for row in found.values()} == {"success", "rejected", "error"}
 
 
+async def test_notes_about_commands_are_not_read(line: Line) -> None:
+    own = new_id()
+    await line.outcomes.put(Outcome.error(InvalidId(""), own))
+    await line.outcomes.note_sequence(7, own)
+    log = OutcomeLog(line.client, line.subjects)
+
+    assert (await log.state())[1] == 2
+    assert await log.last() == 1
+
+
 async def _has_outcome(line: Line, command_id: str) -> bool:
     return await line.outcomes.get(command_id) is not None
 

@@ -169,19 +169,19 @@ async def test_witnesses_are_compared_with_the_log(line: Line) -> None:
         for event in (first, second)
     }
     subject = line.subjects.log("counter", "c1")
-    async with DirectReader(line.client, line.subjects.log_stream) as reader:
-        assert (await check_chain(reader, subject, witnesses=remembered)).verified
+    reader = DirectReader(line.client, line.subjects.log_stream)
+    assert (await check_chain(reader, subject, witnesses=remembered)).verified
 
-        other = {second.position: Witness(second.id, "Added", "f" * 64)}
-        report = await check_chain(reader, subject, witnesses=other)
-        assert "with another chain value" in str(report.problem)
+    other = {second.position: Witness(second.id, "Added", "f" * 64)}
+    report = await check_chain(reader, subject, witnesses=other)
+    assert "with another chain value" in str(report.problem)
 
-        gone = remembered | {second.position + 1: Witness(new_id(), "Added", None)}
-        report = await check_chain(reader, subject, witnesses=gone)
-        assert f"is no longer at position {second.position + 1}" in str(report.problem)
+    gone = remembered | {second.position + 1: Witness(new_id(), "Added", None)}
+    report = await check_chain(reader, subject, witnesses=gone)
+    assert f"is no longer at position {second.position + 1}" in str(report.problem)
 
-        report = await check_chain(reader, subject, witnesses=gone, max_events=1)
-        assert (report.complete, report.problem, report.verified) == (False, None, False)
+    report = await check_chain(reader, subject, witnesses=gone, max_events=1)
+    assert (report.complete, report.problem, report.verified) == (False, None, False)
 
 
 async def test_all_is_answered_by_request_and_reply(line: Line, tmp_path: Path) -> None:

@@ -65,8 +65,7 @@ def reads(client: Client, codec: Codec) -> dict[str, Callable[[], Awaitable[obje
     command_id = new_id()
 
     async def pages() -> object:
-        async with direct:
-            return [page async for page in direct.pages(subjects.log("account", "a1"))]
+        return [page async for page in direct.pages(subjects.log("account", "a1"))]
 
     async def log_pages() -> object:
         log = StoredLog(client, subjects.log_stream, retry_timeout=0.1)

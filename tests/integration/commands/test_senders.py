@@ -227,8 +227,8 @@ async def test_the_chain_holds_who_sent_it(server: EmbeddedServer) -> None:
         (event,) = [event async for event in app.store.read("counter", "c1")]
         subject = "nix.log.counter.c1"
         witness = Witness(event.id, event.type, event.envelope.chain)
-        async with DirectReader(app.client, app.domain.codec.subjects.log_stream) as reader:
-            checked = await check_chain(reader, subject, witnesses={event.position: witness})
+        reader = DirectReader(app.client, app.domain.codec.subjects.log_stream)
+        checked = await check_chain(reader, subject, witnesses={event.position: witness})
     assert (checked.problem, checked.authenticated) == (None, {event.id: "CLIENTS/anna"})
     chain = event.headers[Header.CHAIN]
     assert chain_value(GENESIS, subject, event.headers, event.payload) == chain

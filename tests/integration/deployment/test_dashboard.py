@@ -97,6 +97,8 @@ async def test_each_query_finds_what_a_service_serves(settings: Settings, tmp_pa
     ):
         for number in range(2):  # a rate needs two samples
             await service.execute(nix.CreateModule(name=f"m{number}", content="0"), f"m{number}")
+            later = nix.CreateModule(name=f"later{number}", content="0")
+            await service.send(later, f"later{number}", after=0)
             await service.ask(nix.ListModules())
             count = 'count_over_time(up{job="nix"}[1h])'
             await until_found(url, f"{count} >= {2 * (number + 1)}")

@@ -22,6 +22,7 @@ from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import Identity, new_id
 from eventstore.messages.events import NewEvent
 from eventstore.messages.headers import POSITION, Header, position_of
+from eventstore.messages.opaque import OpaqueEvent
 from eventstore.messages.types import Event
 from eventstore.messages.upcasting import Upcaster
 from eventstore.projections.feed.feed import Feed
@@ -91,6 +92,14 @@ async def test_a_first_start_publishes_the_whole_history_in_order(
         "event.journal.noted",
         "event.account.deposited",
     ]
+
+
+async def test_opaque_events_are_passed_over(client: Client, store: EventStore) -> None:
+    picture = OpaqueEvent(type="picture", payload=b"\xff")
+    last = await store.append("account", "a1", [Opened(), picture, Deposited(), picture, Opened()])
+    await feed_until(client, store, last.position)
+    positions = [position_of(each.headers) for each in await public(client, store.codec)]
+    assert positions == [1, 3, 5]
 
 
 async def test_an_event_is_published_with_all_standard_headers_and_its_position(

@@ -151,9 +151,9 @@ async def test_any_mix_of_parts_repeated_has_the_same_result_whatever_is_appende
                     assert alike(await sender.append_all(*appends), first)
                     changed = expecting_otherwise(appends, first, dice)
                     assert alike(await sender.append_all(*changed), first), changed
-    async with DirectReader(client, codec.subjects.log_stream) as reader:
-        stored = reader.messages(codec.subjects.log("account", "x").replace(".x", ".*"))
-        ids = [message.headers[Header.EVENT_ID] async for message in stored]
+    reader = DirectReader(client, codec.subjects.log_stream)
+    stored = reader.messages(codec.subjects.log("account", "x").replace(".x", ".*"))
+    ids = [message.headers[Header.EVENT_ID] async for message in stored]
     assert len(set(ids)) == len(ids)
 
 
@@ -315,7 +315,7 @@ async def _append(
 async def test_the_remembered_ids_are_bounded_and_forgotten_ones_are_looked_for(
     store: EventStore, later: Later
 ) -> None:
-    store._ids = index = IdIndex(store._direct, max_bytes=10 * 1024)
+    store._ids = index = IdIndex(store._linked, max_bytes=10 * 1024)
     events = {f"a{number}": fixed() for number in range(12)}
     first = {}
     for own_id, event in events.items():

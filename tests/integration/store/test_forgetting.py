@@ -129,8 +129,8 @@ async def read_all(store: EventStore) -> list[RecordedEvent]:
 
 
 async def stored(client: Client, stream: str, subject: str) -> list[StoredMessage]:
-    async with DirectReader(client, stream) as reader:
-        return [message async for message in reader.messages(subject)]
+    reader = DirectReader(client, stream)
+    return [message async for message in reader.messages(subject)]
 
 
 # Sealed in the log, open to readers

@@ -104,8 +104,8 @@ async def test_a_forged_last_message_with_a_guard_is_no_head(
 ) -> None:
     appended = await store.append("account", "a", Opened())
     subject = codec.subjects.log("account", "a")
-    async with DirectReader(client, codec.subjects.log_stream) as direct:
-        stored = await direct.last(subject)
+    direct = DirectReader(client, codec.subjects.log_stream)
+    stored = await direct.last(subject)
     assert stored is not None
     guard = {"Nats-Expected-Last-Subject-Sequence": str(appended.position)}
     own = {Header.AGGREGATE_VERSION: version, Header.CHAIN: "f" * 64, Header.EVENT_ID: new_id()}

@@ -13,6 +13,7 @@ import pytest
 from eventstore.client.client import Client
 from eventstore.errors import (
     Conflict,
+    ConnectionLost,
     CorruptLog,
     InvalidPayload,
     RequestTimeout,
@@ -22,7 +23,7 @@ from eventstore.errors import (
     UnsupportedSchema,
     VersionGap,
 )
-from eventstore.jetstream.direct_get import DirectReader
+from eventstore.jetstream.direct_get import BatchReplies, DirectReader
 from eventstore.messages.chain import chain_value
 from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import Envelope, EventHeaders, Identity
@@ -37,8 +38,7 @@ from tests.integration.tampering import changed, plain_stream, replace_log, stor
 Headers = dict[str, str]
 
 
-async def forge(
-    client: Client,
+def forged(
     codec: Codec,
     aggregate_id: str,
     version: int,
@@ -46,8 +46,8 @@ async def forge(
     payload: bytes = b"{}",
     change: Callable[[Headers], Any] = lambda headers: None,
     after: Head | None = None,
-) -> int:
-    """Put a message into the log as a foreign program would; returns its position.
+) -> tuple[str, Headers]:
+    """The subject and the headers of a foreign program's message.
 
     With `after` its chain value follows on that head, as the store itself would have written it.
     """
@@ -65,6 +65,23 @@ async def forge(
     subject = codec.subjects.log("account", aggregate_id)
     if after is not None:
         headers["X-Chain"] = chain_value(after.chain, subject, headers, payload)
+    return subject, headers
+
+
+async def forge(
+    client: Client,
+    codec: Codec,
+    aggregate_id: str,
+    version: int,
+    *,
+    payload: bytes = b"{}",
+    change: Callable[[Headers], Any] = lambda headers: None,
+    after: Head | None = None,
+) -> int:
+    """Put a message into the log as a foreign program would (`forged`); returns its position."""
+    subject, headers = forged(
+        codec, aggregate_id, version, payload=payload, change=change, after=after
+    )
     return (await jetstream(client).publish(subject, payload, headers=headers)).seq
 
 
@@ -409,36 +426,53 @@ async def test_a_type_that_is_not_registered_is_not_written(store: EventStore) -
 
 
 async def test_a_page_whose_replies_were_lost_is_not_taken_for_complete(
-    store: EventStore, client: Client, codec: Codec
+    store: EventStore, client: Client, codec: Codec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await store.append("account", "a1", [Deposited()] * 10)
-    subject = codec.subjects.log("account", "a1")
-    async with DirectReader(client, codec.subjects.log_stream) as reader:
-        receive = reader._receive
-        seen = 0
+    reader, subject = _reader(client, codec), codec.subjects.log("account", "a1")
+    take, seen = BatchReplies.set_result, 0
 
-        def lossy(message: Any) -> None:
-            nonlocal seen
-            seen += 1
-            if seen != 4:
-                receive(message)
+    def lossy(page: BatchReplies, message: Any) -> None:
+        nonlocal seen
+        seen += 1
+        if seen != 4:
+            take(page, message)
 
-        await reader._subscription.unsubscribe()
-        reader._subscription = await client.listen(f"{reader._inbox}.*", lossy)
-        with pytest.raises(RequestTimeout, match="lost"):
-            await anext(reader.pages(subject))
-        (page,) = [page async for page in reader.pages(subject)]
-        assert len(page) == 10
+    monkeypatch.setattr(BatchReplies, "set_result", lossy)
+    with pytest.raises(RequestTimeout, match="lost"):
+        await anext(reader.pages(subject))
+    (page,) = [page async for page in reader.pages(subject)]
+    assert len(page) == 10
 
 
 async def test_a_page_that_never_ends_is_given_up_within_its_bound(
-    store: EventStore, client: Client, codec: Codec
+    store: EventStore, client: Client, codec: Codec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await store.append("account", "a1", Opened())
-    async with DirectReader(client, codec.subjects.log_stream, timeout=0.1) as reader:
-        await reader._subscription.unsubscribe()
-        with pytest.raises(RequestTimeout, match="no complete page"):
-            await anext(reader.pages(codec.subjects.log("account", "a1")))
+    monkeypatch.setattr(BatchReplies, "set_result", lambda *_: None)
+    reader = _reader(client, codec, timeout=0.1)
+    with pytest.raises(RequestTimeout, match=r"no complete page of .*account\.a1: .* after 0\.1 s"):
+        await anext(reader.pages(codec.subjects.log("account", "a1")))
+    assert len(client._answers) == 0
+
+
+async def test_a_page_that_a_broken_connection_cuts_off_fails_at_once(
+    store: EventStore, client: Client, codec: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.append("account", "a1", Opened())
+    broken = asyncio.Event()
+    monkeypatch.setattr(BatchReplies, "set_result", lambda *_: broken.set())
+    reading = asyncio.create_task(
+        anext(_reader(client, codec).pages(codec.subjects.log("account", "a1")))
+    )
+    await broken.wait()
+    client._answers.fail_all("the connection was lost")
+    with pytest.raises(ConnectionLost, match="the connection was lost"):
+        await reading
+
+
+def _reader(client: Client, codec: Codec, timeout: float = 5.0) -> DirectReader:
+    return DirectReader(client, codec.subjects.log_stream, timeout=timeout)
 
 
 async def test_large_events_do_not_make_large_pages(
@@ -446,8 +480,8 @@ async def test_large_events_do_not_make_large_pages(
 ) -> None:
     for _ in range(20):
         await store.append("account", "a1", Deposited(note="x" * 900_000))
-    async with DirectReader(client, codec.subjects.log_stream) as reader:
-        pages = [page async for page in reader.pages(codec.subjects.log("account", "a1"))]
+    reader = DirectReader(client, codec.subjects.log_stream)
+    pages = [page async for page in reader.pages(codec.subjects.log("account", "a1"))]
     assert sum(map(len, pages)) == 20
     assert max(map(len, pages)) < 12
     assert Head.of(pages[-1][-1]).version == 20

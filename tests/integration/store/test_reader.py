@@ -501,3 +501,57 @@ def test_a_broken_batch_is_named_at_the_position_if_it_breaks(
     check.see(headers[0], 1)
     with pytest.raises(IncompleteBatch, match="position 2"):
         check.see(headers[1], 2)
+
+
+async def test_live_readers_that_have_caught_up_share_a_consumer(
+    store: EventStore, client: Client, codec: Codec
+) -> None:
+    await store.append("account", "a1", [Deposited()] * 10)
+    log = await store.identity()
+
+    async def follow(pages: AsyncIterator[Page], until: int) -> list[int]:
+        seen: list[int] = []
+        async with asyncio.timeout(20):
+            while not seen or seen[-1] < until:
+                seen += [event.position for event in (await anext(pages)).events]
+        return seen
+
+    async with (
+        aclosing(store.pages(live=True, shared=True, unread=True, log=log)) as one,
+        aclosing(store.pages(live=True, shared=True, unread=True)) as two,
+        aclosing(store.pages(live=True, unread=True)) as other,
+    ):
+        for each in (one, two, other):
+            assert await follow(each, 10) == list(range(1, 11))
+        for end in (11, 12):
+            await store.append("account", "a1", Deposited())
+            for each in (one, two, other):
+                assert await follow(each, end) == [end]
+        assert len(await _consumers(client, codec)) == 2
+
+        for name in await _consumers(client, codec):
+            await client.api(f"CONSUMER.DELETE.{codec.subjects.log_stream}.{name}")
+        await store.append("account", "a1", Deposited())
+        for each in (one, two, other):
+            assert await follow(each, 13) == [13]
+        assert len(await _consumers(client, codec)) == 2
+    assert await _consumers(client, codec) == []
+
+
+async def test_readers_that_share_a_consumer_do_not_go_on_in_another_log(
+    store: EventStore, client: Client, codec: Codec
+) -> None:
+    await store.append("account", "old", [Deposited()] * 5)
+    async with (
+        aclosing(store.pages(live=True, shared=True, unread=True)) as one,
+        aclosing(store.pages(live=True, shared=True, unread=True)) as two,
+    ):
+        for each in (one, two):
+            assert (await anext(each)).position == 5
+        await client.api(f"STREAM.DELETE.{codec.subjects.log_stream}")
+        await declare_log(client, codec)
+        await store.append("account", "new", [Deposited()] * 20)
+        async with asyncio.timeout(20):
+            for each in (one, two):
+                with pytest.raises(CorruptLog, match="the log was replaced: position 5 is one of"):
+                    await anext(each)

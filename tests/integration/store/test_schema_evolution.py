@@ -145,8 +145,8 @@ async def test_the_record_says_how_it_was_written(store: EventStore) -> None:
 
 async def test_what_is_stored_stays_as_it_is_and_its_chain_holds(client: Client) -> None:
     chain: dict[str, str] = defaultdict(lambda: GENESIS)
-    async with DirectReader(client, subjects.log_stream) as reader:
-        stored = [message async for message in reader.messages(subjects.all_log)]
+    reader = DirectReader(client, subjects.log_stream)
+    stored = [message async for message in reader.messages(subjects.all_log)]
     for message, line in zip(stored, kept_log(), strict=True):
         assert (message.subject, message.payload) == (line.subject, line.payload.encode())
         value = chain_value(

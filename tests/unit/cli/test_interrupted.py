@@ -40,7 +40,7 @@ def test_a_coroutine_that_was_not_started_is_closed(monkeypatch: pytest.MonkeyPa
     async def work() -> None:
         pytest.fail("it has begun")
 
-    monkeypatch.setattr(event_loop, "_loop_factory", interrupted)
+    monkeypatch.setattr(event_loop, "new_loop", interrupted)
     main = work()
     with pytest.raises(KeyboardInterrupt):
         event_loop.run(main)

@@ -5,10 +5,13 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from eventstore import nix
 from eventstore.client.connection import Connection, Message
 from eventstore.client.protocol import header_block
+from eventstore.commands import decoding
 from eventstore.commands.command_message import CommandMessage
 from eventstore.commands.decoding import DecodedCommand, ReceivedCommand
 from eventstore.errors import InvalidHeader, InvalidPayload
@@ -27,8 +30,9 @@ def message(
     *,
     delivered: int = 1,
     sequence: int = 17,
+    time: int = 1_700_000_000_000_000_000,
 ) -> Message:
-    reply = f"$JS.ACK.NIX_CMD.worker.{delivered}.{sequence}.{sequence}.1700000000000000000.0"
+    reply = f"$JS.ACK.NIX_CMD.worker.{delivered}.{sequence}.{sequence}.{time}.0"
     block = header_block(headers) if headers else b""
     return Message(Connection(), f"nix.cmd.{place}".encode(), reply.encode(), data, block)
 
@@ -49,6 +53,7 @@ def accepted(*arguments: Any, **options: Any) -> DecodedCommand:
         (None, {}),
         (None, {"X-Reply-To": "_INBOX.a.s.b"}),
         ("é", {"X-Reply-To": "_INBOX.a.s.b", "X-Expected-Version": "3", "X-ID-Derived": "1"}),
+        (None, {"X-ID-Derived": "1", "X-Process": "billing"}),
     ],
 )
 def test_what_the_client_sends_is_read_by_one_pattern(
@@ -80,6 +85,7 @@ def test_what_the_client_sends_is_read_by_one_pattern(
     assert found.content.envelope == envelope
     assert found.content.digest == sent.digest
     assert found.content.expected == (3 if "X-Expected-Version" in extra else None)
+    assert found.content.process == extra.get("X-Process")
     assert found.reply_to == extra.get("X-Reply-To", "")
     assert not found.is_bare
 
@@ -241,3 +247,38 @@ def test_json_in_utf8_is_json(content_type: str) -> None:
 )
 def test_anything_else_is_not(content_type: str) -> None:
     assert isinstance(received(headers={"Content-Type": content_type}).content, InvalidHeader)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["X-Aggregate-ID", "X-Reply-To", "X-Actor", "X-Expected-Version"]),
+        st.one_of(st.sampled_from(["m1", "", "1", "é", "a b", " m1", "m\t1"]), st.text(max_size=8)),
+    ),
+    st.integers(0, 2**63 // 1_000_000_000).map(lambda seconds: seconds * 1_000_000_007 % 2**62),
+)
+def test_a_bare_command_is_read_as_if_all_was_filled_in(headers: dict[str, str], time: int) -> None:
+    def read() -> tuple[Any, ...]:
+        found = received("module.update", headers, b'{"content": "c"}', time=time)
+        content = found.content
+        known = repr(content) if isinstance(content, Exception) else content
+        return found.command_id, known, found.aggregate_id, found.queue_key, found.reply_to
+
+    assume(is_sendable(headers))
+    quickly = read()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(decoding, "_BARE", set())
+        assert read() == quickly
+
+
+def test_a_bare_command_of_a_class_whose_name_is_not_legal_is_refused() -> None:
+    named = type("Ü", (Command,), {"__annotations__": {}}, subject="module.ue")
+    codec = Codec("nix", [named], [])
+    found = ReceivedCommand.of(codec, message("module.ue", {"X-Aggregate-ID": "m1"}, b"{}"))
+    assert isinstance(found.content, InvalidHeader)
+
+
+def is_sendable(headers: dict[str, str]) -> bool:
+    try:
+        return bool(header_block(headers))
+    except (InvalidHeader, UnicodeEncodeError):
+        return False

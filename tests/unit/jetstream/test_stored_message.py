@@ -7,12 +7,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from eventstore.client.api_answers import decimal
+from eventstore.client.client import Msg
 from eventstore.client.connection import Connection, Message
 from eventstore.client.protocol import read_headers
+from eventstore.errors import ClientError
 from eventstore.jetstream.stored_message import (
     StoredMessage,
     delivered,
     event_in_page,
+    read_direct,
     status_of,
     stored_in,
 )
@@ -29,6 +32,8 @@ ADDED = (
     "Nats-Last-Sequence: 7\r\n\r\n"
 ).encode()
 ANSWER = USUAL[:-2] + ADDED
+ALONE = ADDED[: ADDED.index(b"Nats-Num-Pending")] + b"\r\n"
+"""What the server adds to the answer to a direct get of one message."""
 
 
 def answered(block: bytes) -> Message:
@@ -85,11 +90,12 @@ async def test_anything_else_in_a_page_is_not_read_by_the_pattern(
 
 
 @st.composite
-def answers(draw: st.DrawFn) -> bytes:
+def answers(draw: st.DrawFn, added: bytes = ADDED) -> bytes:
     """A reply with damage in the stored block, in what the server adds, or a forged end."""
-    block = draw(st.just(ANSWER) | damaged(USUAL).map(lambda stored: stored[:-2] + ADDED))
+    stored = damaged(USUAL).map(lambda stored: stored[:-2] + added)
+    block = draw(st.just(USUAL[:-2] + added) | stored)
     at, length = draw(st.integers(0, len(block))), draw(st.integers(0, 4))
-    piece = draw(st.sampled_from([b"", b"\r\n", b" ", b"0", b"\0", b"\xff", b": ", ADDED]))
+    piece = draw(st.sampled_from([b"", b"\r\n", b" ", b"0", b"\0", b"\xff", b": ", added]))
     return block[:at] + piece + block[at + length :]
 
 
@@ -101,3 +107,25 @@ def test_a_damaged_reply_is_read_as_header_by_header_or_not_by_the_pattern(block
     found = event_in_page(answered(block), STREAM)
     if found is not None:
         assert found == carefully(block)
+
+
+async def test_an_event_alone_is_read_by_the_pattern() -> None:
+    found = read_direct(answered(USUAL[:-2] + ALONE), STREAM, SUBJECT)
+    assert found is not None
+    assert isinstance(found.headers, EventHeaders)
+    assert found == stored_in(read_headers(USUAL[:-2] + ALONE), b"{}", STREAM)
+
+
+@given(answers(ALONE))
+@example(USUAL[:-2] + ALONE[:-2] + ALONE)
+@example(USUAL[:-4] + ALONE)
+def test_a_damaged_answer_is_read_as_header_by_header(block: bytes) -> None:
+    plain = Msg(Connection(), data=b"{}", headers=read_headers(block))
+    assert _result(answered(block)) == _result(plain)
+
+
+def _result(answer: Msg) -> object:
+    try:
+        return read_direct(answer, STREAM)
+    except ClientError as error:
+        return str(error)

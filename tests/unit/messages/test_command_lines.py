@@ -48,6 +48,7 @@ extras = st.sampled_from(
         {"X-Reply-To": "_INBOX.a.s.b"},
         {"X-Reply-To": "_INBOX.a.s.b", "X-Expected-Version": "0", "X-ID-Derived": "1"},
         {"X-Expected-Version": "17"},
+        {"X-ID-Derived": "1", "X-Process": "billing"},
     ]
 )
 USUAL = sent(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from eventstore.client.protocol import UnreadableHeaders, header_block, read_headers
 from eventstore.messages.chain import GENESIS, chain_value
 from eventstore.messages.envelope import Envelope, EventHeaders, Identity, format_timestamp, new_id
-from eventstore.messages.event_lines import read_event_lines
+from eventstore.messages.event_lines import event_block, event_headers
 from eventstore.messages.headers import Header
 from tests.unit.messages.blocks import damaged
 
@@ -89,7 +89,8 @@ def read(block: bytes) -> EventHeaders | None:
         text = block.decode()
     except UnicodeDecodeError:
         return None
-    return read_event_lines(text, len(text) - 2) if text.endswith("\r\n\r\n") else None
+    found = event_block(r"\r\n").fullmatch(text)
+    return None if found is None else event_headers(found.groups())
 
 
 def assert_same(block: bytes, found: EventHeaders) -> None:

@@ -117,6 +117,7 @@ class MemoryLog:
         skip_unknown: bool = False,
         unread: bool = False,
         log: str | None = None,
+        shared: bool = False,
     ) -> AsyncGenerator[Page, None]:
         assert unread, "projections are brought all that is in the log"
         self.readers.append({"after": after, "live": live, "skip_unknown": skip_unknown})

@@ -31,7 +31,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from eventstore.errors import PoisonEvent
+from eventstore.errors import PoisonEvent, ProjectionFailed
 from eventstore.messages.events import RecordedEvent
 from eventstore.projections.audit.events import audit
 from eventstore.projections.database.checkpoint import ExpectedCheckpoint
@@ -301,6 +301,26 @@ async def test_what_fails_among_others_names_its_event(
     assert stopped.value.event_id == log.events[culprit - 1].id
     assert isinstance(stopped.value.__cause__, cause)
     assert await rows_of(tables, projection) == []
+
+
+async def test_a_page_takes_no_savepoint_if_another_transaction_finds_what_fails(
+    log: MemoryLog, tables: Database
+) -> None:
+    projection, savepoints = bound(), list[str]()
+    log.add("c", *(Counted(by=number) for number in (1, 2, 3, 13, 13)))
+
+    def work(connection: Connection, until: int) -> None:
+        event.listen(connection, "savepoint", lambda _, name: savepoints.append(name))
+        start = claimed(connection, projection)
+        apply(connection, start, log.events, until, time_of(0), savepoints=False)
+
+    await tables.transact(lambda connection: work(connection, 3))
+    assert len(await rows_of(tables, projection)) == 3
+    with pytest.raises(ProjectionFailed) as failed:
+        await tables.transact(lambda connection: work(connection, 5))
+    assert not isinstance(failed.value, PoisonEvent)
+    assert isinstance(failed.value.__cause__, IntegrityError)
+    assert savepoints == []
 
 
 async def test_those_that_fail_are_parked_and_all_others_are_there(

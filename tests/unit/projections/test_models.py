@@ -3,6 +3,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateTable
 
@@ -25,6 +27,20 @@ def test_times_are_utc(dialect: object) -> None:
     assert bound.utcoffset() == timedelta(0)
     for stored in (bound, bound.replace(tzinfo=None), east):
         assert kind.process_result_value(stored, dialect) == NOON  # type: ignore[arg-type]
+
+
+@given(
+    st.datetimes(
+        datetime(2, 1, 1),  # the strategy's bounds have no zone
+        datetime(9998, 1, 1),
+        timezones=st.just(UTC) | st.timezones(),
+    )
+)
+def test_the_text_for_sqlite_is_that_of_the_time_in_utc(time: datetime) -> None:
+    text = UtcDateTime().bind_processor(sqlite.dialect())
+    assert text is not None
+    plain = time.astimezone(UTC).replace(tzinfo=None)
+    assert text(time) == plain.isoformat(" ", "microseconds")
 
 
 def test_no_time_stays_none() -> None:

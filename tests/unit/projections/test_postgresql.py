@@ -388,7 +388,8 @@ async def test_the_row_of_a_command_that_it_refuses_is_passed_over(location: str
     ]
     async with Database(location) as database:
         await database.migrate()
-        await database.transact(lambda connection: commands._replace_rows(connection, rows))
+        for row in rows:
+            await database.transact(partial(commands._try_to_replace, row=row))
         async with database.engine.connect() as connection:
             found = (await connection.execute(select(audit_command.c.id))).scalars().all()
     assert sorted(found) == ["a", "b"]

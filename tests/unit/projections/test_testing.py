@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import Column, Integer, MetaData, String, Table, insert, select, update
 
-from eventstore import Event
-from eventstore.errors import InvalidId, InvalidPayload, UnknownType
+from eventstore import Event, OpaqueEvent
+from eventstore.errors import InvalidHeader, InvalidId, InvalidPayload, UnknownType
 from eventstore.messages.events import RecordedEvent
 from eventstore.nix import FlakeCreated, FlakeInputAdded, FlakeInputRemoved, FlakeUpdated
 from eventstore.projections.projection import Projection, Statement
@@ -134,6 +134,23 @@ def test_an_event_that_cannot_be_read_is_named_and_one_that_is_dropped_passes() 
     ).then_fails()
 
     assert re.search(r"before FlakePainted \S+ at position 3: UnknownType: none such", str(failure))
+
+
+def test_opaque_events_are_for_handlers_of_their_own() -> None:
+    sizes = Projection("sizes", tables=[own])
+
+    @sizes.handles
+    def taken(event: OpaqueEvent, recorded: RecordedEvent) -> Statement:
+        name = f"{recorded.aggregate} {recorded.type} {event.headers['Camera']}"
+        return insert(own).values(counter=name, total=len(event.payload))
+
+    picture = OpaqueEvent(type="a.b:C", payload=b"123", headers={"Camera": "5"})
+    given = scenario(sizes).given("a", Counted(by=1)).given_opaque("album", "a", picture)
+    given.then(own, {"counter": "album a.b:C 5", "total": 3})
+    passed = scenario(totals).given("a", Counted(by=1)).given_opaque("counter", "a", picture)
+    passed.then(own, {"counter": "a", "total": 1})
+    with pytest.raises(InvalidHeader, match="X-Event-Type"):
+        scenario(sizes).given_opaque("album", "a", OpaqueEvent(type="a b", payload=b""))
 
 
 def test_an_event_that_could_not_be_stored_is_refused() -> None:

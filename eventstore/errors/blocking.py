@@ -1,0 +1,9 @@
+"""Errors of the blocking facade."""
+
+from __future__ import annotations
+
+from eventstore.errors.base import EventStoreError
+
+
+class BlockingCallRefused(EventStoreError, code="blocking_call"):
+    """A blocking call cannot be made: inside of an event loop, or when the facade is not open."""

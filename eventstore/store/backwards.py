@@ -1,0 +1,126 @@
+"""Reads the events of one aggregate from the newest to the oldest, in pages of direct gets.
+
+The server reads forwards only. So an event some versions further back is found, and what follows it
+is read and verified, page by page. If a foreign message is met on the way, all of the aggregate is
+read instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+from eventstore.errors import EventStoreError
+from eventstore.jetstream.direct_get import MAX_PAGE, DirectReader
+from eventstore.jetstream.stored_message import StoredMessage
+from eventstore.messages.codec import Codec
+from eventstore.messages.events import RecordedEvent, UnreadEvent
+from eventstore.store.aggregate_reading import AggregateReading
+from eventstore.store.bounds import Bounds
+from eventstore.store.chain_links import GENESIS_LINKS, Link, extends
+from eventstore.store.foreign import LogFindings, link_of
+from eventstore.store.keyring import Keyring
+from eventstore.store.version_search import find_version
+
+_HALF = MAX_PAGE // 2
+_MIN_SLACK = 8  # events read in vain, for which the server is asked less often
+
+FoundEvent = tuple[StoredMessage, list[RecordedEvent] | UnreadEvent]
+"""An event as stored, with what it is decoded to."""
+
+
+class BackwardsReading:
+    """Reads one aggregate backwards."""
+
+    def __init__(
+        self,
+        reader: DirectReader,
+        codec: Codec,
+        keyring: Keyring,
+        findings: LogFindings,
+        subject: str,
+    ) -> None:
+        self._reader = reader
+        self._codec = codec
+        self._keyring = keyring
+        self._findings = findings
+        self._subject = subject
+
+    async def pages(self, newest: Link, bounds: Bounds) -> AsyncGenerator[list[FoundEvent], None]:
+        """The events up to the newest one within the bounds of their versions, newest first.
+
+        Verifies and raises as `EventStore.read` does; the seams between pages, too.
+        """
+        high = newest if bounds.until is None else None
+        version = newest.version if bounds.until is None else min(bounds.until, newest.version)
+        size = bounds.page_size(_HALF)
+        while version > bounds.after:
+            start = await self._start(version, size, newest)
+            found = None if start is None else await self._between(start, version, high)
+            if start is None or found is None:
+                start = GENESIS_LINKS.head
+                found = await self._all(version)
+            yield [each for each in reversed(found) if bounds.includes(version_of(each))]
+            version, newest, high = start.version, start, start
+
+    async def _start(self, version: int, size: int, newest: Link) -> Link | None:
+        """A link some versions before one, to read on from."""
+        highest = max(0, version - size)
+        lowest = max(0, highest - max(size, _MIN_SLACK))
+        if lowest == 0:
+            return GENESIS_LINKS.head
+        found = await find_version(self._reader, self._subject, lowest, highest, newest)
+        return None if found is None else link_of(found)
+
+    async def _between(
+        self, start: Link, version: int, last: Link | None
+    ) -> list[FoundEvent] | None:
+        """The events after a link up to a version; None if one of them does not follow.
+
+        `last` is the last of them, if that is known.
+        """
+        reading = AggregateReading(self._codec, start)
+        found: list[FoundEvent] = []
+        position = start.position
+        while reading.head.version < version:
+            messages = await self._page(position, version - reading.head.version)
+            keys = await self._keyring.to_open(message.headers for message in messages)
+            for message in messages[: version - reading.head.version]:
+                if not extends(reading.head, message):
+                    return None
+                read = reading.read(message, keys)
+                if read is None:
+                    return None
+                found.append((message, read))
+            if not messages:
+                return None
+            position = messages[-1].sequence
+        return found if last is None or reading.head == last else None
+
+    async def _page(self, after: int, count: int) -> list[StoredMessage]:
+        messages, _ = await self._reader.page(self._subject, after, count)
+        if messages:
+            return messages
+        following = await self._reader.leader_next(self._subject, after)  # a follower may lag
+        return [] if following is None else [following]
+
+    async def _all(self, version: int) -> list[FoundEvent]:
+        """The events up to a version, read from the first one on."""
+        reading = AggregateReading(self._codec, GENESIS_LINKS.head, self._findings)
+        found: list[FoundEvent] = []
+        async for page in self._reader.pages(self._subject, leader=True):
+            keys = await self._keyring.to_open(message.headers for message in page)
+            for message in page:
+                if reading.head.version >= version:
+                    return found
+                if (read := reading.read(message, keys)) is not None:
+                    found.append((message, read))
+        problem: EventStoreError | None = reading.problem
+        if problem is not None:
+            raise problem
+        return found
+
+
+def version_of(found: FoundEvent) -> int:
+    """The version of an event."""
+    read = found[1]
+    return read.version if isinstance(read, UnreadEvent) else read[0].version

@@ -1,0 +1,168 @@
+"""Reads an aggregate whose events lie far apart backwards, from each event to the one before it.
+
+To find the messages of one subject, nats-server looks into every block of a log's files from the
+first of them to the last, reads the blocks that it has not read lately, and lets nobody append
+meanwhile: seconds in a log of some GB. But an event names the position of the one before it on its
+subject: the server has compared it with what it had, before it stored the event. Whoever follows
+these positions finds all messages of the subject, and reads only the blocks that they are in, at
+the cost of a round trip for each. Whatever names no such position, and an aggregate whose events
+are many or lie close together, is left to be read in pages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+
+from eventstore.jetstream.direct_get import MAX_PAGE, DirectReader
+from eventstore.jetstream.stored_message import StoredMessage
+from eventstore.jetstream.vocabulary import NatsHeader
+from eventstore.messages.envelope import EventHeaders
+
+_FAR = 200_000
+"""Messages that the server may search for a page: about 20 blocks of 8 MB."""
+_NEAR = 20_000
+"""Messages between the last two events of an aggregate of which others may be as close."""
+_BLOCK = 10_000
+"""Messages in a block, about: what may be searched for each round trip that is saved."""
+_MIN_STEPS = 32
+_AT_ONCE = 32
+
+
+class LinkedReading:
+    """Reads aggregates, backwards where that is faster; learns from them how long the log is."""
+
+    def __init__(self, direct: DirectReader) -> None:
+        self._direct = direct
+        self._end: int | None = None
+
+    async def pages(
+        self, subject: str, after: int = 0, *, leader: bool = False, max_messages: int = MAX_PAGE
+    ) -> AsyncGenerator[list[StoredMessage], None]:
+        """The messages on a literal subject after a position, as `DirectReader.pages`."""
+        messages = None
+        if self._end is None or self._end - after > _FAR:
+            last = await (self._direct.leader_last if leader else self._direct.last_on)(subject)
+            if last is None or last.sequence <= after:
+                return
+            self._see(last.sequence)
+            if last.sequence - after > _FAR:
+                messages = await self._backwards(await self._newest(last), after)
+        if messages is None:
+            stored = self._direct.pages(subject, after, leader=leader, max_messages=max_messages)
+            async with aclosing(stored) as pages:
+                async for page in pages:
+                    self._see(page[-1].sequence)
+                    yield page
+        else:
+            for start in range(0, len(messages), max_messages):
+                yield messages[start : start + max_messages]
+
+    async def messages(self, subject: str, after: int = 0) -> AsyncGenerator[StoredMessage, None]:
+        """All messages on a literal subject after a position, up to the leader's last."""
+        async with aclosing(self.pages(subject, after, leader=True)) as pages:
+            async for page in pages:
+                for message in page:
+                    yield message
+
+    async def between(
+        self, subject: str, after: int, until: int
+    ) -> AsyncGenerator[StoredMessage, None]:
+        """The messages on a literal subject after a position, up to another, from the leader.
+
+        The other is that of one of the messages.
+        """
+        messages = None
+        if self._see(until) - after > _FAR:
+            last = await self._direct.at(until, leader=True)
+            if last is not None and last.subject == subject:
+                messages = await self._backwards([last], after)
+        if messages is not None:
+            for message in messages:
+                yield message
+            return
+        async with aclosing(self._direct.pages(subject, after, leader=True)) as pages:
+            async for page in pages:
+                for message in page:
+                    if message.sequence > until:
+                        return
+                    yield message
+                if page[-1].sequence >= until:
+                    return
+
+    async def _newest(self, last: StoredMessage) -> list[StoredMessage]:
+        """The last message, and if others come shortly before it, all that do; [] for too many."""
+        before = position_before(last)
+        if before is None or last.sequence - before > _NEAR:
+            return [last]
+        async with aclosing(self._direct.pages(last.subject, last.sequence - _FAR)) as pages:
+            async for page in pages:
+                return page if page[-1].sequence >= last.sequence else []
+        return []
+
+    async def _backwards(
+        self, newest: list[StoredMessage], after: int
+    ) -> list[StoredMessage] | None:
+        """The newest messages and those before, oldest first; None: read them all in pages."""
+        older = newest[:1]
+        while older and (before := position_before(older[-1])) is not None:
+            if before <= after:
+                return older[:0:-1] + newest
+            if len(older) > _MIN_STEPS + (older[0].sequence - before) // _BLOCK:
+                return None
+            message = await self._direct.at(before)
+            if message is None or message.subject != older[0].subject:
+                return None
+            older.append(message)
+        return None
+
+    def _see(self, position: int) -> int:
+        """Take note of a position; returns the last one that the log is known to have."""
+        self._end = max(position, self._end or 0)
+        return self._end
+
+
+def position_before(message: StoredMessage) -> int | None:
+    """The position of the message before it on its subject, 0 if it is the first.
+
+    None if it is unknown. Within a batch it is the position before, if the message there is on the
+    same subject. Only headers in the store's form are believed: with others, the server may have
+    compared something else.
+    """
+    headers = message.headers
+    if not isinstance(headers, EventHeaders):
+        return None
+    if (before := headers.get(NatsHeader.EXPECTED_LAST_SUBJECT_SEQUENCE)) is not None:
+        return int(before) if int(before) < message.sequence else None
+    return message.sequence - 1 if NatsHeader.BATCH_ID in headers else None
+
+
+async def messages_before(
+    reader: DirectReader, messages: Sequence[StoredMessage], until: int
+) -> dict[str, StoredMessage]:
+    """The last message up to a position on the subjects of messages that are the first after it.
+
+    By subject; may lag on a replicated stream.
+    """
+    found: dict[str, StoredMessage] = {}
+    unknown: list[str] = []
+    named: list[tuple[str, int]] = []
+    for message in messages:
+        before = position_before(message)
+        if before is None or before > until:
+            unknown.append(message.subject)
+        elif before:
+            named.append((message.subject, before))
+    for start in range(0, len(named), _AT_ONCE):
+        some = named[start : start + _AT_ONCE]
+        answers = await asyncio.gather(*(reader.at(before) for _, before in some))
+        for (subject, _), answer in zip(some, answers, strict=True):
+            if answer is None or answer.subject != subject:
+                unknown.append(subject)
+            else:
+                found[subject] = answer
+    if unknown and until:
+        others = await reader.last_of_each(unknown, until)
+        found.update({message.subject: message for message in others})
+    return found

@@ -1,0 +1,42 @@
+"""The application client's blocking facade, and a whole service behind it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from eventstore.config import ReadModelSettings, Settings
+from eventstore.errors import BlockingCallRefused, QueryNotFound
+from eventstore.sync import SyncApplicationClient
+from examples import bank
+
+
+@pytest.fixture
+def own(settings: Settings, tmp_path: Path) -> Settings:
+    rows = ReadModelSettings(database=str(tmp_path / "rows.sqlite"))
+    return Settings(nats=settings.nats, read_model=rows)
+
+
+def test_a_program_without_an_event_loop_uses_an_application(own: Settings) -> None:
+    with (
+        SyncApplicationClient(bank.app.running(own)) as service,
+        SyncApplicationClient(bank.app.client(own)) as client,
+    ):
+        outcome = client.execute(bank.Deposit(amount=50), "ann")
+        assert outcome.status == "success"
+        sent = client.send(bank.Withdraw(amount=20), "ann")
+        assert client.execute(bank.Withdraw(amount=80), "ann").status == "rejected"
+        view = client.ask(bank.GetAccount(id="ann"), wait_for=outcome.position)
+        assert view.balance in (30, 50)
+        with pytest.raises(QueryNotFound):
+            client.ask(bank.GetAccount(id="bob"))
+        assert client.load("account", "ann") == service.load("account", "ann")
+        events = list(client.store.read("account", "ann"))
+        assert [event.type for event in events] == ["Deposited", "Withdrawn"]
+        assert events[1].causation_id == sent.command_id
+        assert list(service.store.read_all(backwards=True)) == events[::-1]
+        client.store.append("account", "bob", bank.Deposited(amount=1))
+        assert client.load("account", "bob") == bank.Account(1)
+    with pytest.raises(BlockingCallRefused, match="the client is not open"):
+        client.store.log_end()
