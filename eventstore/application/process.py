@@ -97,7 +97,7 @@ async def _until_stopped(
         try:
             async with running as service:
                 is_ready = True
-                _collect_garbage_less_often()
+                collect_garbage_less_often()
                 ready(service)
                 await stopped.wait()
                 stopping()
@@ -110,7 +110,7 @@ async def _until_stopped(
         return service
 
 
-def _collect_garbage_less_often() -> None:
+def collect_garbage_less_often() -> None:
     """Leave what is there out of garbage collections, and have fewer of them.
 
     A full one takes up to 100 ms of a service, in which it answers nothing; commands and events

@@ -6,10 +6,10 @@ reconnect that was reported to its caller as lost.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, NamedTuple, TypeVar, overload
+from typing import Any, NamedTuple, Protocol, TypeVar, overload
 
 import msgspec
 import nats.aio.client
@@ -55,12 +55,26 @@ def connect(
     return Client(settings, name=name, key_wrapping=key_wrapping)
 
 
-class OutgoingMessage(NamedTuple):
+class Outgoing(Protocol):
     """A message to be sent."""
 
+    @property
+    def subject(self) -> str:
+        """Where to."""
+
+    @property
+    def payload(self) -> bytes:
+        """Its data."""
+
+    @property
+    def lines(self) -> Headers | None:
+        """Its headers."""
+
+
+class _Request(NamedTuple):
     subject: str
-    payload: bytes = b""
-    headers: Headers | None = None
+    payload: bytes
+    lines: Headers | None
 
 
 class Subscription:
@@ -163,14 +177,17 @@ class Client(PersistentConnection):
         `PermissionDenied`, after which the request may have been processed or not; and
         `NoResponders`, after which it was not.
         """
-        message = OutgoingMessage(subject, payload, headers)
-        return await _Exchange(self, (message,), timeout)
+        answer = await _Exchange(self, (_Request(subject, payload, headers),), timeout)
+        if is_unanswerable(answer):
+            raise NoResponders(f"no responders on {subject}: no service that answers it is running")
+        return answer
 
-    async def request_after(
-        self, leading: Sequence[OutgoingMessage], last: OutgoingMessage, *, timeout: float = 5.0
-    ) -> Msg:
-        """Send messages one after another; the answer to the last one, as of `request`."""
-        return await _Exchange(self, (*leading, last), timeout)
+    def exchange(self, messages: Sequence[Outgoing], *, timeout: float = 5.0) -> Awaitable[Msg]:
+        """Messages to be sent when it is awaited; the answer to the last one, as of `request`.
+
+        That there are no responders is an answer.
+        """
+        return _Exchange(self, messages, timeout)
 
     def request_soon(
         self,
@@ -223,7 +240,7 @@ class Client(PersistentConnection):
 
         To any other, nothing is sent, and that is logged. Raises what `publish` raises.
         """
-        if self.may_respond(reply, what):
+        if self._gate.passes(reply, what):
             await self.publish(reply, payload, headers=headers)
 
     @overload
@@ -305,7 +322,7 @@ class _Exchange(Batchable[Msg]):
 
     __slots__ = ("_client", "_messages", "_timeout")
 
-    def __init__(self, client: Client, messages: Sequence[OutgoingMessage], timeout: float) -> None:
+    def __init__(self, client: Client, messages: Sequence[Outgoing], timeout: float) -> None:
         self._client = client
         self._messages = messages
         self._timeout = timeout
@@ -314,13 +331,10 @@ class _Exchange(Batchable[Msg]):
     def kind(self) -> Hashable:
         return self._client
 
-    async def alone(self) -> Msg:
+    def alone(self) -> Coroutine[Any, Any, Msg]:
         client, subject = self._client, self._messages[-1].subject
         client._check_connected(subject)
-        answer: Msg = await client._answers.awaited(subject, self._timeout, self._send)
-        if is_unanswerable(answer):
-            raise _nobody(subject)
-        return answer
+        return client._answers.awaited(subject, self._timeout, self._send)
 
     async def together(self, batch: Sequence[_Exchange]) -> Sequence[Msg | Exception]:
         client, subjects = self._client, [each._messages[-1].subject for each in batch]
@@ -332,25 +346,16 @@ class _Exchange(Batchable[Msg]):
                 each._send(f"{token}{index}")
 
         timeout = max(each._timeout for each in batch)
-        answers = await client._answers.awaited_together(subjects, timeout, send)
-        return [
-            _nobody(subject) if isinstance(each, Msg) and is_unanswerable(each) else each
-            for subject, each in zip(subjects, answers, strict=True)
-        ]
+        return await client._answers.awaited_together(subjects, timeout, send)
 
     def _send(self, token: str, _: object = None) -> None:
         send = self._client._nats.send
-        *leading, last = self._messages
-        for each in leading:
-            send(each.subject, each.payload, "", each.headers)
-        reply = f"{self._client.inbox_prefix}.{token}"
-        send(last.subject, last.payload, reply, last.headers)
+        last = len(self._messages) - 1
+        for index, each in enumerate(self._messages):
+            reply = f"{self._client.inbox_prefix}.{token}" if index == last else ""
+            send(each.subject, each.payload, reply, each.lines)
 
 
 def is_unanswerable(answer: Msg) -> bool:
     """Whether the server answered that nobody takes the request."""
     return not answer.data and answer.headers is not None and answer.headers.get("Status") == "503"
-
-
-def _nobody(subject: str) -> NoResponders:
-    return NoResponders(f"no responders on {subject}: no service that answers it is running")

@@ -23,7 +23,7 @@ from eventstore.client.protocol import (
     Headers,
     Parser,
     UnreadableHeaders,
-    header_block,
+    header_text,
     read_headers,
 )
 from eventstore.errors import (
@@ -136,26 +136,28 @@ class Connection(nats.aio.client.Client):
 
         Raises `InvalidSubject`, and `InvalidMessage` for one that is too large.
         """
-        if not subject or _is_unsendable(subject) or _is_unsendable(reply):
+        if not subject or _is_unsendable(subject + reply):
             raise InvalidSubject(f"{subject!r}: the subject is not allowed")
         # nats-py does not count headers against the server's limit, upon which the server closes
         # the connection for good; it changes header values silently; and it is four times slower.
-        block = header_block(headers) if headers else b""
-        size = len(block) + len(payload)
-        if size > self.max_payload:
+        length = len(payload)
+        size = length
+        if headers:
+            block = header_text(headers)
+            in_bytes = len(block) if block.isascii() else len(block.encode())
+            size += in_bytes
+            head = f"HPUB {subject} {reply} {in_bytes} {size}\r\n{block}"
+        else:
+            head = f"PUB {subject} {reply} {size}\r\n"
+        if size > self._max_payload:
             raise InvalidMessage(
                 f"{subject}: the message would have {size:,} bytes; the server's maximum is "
-                f"{self.max_payload:,}: send less, or raise max_payload there"
+                f"{self._max_payload:,}: send less, or raise max_payload there"
             )
-        verb, sizes = ("HPUB", f"{len(block)} {size}") if block else ("PUB", str(size))
-        command = b"%b%b%b\r\n" % (
-            f"{verb} {subject} {reply} {sizes}\r\n".encode(),
-            block,
-            payload,
-        )
-        self.stats["out_msgs"] += 1
-        self.stats["out_bytes"] += len(payload)
-        self._queue(command)
+        stats = self.stats
+        stats["out_msgs"] += 1
+        stats["out_bytes"] += length
+        self._queue(b"%b%b\r\n" % (head.encode(), payload))
 
     def _queue(self, command: bytes) -> None:
         self._pending.append(command)
@@ -307,9 +309,9 @@ class Connection(nats.aio.client.Client):
         )
 
 
-def _is_unsendable(subject: str) -> bool:
+def _is_unsendable(subjects: str) -> bool:
     """Whether it has white space of the protocol: a line break would begin another command."""
-    return " " in subject or "\n" in subject or "\r" in subject or "\t" in subject
+    return " " in subjects or "\n" in subjects or "\r" in subjects or "\t" in subjects
 
 
 class nats_errors:  # noqa: N801  # read as what it does: `with nats_errors("greet"):`

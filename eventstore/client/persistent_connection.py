@@ -250,6 +250,7 @@ class PersistentConnection(Resource):
         _call(self._reconnect_callbacks)
 
     async def _closed(self) -> None:
+        self._answers.stop()
         self._settled.set()  # wakes up `wait_connected`
         if not self._closing:
             _logger.error("%s: closed for good: %s", self.url, self._nats.last_error)

@@ -185,10 +185,15 @@ def header_lines(headers: Mapping[str, str]) -> str:
     return lines
 
 
-def header_block(headers: Headers) -> bytes:
-    """Encode headers; raises what `header_lines` raises. Lines are not checked again."""
+def header_text(headers: Headers) -> str:
+    """The block of headers; raises what `header_lines` raises. Lines are not checked again."""
     lines = headers if isinstance(headers, str) else header_lines(headers)
-    return f"NATS/1.0\r\n{lines}\r\n".encode()
+    return f"NATS/1.0\r\n{lines}\r\n"
+
+
+def header_block(headers: Headers) -> bytes:
+    """The same encoded."""
+    return header_text(headers).encode()
 
 
 def _bad_header(headers: Mapping[str, str]) -> InvalidHeader:

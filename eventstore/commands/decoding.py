@@ -13,15 +13,17 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from eventstore.client.client import Msg
+from eventstore.client.client import Message
 from eventstore.client.protocol import check_headers
 from eventstore.commands.digest import digest_of, without_data
 from eventstore.errors import InvalidHeader, InvalidId, UnsupportedSchema
 from eventstore.jetstream.consumer import Delivery
 from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.codec import Codec
+from eventstore.messages.command_lines import read_command_lines
 from eventstore.messages.envelope import (
     Envelope,
+    EventHeaders,
     Identity,
     check_message_id,
     derive_id,
@@ -52,7 +54,7 @@ _JSON_IN_UTF8 = re.compile(
 _WORKERS_OWN = {AUTHENTICATED_AS, COMMAND_DIGEST, OPAQUE}
 
 
-class DecodedCommand(msgspec.Struct, frozen=True):
+class DecodedCommand(msgspec.Struct, frozen=True, gc=False):
     """A command, its envelope and aggregate; `digest` distinguishes it from others with its id.
 
     `expected` is the version that the aggregate must have, None for any; `process` is the process
@@ -78,25 +80,27 @@ class DecodedCommand(msgspec.Struct, frozen=True):
         return self.aggregate, self.aggregate_id
 
 
-class ReceivedCommand(msgspec.Struct, frozen=True):
+class ReceivedCommand(msgspec.Struct, frozen=True, gc=False):
     """A message of the command stream: the command's id, and its content or why it has none."""
 
-    message: Msg
+    message: Message
     delivery: Delivery
+    headers: Mapping[str, str]
     command_id: str
     content: DecodedCommand | Exception
 
     @classmethod
-    def of(cls, codec: Codec, message: Msg) -> ReceivedCommand:
+    def of(cls, codec: Codec, message: Message) -> ReceivedCommand:
         """Decode a message; does not raise for any content."""
         delivery = Delivery.of(message)
-        command_id = _command_id(message, delivery, codec.subjects)
+        headers = _headers_of(message)
+        command_id = _command_id(headers, delivery, codec.subjects)
         content: DecodedCommand | Exception
         try:
-            content = _decode(codec, message, delivery, command_id)
+            content = _decode(codec, message, headers, delivery, command_id)
         except Exception as error:  # a command class may check its fields with code of its own
             content = error
-        return cls(message, delivery, command_id, content)
+        return cls(message, delivery, headers, command_id, content)
 
     def sent_by(self, sender: str | None) -> ReceivedCommand:
         """The same with its sender according to the server; None leaves it as it is.
@@ -131,23 +135,23 @@ class ReceivedCommand(msgspec.Struct, frozen=True):
         """The aggregate's id; None if it names none, or an illegal one."""
         if isinstance(self.content, DecodedCommand):
             return self.content.aggregate_id
-        named = (self.message.headers or {}).get(Header.AGGREGATE_ID, "")
+        named = self.headers.get(Header.AGGREGATE_ID, "")
         return named if AGGREGATE_ID.fullmatch(named) else None
 
     @property
     def is_bare(self) -> bool:
         """Whether it came without an `X-Event-ID`, so that its sender may not know its id."""
-        return Header.EVENT_ID not in (self.message.headers or {})
+        return Header.EVENT_ID not in self.headers
 
     @property
     def is_from_timer(self) -> bool:
         """Whether the server queued it when a timer was due."""
-        return NatsHeader.SCHEDULER in (self.message.headers or {})
+        return NatsHeader.SCHEDULER in self.headers
 
     @property
     def reply_to(self) -> str:
         """The address to send the outcome to, as the sender gave it; it need not be an inbox."""
-        return (self.message.headers or {}).get(REPLY_TO, "")
+        return self.headers.get(REPLY_TO, "")
 
 
 def id_of_message(stream: str, message_id: str) -> str:
@@ -158,13 +162,21 @@ def id_of_message(stream: str, message_id: str) -> str:
         return str(uuid.uuid5(_NAMESPACE, f"{stream}:{message_id}"))
 
 
-def _command_id(message: Msg, delivery: Delivery, subjects: Subjects) -> str:
+def _headers_of(message: Message) -> Mapping[str, str]:
+    """The headers of a message; unreadable ones may be empty, and stay what they are."""
+    usual = read_command_lines(message.block)
+    headers = message.headers if usual is None else usual
+    return {} if headers is None else headers
+
+
+def _command_id(headers: Mapping[str, str], delivery: Delivery, subjects: Subjects) -> str:
     """The id of a command, the same for every delivery, even if it cannot be decoded.
 
     Its own, or derived from `Nats-Msg-Id`, from the firing of a recurring timer, or from its
     sequence in the command stream (and its time there, because a new stream counts from 1 again).
     """
-    headers = message.headers or {}
+    if isinstance(headers, EventHeaders):
+        return headers.envelope.identity.id
     stream = subjects.command_stream
     for name in (Header.EVENT_ID, Header.MESSAGE_ID):
         if name in headers:
@@ -179,15 +191,24 @@ def _command_id(message: Msg, delivery: Delivery, subjects: Subjects) -> str:
     return str(uuid.uuid5(_NAMESPACE, f"{stream}:{origin}"))
 
 
-def _decode(codec: Codec, message: Msg, delivery: Delivery, command_id: str) -> DecodedCommand:
+def _decode(
+    codec: Codec,
+    message: Message,
+    headers: Mapping[str, str],
+    delivery: Delivery,
+    command_id: str,
+) -> DecodedCommand:
     """Decode a command; raises `InvalidMessage`, saying what is wrong with it."""
-    check_headers(message.headers)
+    check_headers(headers)
     subject = Subject.split(message.subject)
     cls = codec.command_type(subject.aggregate, subject.action)
-    headers = _as_sent(message.headers or {})
-    if not headers.keys() >= {*REQUIRED}:
-        headers = _filled_in(headers, cls, codec.domain, delivery, command_id)
-    envelope = Envelope.from_headers(headers)
+    if isinstance(headers, EventHeaders):
+        envelope = headers.envelope
+    else:
+        headers = _as_sent(headers)
+        if not headers.keys() >= {*REQUIRED}:
+            headers = _filled_in(headers, cls, codec.domain, delivery, command_id)
+        envelope = Envelope.from_headers(headers)
     _check_type(headers, envelope, cls, message.subject)
     command = codec.decode_command(subject.aggregate, subject.action, message.data)
     if envelope.aggregate_id is None and not cls.__creates__:

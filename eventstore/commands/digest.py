@@ -130,6 +130,8 @@ def _is_same(own: Any, default: Any) -> bool:
     """Whether a value is the default, which need not be of the decoded type."""
     if own is default:
         return True
+    if default is NODEFAULT:
+        return False
     if type(own) is float and type(default) is int:
         return own == default
     try:

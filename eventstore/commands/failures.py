@@ -28,7 +28,8 @@ class Failures:
 
     def forget(self, delivery: Delivery) -> None:
         """Forget a command that is done."""
-        self._counts.pop(_key(delivery), None)
+        if self._counts:
+            self._counts.pop(_key(delivery), None)
 
 
 def _key(delivery: Delivery) -> _Key:

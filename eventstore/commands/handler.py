@@ -99,8 +99,15 @@ class CommandHandler:
     ) -> Outcome:
         """The command pipeline: steps 1 and 7; the attempts are steps 2 to 6."""
         decider = self.domain.decider(command.aggregate)
-        # 1. Is its outcome known?
-        known = await self._known_outcome(command, decider, redelivered)
+        # 1. Is its outcome known? If that is another command's, this one may still have events.
+        try:
+            known = await self.outcomes.final(
+                command.identity.id, digest=command.digest, redelivered=redelivered
+            )
+        except CommandIdReused:
+            known = await self._outcome_of_events(command, decider)
+            if known is None:
+                raise
         if known is not None:
             return known
         leader = False
@@ -123,9 +130,10 @@ class CommandHandler:
         # 2. Load the aggregate, unless it is in the cache.
         cached = self._states.get(command.key) or await self._load(command, decider, leader=leader)
         # 3. Was it carried out already, and its outcome lost?
-        first = await self._first_outcome(command, cached)
-        if first is not None:
-            return first
+        if cached.commands.may_hold(command.identity.id):
+            first = await self._first_outcome(command, cached)
+            if first is not None:
+                return first
         now = self._clock()
         try:
             _check_expected(command, cached.head.version)
@@ -142,20 +150,14 @@ class CommandHandler:
         await self._confirm(command, cached)
         return succeeded(command, cached.head, (), "nothing to change")
 
-    async def _known_outcome(
-        self, command: DecodedCommand, decider: Decider[Any], redelivered: bool
+    async def _outcome_of_events(
+        self, command: DecodedCommand, decider: Decider[Any]
     ) -> Outcome | None:
-        """The recorded outcome; if it is another command's, the one of this command's events."""
-        try:
-            return await self.outcomes.final(
-                command.identity.id, digest=command.digest, redelivered=redelivered
-            )
-        except CommandIdReused:
-            cached = await self._load(command, decider, leader=True)
-            first = await self._first_outcome(command, cached)
-            if first is None:
-                raise
-            return first
+        """The outcome according to the aggregate, as its leader has it; None without events."""
+        cached = await self._load(command, decider, leader=True)
+        if not cached.commands.may_hold(command.identity.id):
+            return None
+        return await self._first_outcome(command, cached)
 
     async def _load(
         self, command: DecodedCommand, decider: Decider[Any], *, leader: bool
@@ -172,8 +174,7 @@ class CommandHandler:
         return cached
 
     async def _first_outcome(self, command: DecodedCommand, cached: CachedState) -> Outcome | None:
-        if not cached.commands.may_hold(command.identity.id):
-            return None
+        """The outcome of a command that the aggregate may have, from the log."""
         first = await first_outcome(self._store, command, cached.commands)
         if first is None:  # but its ids are complete now, and weigh more
             self._states.put(command.key, cached)
@@ -262,4 +263,4 @@ def _check_expected(command: DecodedCommand, version: int) -> None:
 
 
 def _names(events: Sequence[Event]) -> str:
-    return ", ".join(type(event).__name__ for event in events)
+    return ", ".join([type(event).__name__ for event in events])

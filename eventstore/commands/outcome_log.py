@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import lru_cache
 
 import msgspec
 
@@ -134,8 +135,8 @@ def about(codec: Codec, received: ReceivedCommand) -> str:
         lines = _of_decoded(command)
     else:
         lines = header_lines(_of_undecoded(codec, received))
-    accepted_at = format_timestamp(_instant(received.delivery.time))
-    delivered = received.delivery.delivered
+    delivery = received.delivery
+    accepted_at, delivered = _timestamp(delivery.time), delivery.delivered
     return f"{lines}{_ACCEPTED_AT}: {accepted_at}\r\n{_DELIVERIES}: {delivered}\r\n"
 
 
@@ -159,7 +160,7 @@ def _of_decoded(command: DecodedCommand) -> str:
 
 def _of_undecoded(codec: Codec, received: ReceivedCommand) -> dict[str, str]:
     """The headers that are legal by themselves, of a message that could not be decoded."""
-    given = received.message.headers or {}
+    given = received.headers
     correlation, causation = (
         legal_value(given, name) for name in (Header.CORRELATION_ID, Header.CAUSATION_ID)
     )
@@ -171,6 +172,17 @@ def _of_undecoded(codec: Codec, received: ReceivedCommand) -> dict[str, str]:
         subject = Subject.split(received.message.subject)
         headers[Header.EVENT_TYPE] = codec.command_type(subject.aggregate, subject.action).__name__
     return headers
+
+
+def _timestamp(nanoseconds: int) -> str:
+    """The same as `format_timestamp` makes; most are of the second of the one before."""
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    return f"{_second(seconds)}{rest // 1000:06}Z"
+
+
+@lru_cache(maxsize=4)
+def _second(seconds: int) -> str:
+    return format_timestamp(datetime.fromtimestamp(seconds, UTC)).removesuffix("000000Z")
 
 
 def _instant(nanoseconds: int) -> datetime:

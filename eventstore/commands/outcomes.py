@@ -65,7 +65,9 @@ class Outcomes:
         within a minute. Raises `CommandIdReused` if it is known to be that of another command than
         the one with this `digest`.
         """
-        stored = await self._stored(command_id, leader=redelivered or await self._may_lag())
+        if time.monotonic() >= self._next_check:
+            await self._check_replicas()
+        stored = await self._stored(command_id, leader=redelivered or self._has_followers)
         return stored.of(digest) if stored is not None and stored.is_final else None
 
     async def put(
@@ -131,13 +133,10 @@ class Outcomes:
             return command_id, None
         return command_id, Outcome.of(command_id, headers[_REFUSAL].encode())
 
-    async def _may_lag(self) -> bool:
-        """Whether a follower of the bucket may answer a direct get."""
-        now = time.monotonic()
-        if now >= self._next_check:
-            self._next_check = now + _REPLICAS_SECONDS
-            self._has_followers = (await self._bucket.info()).replicas > 1
-        return self._has_followers
+    async def _check_replicas(self) -> None:
+        """Note whether a follower of the bucket may answer a direct get."""
+        self._next_check = time.monotonic() + _REPLICAS_SECONDS
+        self._has_followers = (await self._bucket.info()).replicas > 1
 
     async def _stored(self, command_id: str, *, leader: bool = False) -> _StoredOutcome | None:
         get = self._bucket.leader_get if leader else self._bucket.get

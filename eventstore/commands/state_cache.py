@@ -19,7 +19,7 @@ _UNIT = 150  # bytes: about the size of an id in a set
 _UNKNOWN_SIZE = 10
 
 
-class CachedState(msgspec.Struct):
+class CachedState(msgspec.Struct, gc=False):
     """A folded state, the head it was folded up to, and the commands whose events it includes.
 
     `snapshot` is the version of the last known snapshot, 0 for none; `era` is the cache's when

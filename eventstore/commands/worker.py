@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import nullcontext
 
-from eventstore.client.client import Client, Msg
+from eventstore.client.client import Client, Message
 from eventstore.commands.decoding import DecodedCommand, ReceivedCommand
 from eventstore.commands.failures import Failures
 from eventstore.commands.handler import CommandHandler
@@ -219,7 +219,7 @@ class CommandWorker:
             finally:
                 taken.extend(map(self._read, await pull.finish()))
 
-    def _read(self, message: Msg) -> ReceivedCommand:
+    def _read(self, message: Message) -> ReceivedCommand:
         received = ReceivedCommand.of(self._codec, message)
         if self._senders is None:
             return received
@@ -229,8 +229,9 @@ class CommandWorker:
         """Carry one command out; acknowledge it last, or requeue it if it failed."""
         if received.delivery.delivered > 1:
             self._telemetry.count("retries", operation="command")
+        name = _type_of(received)
         waited = max(0.0, time.time() - received.delivery.time / 1e9)
-        self._telemetry.observe("command_wait", waited, type=_type_of(received))
+        self._telemetry.observe("command_wait", waited, type=name)
         self._observe_lateness(received)
         try:
             if await self._others.take(received):
@@ -242,8 +243,8 @@ class CommandWorker:
                 outcome = await self._stored_outcome(received)
             if outcome.status == "rejected":
                 await self._report_rejection(received, outcome)
-            if received.reply_to:
-                await self._client.respond(received.reply_to, outcome.to_json(), what=_OUTCOME)
+            if reply_to := received.reply_to:
+                await self._client.respond(reply_to, outcome.to_json(), what=_OUTCOME)
             if received.is_from_timer:
                 await self._remove_timer(received)
         except Exception as error:  # the command is not lost, and others go on
@@ -260,7 +261,7 @@ class CommandWorker:
             self._failures.forget(received.delivery)
             await self._acks.ack(received)
             self.handled += 1
-            self._telemetry.count("commands", type=_type_of(received), outcome=outcome.status)
+            self._telemetry.count("commands", type=name, outcome=outcome.status)
 
     async def _sent_by_owner(self, received: ReceivedCommand) -> ReceivedCommand:
         """A timer's command with the sender that set the timer, if that is known."""
@@ -276,7 +277,7 @@ class CommandWorker:
             await self._due.remove(timer)
 
     def _observe_lateness(self, received: ReceivedCommand) -> None:
-        due = due_time(received.message.headers or {}) if received.is_from_timer else None
+        due = due_time(received.headers) if received.is_from_timer else None
         if due is not None and received.delivery.delivered == 1:
             late = max(0.0, received.delivery.time / 1e9 - due.timestamp())
             self._telemetry.observe("timer_late", late, type=_type_of(received))

@@ -9,8 +9,8 @@ a member that comes to it leaves the batch, and goes on by itself from there.
 from __future__ import annotations
 
 import asyncio
-from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Hashable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Coroutine, Generator, Hashable, Iterable, Sequence
 from contextlib import suppress
 from contextvars import ContextVar, copy_context
 from typing import Any, Generic, Self, TypeVar
@@ -41,8 +41,11 @@ def _is_batched() -> bool:
     return batch is not None and batch.is_running
 
 
-class Batchable(Awaitable[T], Generic[T]):
-    """Something to wait for that can be done for several in one batch."""
+class Batchable(Generic[T]):
+    """Something to wait for that can be done for several in one batch.
+
+    Not an abstract base class, because each of those is asked for a command's type several times.
+    """
 
     __slots__ = ()
 
@@ -54,17 +57,17 @@ class Batchable(Awaitable[T], Generic[T]):
         return (yield from self.alone().__await__())
 
     @property
-    @abstractmethod
     def kind(self) -> Hashable:
         """What those have in common that can be done in one batch."""
+        raise NotImplementedError
 
-    @abstractmethod
-    async def alone(self) -> T:
+    def alone(self) -> Coroutine[Any, Any, T]:
         """Do it by itself."""
+        raise NotImplementedError
 
-    @abstractmethod
     async def together(self, batch: Sequence[Self]) -> Sequence[T | Exception]:
         """Do all of a batch, this one among them; the result of each, or what it raises."""
+        raise NotImplementedError
 
 
 class _OwnTask:
@@ -86,10 +89,10 @@ async def own_task() -> None:
     await _OWN_TASK
 
 
-class Member:
-    """A coroutine to be run in a batch; `done` is called once, when it has ended.
+class _Member:
+    """A coroutine that is run in a batch; it has a context of its own, as a task has.
 
-    It has a context of its own, as a task has, so that spans of tracing do not mix.
+    So spans of tracing do not mix.
     """
 
     __slots__ = ("_context", "_coroutine", "_done")
@@ -98,10 +101,6 @@ class Member:
         self._coroutine = coroutine
         self._done = done
         self._context = copy_context()
-
-    def join(self, batch: _Batch) -> None:
-        """Become a member of a batch."""
-        self._context.run(_batch.set, batch)
 
     def advance(self, result: Any) -> Any:
         """Run on with a result, or an error, to what it waits for next; `_ENDED` if it ends."""
@@ -129,15 +128,20 @@ class Member:
 _ENDED = object()
 
 
-async def run_batch(members: Iterable[Member], tasks: asyncio.TaskGroup) -> None:
+Work = tuple[Coroutine[Any, Any, None], Callable[[], None]]
+"""A coroutine to be run in a batch, and what is called once when it has ended."""
+
+
+async def run_batch(several: Iterable[Work], tasks: asyncio.TaskGroup) -> None:
     """Run coroutines together until each has ended, or has left for one of `tasks`.
 
     Raises what one of them raises, and cancels the others.
     """
-    running: dict[Member, Any] = dict.fromkeys(members)  # with the results they are to go on with
     batch = _Batch()
-    for member in running:
-        member.join(batch)
+    outer = _batch.set(batch)  # which the contexts of the members are copies of
+    # With the results that they are to go on with.
+    running: dict[_Member, Any] = {_Member(*each): None for each in several}
+    _batch.reset(outer)
     try:
         while running:
             batch.is_running = True
@@ -153,15 +157,15 @@ async def run_batch(members: Iterable[Member], tasks: asyncio.TaskGroup) -> None
 
 
 def _advance(
-    running: dict[Member, Any], tasks: asyncio.TaskGroup
-) -> list[dict[Member, Batchable[Any]]]:
+    running: dict[_Member, Any], tasks: asyncio.TaskGroup
+) -> list[dict[_Member, Batchable[Any]]]:
     """Advance all, and drop those that have ended or left; what the others wait for, by kind."""
-    batches: dict[Hashable, dict[Member, Batchable[Any]]] = {}
+    batches: dict[Hashable, dict[_Member, Batchable[Any]]] = defaultdict(dict)
     with only_own_cancellation():
         for member, result in list(running.items()):
             waits_for = member.advance(result)
             if isinstance(waits_for, Batchable):
-                batches.setdefault(waits_for.kind, {})[member] = waits_for
+                batches[waits_for.kind][member] = waits_for
                 continue
             del running[member]
             if waits_for is not _ENDED:
@@ -169,7 +173,7 @@ def _advance(
     return list(batches.values())
 
 
-async def _done(batch: dict[Member, Batchable[Any]]) -> dict[Member, Any]:
+async def _done(batch: dict[_Member, Batchable[Any]]) -> dict[_Member, Any]:
     """Do what members wait for, which is of one kind; their results, or errors."""
     several = list(batch.values())
     try:

@@ -108,7 +108,7 @@ class KeyedLocks:
     """Locks by key; each exists only while somebody holds it or waits for it."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # of each that is held
+        self._waiting: dict[str, list[asyncio.Future[None]]] = {}  # for each that is held
 
     def held(self, key: str) -> HeldLock:
         """Hold the lock of a key in an `async with` block; waits while another holds it."""
@@ -123,7 +123,7 @@ class HeldLock:
 
     __slots__ = ("_key", "_waiting")
 
-    def __init__(self, waiting: dict[str, deque[asyncio.Future[None]]], key: str) -> None:
+    def __init__(self, waiting: dict[str, list[asyncio.Future[None]]], key: str) -> None:
         self._waiting = waiting
         self._key = key
 
@@ -131,7 +131,7 @@ class HeldLock:
         """Wait for the lock."""
         waiting = self._waiting.get(self._key)
         if waiting is None:
-            self._waiting[self._key] = deque()
+            self._waiting[self._key] = []
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waiting.append(turn)
@@ -150,7 +150,7 @@ class HeldLock:
     def _pass_on(self) -> None:
         waiting = self._waiting[self._key]
         while waiting:
-            turn = waiting.popleft()
+            turn = waiting.pop(0)
             if not turn.done():
                 turn.set_result(None)
                 return

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from eventstore.concurrency.batching import Member, run_batch
+from eventstore.concurrency.batching import run_batch
 from eventstore.concurrency.resource import Resource
 
 T = TypeVar("T")
@@ -35,14 +35,15 @@ class KeyedBatches(Resource, Generic[T]):
     ) -> None:
         self._work = work
         self._free = max_concurrency
-        self._pending = asyncio.Semaphore(max_pending)
-        self._queues: dict[Hashable, deque[T]] = {}
+        self._max_pending = max_pending
+        self._pending = 0
+        # Lists, because nearly all have one item, and a deque takes ten times as much memory.
+        self._queues: dict[Hashable, list[T]] = {}
         self._ready: deque[Hashable] = deque()  # keys with items and none in progress
         self._open = 0
         self._is_due = False
         self._is_over = False
-        self._empty = asyncio.Event()
-        self._empty.set()
+        self._ends = asyncio.Event()
         self._tasks = asyncio.TaskGroup()
 
     async def _enter(self, stack: AsyncExitStack) -> None:
@@ -51,12 +52,14 @@ class KeyedBatches(Resource, Generic[T]):
 
     async def put(self, key: Hashable, item: T) -> None:
         """Queue an item after those of its key; waits while the queue is full."""
-        await self._pending.acquire()
+        while self._pending >= self._max_pending:
+            await self._next_end()
+        self._pending += 1
         queue = self._queues.get(key)
         if queue is None:
-            self._queues[key] = deque([item])
-            self._make_ready(key)
-            self._empty.clear()
+            self._queues[key] = [item]
+            self._ready.append(key)
+            self._begin_soon()
         else:
             queue.append(item)
 
@@ -66,21 +69,23 @@ class KeyedBatches(Resource, Generic[T]):
         for queue in self._queues.values():
             queue.clear()
         for key in self._ready:
-            self._remove(key)
+            del self._queues[key]
         self._ready.clear()
-        for _ in removed:
-            self._pending.release()
+        self._pending -= len(removed)
+        self._ends.set()
         return removed
+
+    async def _next_end(self) -> None:
+        """Wait until an item has ended, or was removed."""
+        self._ends.clear()
+        await self._ends.wait()
 
     async def _finish(self, kind: type[BaseException] | None, *_: object) -> None:
         """Wait for all items; if the block failed, begin none any more."""
         if kind is None:
-            await self._empty.wait()
+            while self._queues:
+                await self._next_end()
         self._is_over = True
-
-    def _make_ready(self, key: Hashable) -> None:
-        self._ready.append(key)
-        self._begin_soon()
 
     def _begin_soon(self) -> None:
         """Begin a batch when the producer waits, so that it takes all that has come."""
@@ -95,12 +100,12 @@ class KeyedBatches(Resource, Generic[T]):
             keys = [self._ready.popleft() for _ in range(count)]
             self._free -= count
             self._open += 1
-            self._tasks.create_task(self._run([(key, self._queues[key].popleft()) for key in keys]))
+            self._tasks.create_task(self._run([(key, self._queues[key].pop(0)) for key in keys]))
 
     async def _run(self, items: list[tuple[Hashable, T]]) -> None:
-        members = [Member(self._work(item), partial(self._ended, key)) for key, item in items]
+        works = [(self._work(item), partial(self._ended, key)) for key, item in items]
         try:
-            await run_batch(members, self._tasks)
+            await run_batch(works, self._tasks)
         except BaseException:
             self._is_over = True
             raise
@@ -110,14 +115,10 @@ class KeyedBatches(Resource, Generic[T]):
     def _ended(self, key: Hashable) -> None:
         """An item has ended: the next one of its key may begin."""
         self._free += 1
-        self._pending.release()
+        self._pending -= 1
         if self._queues[key]:
-            self._make_ready(key)
+            self._ready.append(key)
         else:
-            self._remove(key)
-            self._begin_soon()
-
-    def _remove(self, key: Hashable) -> None:
-        del self._queues[key]
-        if not self._queues:
-            self._empty.set()
+            del self._queues[key]
+        self._ends.set()
+        self._begin_soon()

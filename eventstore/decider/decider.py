@@ -54,7 +54,7 @@ Decision = Event | Iterable[Event] | None
 """The result of deciding a command: one event, several, or none."""
 
 
-class CommandContext(Struct, frozen=True, kw_only=True):
+class CommandContext(Struct, frozen=True, kw_only=True, gc=False):
     """The context of a command, for deciders that take it as a third parameter.
 
     Deciders have no clock and no random source of their own: `time` is the time at which the

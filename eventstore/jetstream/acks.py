@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from contextlib import suppress
 from typing import Protocol
 
 from eventstore.client.client import Client, Msg
@@ -85,14 +84,15 @@ class Acknowledgements:
         """Ack a message that was handled, so that it is not redelivered."""
         if self._once:
             self._remember(each)
-        await self._release(each, _ACK)
+        await self._send(self._released(each), _ACK)
 
     async def nak(self, each: TrackedDelivery, delay: float = 0.0) -> None:
         """Have a message redelivered, after `delay` seconds at the earliest.
 
         It need not be tracked.
         """
-        await self._release(each, b'-NAK {"delay": %d}' % int(delay * 1e9) if delay else _NAK)
+        payload = b'-NAK {"delay": %d}' % int(delay * 1e9) if delay else _NAK
+        await self._send(self._released(each), payload)
 
     async def nak_all(self) -> None:
         """Have all in-flight messages redelivered; the server may change their order."""
@@ -110,13 +110,15 @@ class Acknowledgements:
         if len(self._acked) > _MAX_REMEMBERED:
             self._acked.popitem(last=False)
 
-    async def _release(self, each: TrackedDelivery, payload: bytes) -> None:
-        reply = self._in_flight.pop(_key(each), each.message.reply)
-        await self._send(reply, payload)
+    def _released(self, each: TrackedDelivery) -> str:
+        """The ack subject of a message, which is no longer in flight."""
+        return self._in_flight.pop(_key(each), each.message.reply)
 
     async def _send(self, reply: str, payload: bytes) -> None:
-        with suppress(ClientError):  # a lost ack leads to a redelivery
+        try:  # noqa: SIM105  # entered for every command
             await self._client.publish(reply, payload)
+        except ClientError:  # a lost ack leads to a redelivery
+            pass
 
 
 def _key(each: TrackedDelivery) -> _Key:

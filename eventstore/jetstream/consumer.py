@@ -36,7 +36,7 @@ _encode = msgspec.json.Encoder().encode
 _logger = make_log_records_safe(logging.getLogger(__name__))
 
 
-class Delivery(msgspec.Struct, frozen=True):
+class Delivery(msgspec.Struct, frozen=True, gc=False):
     """The metadata of a delivery, from the message's reply subject.
 
     `time` is when the stream stored the message, in nanoseconds of the Unix epoch; `pending` is how
@@ -130,7 +130,7 @@ class PullConsumer(Resource):
             await self._wait()
         count = min(max_messages, len(self._messages))
         taken = [self._messages.popleft() for _ in range(count)]
-        self._bytes -= sum(len(message.data) for message in taken)
+        self._bytes -= sum([len(message.data) for message in taken])
         try:
             await self._request()
         except ClientError as error:  # raised when the buffer is empty
@@ -209,6 +209,8 @@ class PullConsumer(Resource):
             self._requested -= 1
             self._bytes += len(message.data)
             self._messages.append(message)
+            if len(self._messages) > 1:
+                return None  # nobody waits while there are messages
         else:
             return self._drop(message)
         return self._wakeup.set()

@@ -6,8 +6,9 @@ stream sequence of its last message. Compatible with NATS's own tools.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
+from typing import Any
 
 from eventstore.client.api_answers import StreamInfo
 from eventstore.client.client import Client, Msg
@@ -15,7 +16,7 @@ from eventstore.client.protocol import Headers, header_lines
 from eventstore.errors import JetStreamError
 from eventstore.jetstream.api import stream_info
 from eventstore.jetstream.direct_get import DirectReader, LastMessage
-from eventstore.jetstream.publish import publish_acked
+from eventstore.jetstream.publish import PubAck, publish_acked
 from eventstore.jetstream.stored_message import StoredMessage, erase_message
 from eventstore.jetstream.vocabulary import (
     CONFLICTS,
@@ -56,9 +57,9 @@ class KeyValue:
         """The key that a message of this subject sets."""
         return subject.removeprefix(self._prefix)
 
-    async def get(self, key: str) -> StoredMessage | None:
+    def get(self, key: str) -> Awaitable[StoredMessage | None]:
         """The last entry of a key by direct get; may lag on a replicated bucket."""
-        return await LastMessage(self._client, self.stream, self.subject(key), self._timeout)
+        return LastMessage(self._client, self.stream, self.subject(key), self._timeout)
 
     async def leader_get(self, key: str) -> StoredMessage | None:
         """The last entry of a key, or of keys by wildcards, as the bucket's leader has it."""
@@ -85,13 +86,14 @@ class KeyValue:
 
     async def put(self, key: str, value: bytes | None, headers: Headers = "") -> int:
         """Set a key, or delete it (None), whatever it is; returns the revision."""
-        if value is None:
-            headers = f"{_lines(headers)}{NatsHeader.KV_OPERATION}: {DELETED}\r\n"
-        subject = f"{self._client.domain_prefix}{self.subject(key)}"
-        ack = await publish_acked(
-            *(self._client, subject, value or b"", headers, self._timeout), self.stream
-        )
+        ack = await self._set(key, value, _lines(headers))
         return ack.seq
+
+    def _set(self, key: str, value: bytes | None, lines: str) -> Coroutine[Any, Any, PubAck]:
+        if value is None:
+            lines += f"{NatsHeader.KV_OPERATION}: {DELETED}\r\n"
+        subject = f"{self._client.domain_prefix}{self._prefix}{key}"
+        return publish_acked(self._client, subject, value or b"", lines, self._timeout, self.stream)
 
     async def update(
         self, key: str, value: bytes | None, revision: int, headers: Headers = ""
@@ -102,11 +104,12 @@ class KeyValue:
         """
         expected = f"{NatsHeader.EXPECTED_LAST_SUBJECT_SEQUENCE}: {revision}\r\n"
         try:
-            return await self.put(key, value, _lines(headers) + expected)
+            ack = await self._set(key, value, _lines(headers) + expected)
         except JetStreamError as error:
             if error.err_code not in CONFLICTS:
                 raise
             return None
+        return ack.seq
 
     async def erase(self, revision: int) -> None:
         """Delete one entry and overwrite its bytes; does nothing if it is deleted already."""

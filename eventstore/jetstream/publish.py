@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from eventstore.client.api_answers import read_answer
-from eventstore.client.client import Client, Msg, OutgoingMessage, is_unanswerable
+from eventstore.client.client import Client, Msg, is_unanswerable
 from eventstore.client.protocol import Headers, header_block, header_lines, read_headers
 from eventstore.errors import (
     BatchTooLarge,
@@ -42,7 +42,7 @@ PUBLICATION_HEADERS = sum(
 """Maximum bytes of headers that an event of the log gains when it is published by itself."""
 
 
-class Draft(msgspec.Struct, frozen=True):
+class Draft(msgspec.Struct, frozen=True, gc=False):
     """A message to be published, with the lines of its headers; `type` is for the text of errors.
 
     A header must not be added twice.
@@ -67,13 +67,8 @@ class Draft(msgspec.Struct, frozen=True):
         """The same with further headers."""
         return Draft(self.subject, self.lines + lines, self.payload, self.type)
 
-    @property
-    def outgoing(self) -> OutgoingMessage:
-        """The message for the connection."""
-        return OutgoingMessage(self.subject, self.payload, self.lines)
 
-
-class PubAck(msgspec.Struct, frozen=True):
+class PubAck(msgspec.Struct, frozen=True, gc=False):
     """The stream's ack: `seq` is the sequence of the (last) message.
 
     For a batch, also its id and its number of messages.
@@ -120,9 +115,9 @@ def guarded(drafts: Sequence[Draft], expected: Mapping[str, int]) -> list[Draft]
     """
     unguarded = dict(expected)
     messages = []
-    for draft, lines in zip(drafts, _batch_lines(len(drafts)), strict=True):
+    for draft, lines in zip(drafts, batch_lines(len(drafts)), strict=True):
         if draft.subject in unguarded:
-            lines += _guard(unguarded.pop(draft.subject))
+            lines += guard_line(unguarded.pop(draft.subject))
         messages.append(draft.plus(lines) if lines else draft)
     return messages
 
@@ -143,23 +138,25 @@ async def publish(
     Raises `JetStreamError` with the server's error code, or another `ClientError` if there was no
     answer (or not `stream`'s); the messages may have been recorded all the same.
     """
-    *leading, last = messages
+    sent = messages
     if asking:
-        leading = await _asked(client, leading, last.subject, timeout)
-    outgoing = [message.outgoing for message in leading]
-    try:
-        reply = await client.request_after(outgoing, last.outgoing, timeout=timeout)
-    except NoResponders:
-        raise _no_stream(last.subject) from None
+        await _ask(client, messages[:-1], messages[-1].subject, timeout)
+        sent = messages[-1:]
+    return read_publication(messages, await client.exchange(sent, timeout=timeout), stream)
+
+
+def read_publication(messages: Sequence[Draft], reply: Msg, stream: str | None = None) -> PubAck:
+    """Read the answer to messages that were sent; raises what `publish` raises."""
+    last, count = messages[-1], len(messages)
+    if is_unanswerable(reply):
+        raise _no_stream(last.subject)
     ack = read_ack(last.subject, reply.data, stream)
-    if len(messages) > 1 and not ack.duplicate:
-        _check_batch(ack, messages)
+    if count > 1 and not ack.duplicate:
+        _check_batch(ack, last, count)
     return ack
 
 
-async def _asked(
-    client: Client, leading: Sequence[Draft], last: str, timeout: float
-) -> list[Draft]:
+async def _ask(client: Client, leading: Sequence[Draft], last: str, timeout: float) -> None:
     """Send messages of a batch, and wait for the answer to the first of each subject."""
     answered = {last}
     for message in leading:
@@ -171,15 +168,13 @@ async def _asked(
         reply = await client.request(subject, message.payload, headers=headers, timeout=timeout)
         if reply.data:  # an error
             read_ack(subject, reply.data)
-    return []
 
 
-def _check_batch(ack: PubAck, messages: Sequence[Draft]) -> None:
-    batch = messages[-1].headers.get(NatsHeader.BATCH_ID)
-    if (ack.batch, ack.count) != (batch, len(messages)):
+def _check_batch(ack: PubAck, last: Draft, count: int) -> None:
+    if ack.count != count or f"{NatsHeader.BATCH_ID}: {ack.batch}\r\n" not in last.lines:
         raise InvalidAnswer(
-            f"{messages[-1].subject}: {len(messages)} messages were sent as one batch, and "
-            f"{ack.count} of another were acknowledged"
+            f"{last.subject}: {count} messages were sent as one batch, and {ack.count} of another "
+            "were acknowledged"
         )
 
 
@@ -195,11 +190,9 @@ async def publish_acked(
 
     An ack of another stream than `stream` is refused, if that is given.
     """
-    try:
-        reply = await client.request(subject, payload, headers=headers, timeout=timeout)
-    except NoResponders:
-        raise _no_stream(subject) from None
-    return read_ack(subject, reply.data, stream)
+    lines = headers if isinstance(headers, str) else header_lines(headers or {})
+    draft = Draft(subject, lines, payload, subject)
+    return read_publication((draft,), await client.exchange((draft,), timeout=timeout), stream)
 
 
 def _no_stream(subject: str) -> NoResponders:
@@ -227,11 +220,7 @@ async def publish_queued(
     client: Client, draft: Draft, timeout: float = 5.0, *, stream: str
 ) -> PubAck:
     """Publish a command; raises `QueueFull` at the queue's limit, and as `publish` does."""
-    try:
-        reply = await client.request_after((), draft.outgoing, timeout=timeout)
-    except NoResponders:
-        raise _no_stream(draft.subject) from None
-    return read_queued(draft.subject, reply, stream)
+    return read_queued(draft.subject, await client.exchange((draft,), timeout=timeout), stream)
 
 
 def read_queued(subject: str, reply: Msg, stream: str) -> PubAck:
@@ -246,7 +235,8 @@ def read_queued(subject: str, reply: Msg, stream: str) -> PubAck:
         raise
 
 
-def _batch_lines(count: int) -> list[str]:
+def batch_lines(count: int) -> list[str]:
+    """The lines of headers that make messages one atomic batch."""
     if count == 1:  # a batch of one would be ten times slower
         return [""]
     start = f"{NatsHeader.BATCH_ID}: {new_id()}\r\n{NatsHeader.BATCH_SEQUENCE}: "
@@ -255,7 +245,8 @@ def _batch_lines(count: int) -> list[str]:
     return lines
 
 
-def _guard(sequence: int) -> str:
+def guard_line(sequence: int) -> str:
+    """The line of the header that guards a subject, whose last message has this sequence."""
     return f"{NatsHeader.EXPECTED_LAST_SUBJECT_SEQUENCE}: {sequence}\r\n"
 
 

@@ -37,33 +37,6 @@ _CHAINED = (
 _CHAINED_IF_THERE = (AUTHENTICATED_AS,)
 
 
-class ChainedEvent:
-    """What the chain covers of an event that has no version yet; the same as `chain_value`."""
-
-    __slots__ = ("_after", "_before", "_payload")
-
-    def __init__(self, subject: str, envelope: Envelope, payload: bytes) -> None:
-        identity = envelope.identity
-        self._before = (
-            f"\n{subject}\n{identity.id}\n{envelope.type}\n{identity.correlation_id}\n"
-            f"{identity.causation_id}\n{envelope.aggregate_id}\n"
-        )
-        sender = envelope.authenticated_as
-        later = "" if sender is None else f"{AUTHENTICATED_AS}: {sender}\n"
-        later += chained_lines(envelope.opaque)
-        self._after = (
-            f"\n{envelope.schema_version}\n{envelope.timestamp}\n{envelope.domain}\n"
-            f"{envelope.actor or ''}\n{envelope.traceparent or ''}\n"
-            f"{envelope.content_type}\n{later}"
-        )
-        self._payload = payload
-
-    def value(self, previous: str, version: int) -> str:
-        """The chain value of the event as this version, after the event of that value."""
-        text = f"{previous}{self._before}{version}{self._after}"
-        return hashlib.sha256(text.encode() + self._payload).hexdigest()
-
-
 def chain_value(previous: str, subject: str, headers: Mapping[str, str], payload: bytes) -> str:
     """The chain value of an event: 64 hexadecimal digits.
 
@@ -84,12 +57,23 @@ def chain_value(previous: str, subject: str, headers: Mapping[str, str], payload
 
 def _value_of_event(previous: str, subject: str, envelope: Envelope, payload: bytes) -> str:
     """The same from an envelope whose headers are as the store writes them."""
-    identity, sender = envelope.identity, envelope.authenticated_as
-    later = "" if sender is None else f"{AUTHENTICATED_AS}: {sender}\n"
+    identity = envelope.identity
     text = (
         f"{previous}\n{subject}\n{identity.id}\n{envelope.type}\n{identity.correlation_id}\n"
         f"{identity.causation_id}\n{envelope.aggregate_id}\n{envelope.version}\n"
         f"{envelope.schema_version}\n{envelope.timestamp}\n{envelope.domain}\n"
-        f"{envelope.actor or ''}\n{envelope.traceparent or ''}\n{JSON}\n{later}"
+        f"{chained_optional(envelope.actor, envelope.authenticated_as, envelope.traceparent)}"
     )
     return hashlib.sha256(text.encode() + payload).hexdigest()
+
+
+def chained_optional(
+    actor: str | None,
+    authenticated_as: str | None,
+    traceparent: str | None,
+    content_type: str = JSON,
+    opaque: Mapping[str, str] | None = None,
+) -> str:
+    """The end of what the chain covers of an envelope: the headers that not every event has."""
+    later = "" if authenticated_as is None else f"{AUTHENTICATED_AS}: {authenticated_as}\n"
+    return f"{actor or ''}\n{traceparent or ''}\n{content_type}\n{later}{chained_lines(opaque)}"

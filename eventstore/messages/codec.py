@@ -22,8 +22,9 @@ from eventstore.errors import (
 from eventstore.messages.decoders import decoder_of
 from eventstore.messages.encryption import NO_KEYS, PERSONAL, Keys, check_available, unseal
 from eventstore.messages.envelope import Envelope
+from eventstore.messages.event_template import EventTemplate
 from eventstore.messages.events import RecordedEvent, UnreadEvent
-from eventstore.messages.fidelity import difference
+from eventstore.messages.fidelity import difference, is_same
 from eventstore.messages.headers import Header
 from eventstore.messages.opaque import OpaqueEvent
 from eventstore.messages.personal import PersonalField, check_unmarked, personal_fields
@@ -86,6 +87,7 @@ class Codec:
         self._commands: dict[tuple[str, str], _Entry[Command]] = {}
         self._events: dict[str, _Entry[Event]] = {}
         self._entries: dict[type[Message], _Entry[Any]] = {}
+        self._templates: dict[type[Event], EventTemplate] = {}
         for command in commands:
             self._add_command(command)
         for event in events:
@@ -151,6 +153,8 @@ class Codec:
         # msgspec does not check a struct's fields when it is made, and an unreadable event would
         # block its aggregate for ever.
         read = entry.decode(payload)
+        if is_same(message, read):
+            return payload, read
         try:
             lost = difference(message, read)
         except RecursionError as error:
@@ -182,6 +186,8 @@ class Codec:
 
         A state folded from them must not be stored where it cannot be erased.
         """
+        if not self._personal:
+            return False
         return any(aggregate in (None, cls.__aggregate__) for cls in self._personal)
 
     def check_event_type(self, cls: type[Event]) -> None:
@@ -190,14 +196,25 @@ class Codec:
         if known is None or known.cls is not cls:
             raise UnknownType(f"event type {cls.__name__} is not registered in {self.domain}")
 
-    def check_opaque(self, event: OpaqueEvent) -> None:
-        """Raise `InvalidMessage`, naming what is wrong, unless an opaque event may be appended."""
+    def opaque_template(self, event: OpaqueEvent) -> EventTemplate:
+        """What an opaque event is written with; raises `InvalidMessage`, naming what is wrong."""
         event.checked()
         if event.type in self._events or self.upcasting.knows(event.type):
             raise InvalidMessage(
                 f"{event.type} is an event type of {self.domain}: append an event of that class, "
                 "or give the opaque event another type"
             )
+        own = event.own_headers
+        return EventTemplate(self.domain, event.type, 1, event.content_type, own)
+
+    def template(self, cls: type[Event]) -> EventTemplate:
+        """What all events of a type are written with; raises `UnknownType` or `InvalidHeader`."""
+        known = self._templates.get(cls)
+        if known is None:
+            self.check_event_type(cls)
+            known = EventTemplate(self.domain, cls.__name__, cls.__schema_version__)
+            self._templates[cls] = known
+        return known
 
     def decode_event(self, name: str, schema_version: int, payload: bytes) -> list[Event]:
         """Decode an event: one event, or, if it is of an older schema, one, several or none.

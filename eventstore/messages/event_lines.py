@@ -1,20 +1,14 @@
-"""Header lines of an event in the order in which the store writes them, read by one pattern.
-
-The pattern is all rules for an envelope's headers at once, so that what it matches needs no further
-check. Lines in any other order, with other names or with illegal values do not match, and are read
-header by header, which tells what is wrong with them.
-"""
+"""Header lines of an event in the order in which the store writes them, read by one pattern."""
 
 from __future__ import annotations
 
-import re
-from datetime import datetime
 from itertools import compress
 
 from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.encryption import PERSONAL
 from eventstore.messages.envelope import Envelope, EventHeaders, Identity
-from eventstore.messages.headers import AUTHENTICATED_AS, COMMAND_DIGEST, RULES, UUID, Header
+from eventstore.messages.header_lines import ENVELOPE, block_of, is_usual
+from eventstore.messages.headers import AUTHENTICATED_AS, COMMAND_DIGEST, Header
 
 _OPTIONAL = (Header.ACTOR, AUTHENTICATED_AS, COMMAND_DIGEST, Header.TRACEPARENT, PERSONAL)
 _BATCH = (
@@ -23,41 +17,9 @@ _BATCH = (
     NatsHeader.BATCH_COMMIT,
     NatsHeader.EXPECTED_LAST_SUBJECT_SEQUENCE,
 )
-_NAMES = (
-    Header.EVENT_ID,
-    Header.EVENT_TYPE,
-    Header.CORRELATION_ID,
-    Header.CAUSATION_ID,
-    Header.TIMESTAMP,
-    Header.DOMAIN,
-    Header.SCHEMA_VERSION,
-    Header.CONTENT_TYPE,
-    Header.MESSAGE_ID,
-    Header.AGGREGATE_ID,
-    *_OPTIONAL,
-    Header.AGGREGATE_VERSION,
-    Header.CHAIN,
-    *_BATCH,
-)
-_NUMBER = "0|[1-9][0-9]{0,17}"
-_VALUES = {name: rule.pattern for name, (rule, _) in RULES.items()} | {
-    Header.TIMESTAMP: r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z",
-    Header.MESSAGE_ID: r"\1",
-    PERSONAL: "[!-~](?:[ -~]*[!-~])?",
-    NatsHeader.BATCH_ID: UUID.pattern,
-    NatsHeader.BATCH_SEQUENCE: _NUMBER,
-    NatsHeader.BATCH_COMMIT: "1",
-    NatsHeader.EXPECTED_LAST_SUBJECT_SEQUENCE: _NUMBER,
-}
-_MAY_LACK = {*_OPTIONAL, *_BATCH}
+_NAMES = (*ENVELOPE, *_OPTIONAL, Header.AGGREGATE_VERSION, Header.CHAIN, *_BATCH)
 
-
-def _line(name: str) -> str:
-    line = rf"{re.escape(name)}: ({_VALUES[name]})\r\n"
-    return f"(?:{line}|)" if name in _MAY_LACK else line
-
-
-_match = re.compile(r"NATS/1\.0\r\n" + "".join(map(_line, _NAMES))).fullmatch
+_match = block_of(_NAMES, may_lack={*_OPTIONAL, *_BATCH}).fullmatch
 
 
 def read_event_lines(text: str, end: int) -> EventHeaders | None:
@@ -89,7 +51,7 @@ def read_event_lines(text: str, end: int) -> EventHeaders | None:
         chain,
         *_,
     ) = values
-    if (causation_id == own) != (correlation_id == own) or not _is_time(timestamp):
+    if not is_usual(own, correlation_id, causation_id, timestamp):
         return None
     headers = EventHeaders(compress(zip(_NAMES, values, strict=True), values))
     headers.envelope = Envelope(
@@ -107,11 +69,3 @@ def read_event_lines(text: str, end: int) -> EventHeaders | None:
         traceparent=traceparent,
     )
     return headers
-
-
-def _is_time(text: str) -> bool:
-    try:
-        datetime.fromisoformat(text)
-    except ValueError:
-        return False
-    return True

@@ -21,7 +21,7 @@ def code_of(error: Exception) -> str:
     return presentable(error.code) if isinstance(error, EventStoreError) else "handler_failed"
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The outcome of a command.
 
     `status` is "success", "rejected" (by the domain's rules) or "error" (not understood, or it

@@ -53,7 +53,7 @@ def check_aggregate_id(value: AggregateId) -> str:
     return text
 
 
-class Subject(Struct, frozen=True):
+class Subject(Struct, frozen=True, gc=False):
     """The parts of a public subject."""
 
     domain: str

@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
+from itertools import repeat
 
 import msgspec
+from msgspec.structs import replace
 
 from eventstore.errors import InvalidHeader, InvalidId, InvalidMessage
-from eventstore.jetstream.publish import Draft
-from eventstore.messages.chain import ChainedEvent
+from eventstore.jetstream.publish import Draft, guard_line
+from eventstore.messages.chain import chained_optional
 from eventstore.messages.codec import Codec
 from eventstore.messages.encryption import PERSONAL, Keys, seal, subjects_in
-from eventstore.messages.envelope import Envelope, Identity, derive_id, format_timestamp
+from eventstore.messages.envelope import (
+    Envelope,
+    Identity,
+    derive_id,
+    format_timestamp,
+    new_id,
+    optional_lines,
+)
+from eventstore.messages.event_template import EncodedEvent
 from eventstore.messages.events import NewEvent
-from eventstore.messages.headers import JSON, NO_COMMAND, Header
+from eventstore.messages.headers import NO_COMMAND, Header
 from eventstore.messages.opaque import OpaqueEvent
+from eventstore.messages.opaque_headers import header_lines
 from eventstore.messages.personal import PersonalField
-from eventstore.messages.subjects import AggregateId, check_aggregate_id
+from eventstore.messages.subjects import AggregateId
 from eventstore.messages.types import Event
 from eventstore.store.head import NOTHING, FoundHead, Head
 
@@ -49,7 +60,7 @@ ANY_VERSION = (ANY, STREAM_EXISTS)
 """The expectations that others' events do not violate."""
 
 
-class Append(msgspec.Struct, frozen=True, kw_only=True):
+class Append(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Events to be appended to one aggregate.
 
     `cause` is the identity of the message that they follow from: their ids are then derived from
@@ -71,7 +82,7 @@ class Append(msgspec.Struct, frozen=True, kw_only=True):
     traceparent: str | None = None
 
 
-class AppendResult(msgspec.Struct, frozen=True, kw_only=True):
+class AppendResult(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The result of an append for one aggregate.
 
     `head` is the aggregate's head after these events, though others may have followed since;
@@ -96,36 +107,6 @@ class AppendResult(msgspec.Struct, frozen=True, kw_only=True):
         return self.positions[-1]
 
 
-class _Encoded:
-    """An event that has all but its version and its chain value."""
-
-    __slots__ = ("_envelope", "_lines", "_payload", "chained")
-
-    def __init__(self, subject: str, envelope: Envelope, payload: bytes, added: str = "") -> None:
-        self._envelope = envelope
-        self._lines = envelope.event_lines() + added
-        self._payload = payload
-        self.chained = ChainedEvent(subject, envelope, payload)
-
-    @property
-    def event_id(self) -> str:
-        return self._envelope.identity.id
-
-    def sealed(
-        self, subject: str, event: Event, fields: tuple[PersonalField, ...], keys: Keys
-    ) -> _Encoded:
-        """The same with its personal data encrypted; raises `SubjectForgotten`."""
-        payload, headers = seal(event, self._payload, self._envelope.to_headers(), fields, keys)
-        names = headers.get(PERSONAL)
-        added = "" if names is None else f"{PERSONAL}: {names}\r\n"
-        return _Encoded(subject, self._envelope, payload, added)
-
-    def draft(self, subject: str, version: int, chain: str) -> Draft:
-        """The event as a message."""
-        lines = f"{self._lines}{Header.AGGREGATE_VERSION}: {version}\r\n{Header.CHAIN}: {chain}\r\n"
-        return Draft(subject, lines, self._payload, self._envelope.type)
-
-
 class PendingAppend:
     """One `Append` in progress: its encoded events, its base, and its result once recorded.
 
@@ -139,23 +120,28 @@ class PendingAppend:
         codec.check_aggregate(append.aggregate)
         _check_expectation(append)
         self.append = append
-        self._is_checked = is_checked
         self._chain = ""
-        self.aggregate_id = check_aggregate_id(append.aggregate_id)
-        self.subject = codec.subjects.log(append.aggregate, self.aggregate_id)
+        self.subject = codec.subjects.log(append.aggregate, append.aggregate_id)
+        self.aggregate_id = str(append.aggregate_id)
         self.events: list[Event] = []
         """The events as they will be read."""
-        self._encoded: list[_Encoded] = []
+        self.may_be_repeat = append.cause is not None and not append.known_new
+        """Whether the caller has chosen the ids, and so may have sent them before."""
+        self._encoded: list[EncodedEvent] = []
         self._personal: dict[int, tuple[Event, tuple[PersonalField, ...]]] = {}  # by index
+        encoder = _EventEncoder(append, self.subject, codec, now, is_checked=is_checked)
         for index, event in enumerate(append.events):
-            new = event if isinstance(event, NewEvent) else NewEvent(data=event)
-            envelope = self._envelope(new, index, codec, now)
-            payload, as_read = codec.round_trip(new.data)
-            self._encoded.append(_Encoded(self.subject, envelope, payload))
+            if isinstance(event, NewEvent):
+                data, own = event.data, event
+                self.may_be_repeat |= event.identity is not None and not append.known_new
+            else:
+                data, own = event, None
+            encoded, as_read = encoder.encode(index, data, own)
+            self._encoded.append(encoded)
             self.events.append(as_read)
-            if fields := codec.personal_fields(type(new.data)):
-                self._personal[index] = new.data, fields
-        self.event_ids = tuple([each.event_id for each in self._encoded])
+            if fields := codec.personal_fields(type(data)):
+                self._personal[index] = data, fields
+        self.event_ids = tuple([each.identity.id for each in self._encoded])
         self.base: Head = NOTHING
         self.end = 0  # the last message on the subject: foreign ones may follow the base
         self.result: AppendResult | None = None
@@ -163,19 +149,11 @@ class PendingAppend:
             raise InvalidMessage(
                 f"append to {append.aggregate} {self.aggregate_id}: no events are given"
             )
-        if len(set(self.event_ids)) < len(self.event_ids):
+        if len(self.event_ids) > 1 and len(set(self.event_ids)) < len(self.event_ids):
             raise InvalidId(
                 f"append to {append.aggregate} {self.aggregate_id}: an id repeats; "
                 "each event needs its own"
             )
-
-    @property
-    def may_be_repeat(self) -> bool:
-        """Whether the caller has chosen the ids, and so may have sent them before."""
-        if self.append.known_new:
-            return False
-        given = any(isinstance(e, NewEvent) and e.identity for e in self.append.events)
-        return given or self.append.cause is not None
 
     @property
     def is_fixed(self) -> bool:
@@ -188,6 +166,11 @@ class PendingAppend:
         self.base, self.end = found.head, found.end
 
     @property
+    def has_personal(self) -> bool:
+        """Whether any of the events has personal data."""
+        return bool(self._personal)
+
+    @property
     def data_subjects(self) -> set[str]:
         """The subjects of the events' personal data; raises `InvalidPayload`."""
         subjects: set[str] = set()
@@ -198,16 +181,21 @@ class PendingAppend:
     def seal(self, keys: Keys) -> None:
         """Encrypt the personal data; raises `SubjectForgotten`."""
         for index, (event, fields) in self._personal.items():
-            self._encoded[index] = self._encoded[index].sealed(self.subject, event, fields, keys)
+            self._encoded[index] = _sealed(self._encoded[index], event, fields, keys)
 
-    def drafts(self) -> list[Draft]:
-        """The events as messages that follow the base."""
-        version, chain = self.base.version, self.base.chain
+    def drafts(self, batch: Iterable[str] = repeat("")) -> list[Draft]:
+        """The events as messages that follow the base, which guards the first of them.
+
+        Each also has the next lines of the `batch`.
+        """
+        version, chain, guard = self.base.version, self.base.chain, guard_line(self.end)
         drafts = []
-        for each in self._encoded:
+        for each, more in zip(self._encoded, batch, strict=False):
             version += 1
-            chain = each.chained.value(chain, version)
-            drafts.append(each.draft(self.subject, version, chain))
+            lines, chain = each.written(chain, version)
+            lines = f"{lines}{more}{guard}"
+            drafts.append(Draft(self.subject, lines, each.payload, each.template.name))
+            guard = ""
         self._chain = chain
         return drafts
 
@@ -233,42 +221,125 @@ class PendingAppend:
         )
         return self.result
 
-    def _envelope(self, new: NewEvent, index: int, codec: Codec, now: datetime) -> Envelope:
-        cls, append, data = type(new.data), self.append, new.data
-        opaque = data if isinstance(data, OpaqueEvent) else None
-        if opaque is not None:
-            codec.check_opaque(opaque)
-        else:
-            codec.check_event_type(cls)
-            if cls.__aggregate__ != append.aggregate:
-                raise InvalidMessage(f"{cls.__name__} is not an event of {append.aggregate}")
-        identity = new.identity or self._identity(index)
-        # The mark of a fact that has a cause, which tells it from a command's event.
-        no_command = NO_COMMAND if identity.causation_id != identity.id else None
-        envelope = Envelope(
-            identity=identity,
-            type=cls.__name__ if opaque is None else opaque.type,
-            domain=codec.domain,
-            timestamp=_timestamp(new.timestamp or now),
-            aggregate_id=self.aggregate_id,
-            schema_version=cls.__schema_version__,
-            actor=new.actor or append.actor,
-            authenticated_as=append.authenticated_as,
-            command_digest=append.command_digest or no_command,
-            traceparent=new.traceparent or append.traceparent,
-            content_type=JSON if opaque is None else opaque.content_type,
-            opaque=None if opaque is None else opaque.own_headers,
+
+_Attributes = tuple[str, str, str]
+"""The timestamp and what else events of an append may have in common; see `EncodedEvent`."""
+
+_NOTHING = (None,) * 6
+_NOTHING_CHAINED = chained_optional(None, None, None)
+
+
+class _EventEncoder:
+    """Encodes the events of one append.
+
+    What comes from the caller as it is, is checked, unless it `is_checked`.
+    """
+
+    def __init__(
+        self, append: Append, subject: str, codec: Codec, now: datetime, *, is_checked: bool
+    ) -> None:
+        self._append = append
+        self._subject = subject
+        self._aggregate_id = str(append.aggregate_id)
+        self._codec = codec
+        self._now = now
+        self._is_checked = is_checked
+        self._usual: _Attributes | None = None
+
+    def encode(self, index: int, data: Event, own: NewEvent | None) -> tuple[EncodedEvent, Event]:
+        """The event of this index, and what it will be read as; `own` is what it has of its own."""
+        cls = type(data)
+        if isinstance(data, OpaqueEvent):
+            return self._opaque(index, data, own), data
+        template = self._codec.template(cls)
+        if cls.__aggregate__ != self._append.aggregate:
+            raise InvalidMessage(f"{cls.__name__} is not an event of {self._append.aggregate}")
+        identity = (own and own.identity) or self._identity(index)
+        attributes = self._usual
+        if own is not None or attributes is None or self._is_circular(identity):
+            attributes = self._attributes(own, identity, cls)
+        if own is None:
+            self._usual = attributes
+        payload, as_read = self._codec.round_trip(data)
+        encoded = EncodedEvent(
+            template, self._subject, self._aggregate_id, identity, *attributes, payload
         )
-        if not self._is_checked:
-            envelope.to_headers()
-        return envelope
+        return encoded, as_read
+
+    def _opaque(self, index: int, data: OpaqueEvent, own: NewEvent | None) -> EncodedEvent:
+        """An opaque event, which has a content type and headers of its own."""
+        template = self._codec.opaque_template(data)
+        identity = (own and own.identity) or self._identity(index)
+        attributes = self._attributes(own, identity, OpaqueEvent, data)
+        return EncodedEvent(
+            template, self._subject, self._aggregate_id, identity, *attributes, data.payload
+        )
 
     def _identity(self, index: int) -> Identity:
-        cause = self.append.cause
+        cause = self._append.cause
         if cause is None:
-            return Identity.root()
-        name = f"{self.append.aggregate}.{self.aggregate_id}.{index}"
+            own = new_id()
+            return Identity(own, own, own)
+        name = f"{self._append.aggregate}.{self._aggregate_id}.{index}"
         return Identity(derive_id(cause.id, name), cause.correlation_id, cause.id)
+
+    def _is_circular(self, identity: Identity) -> bool:
+        """Whether a derived id is among those it is derived from, which its check refuses."""
+        cause = self._append.cause
+        return cause is not None and identity.id in (cause.id, cause.correlation_id)
+
+    def _attributes(
+        self,
+        own: NewEvent | None,
+        identity: Identity,
+        cls: type[Event],
+        opaque: OpaqueEvent | None = None,
+    ) -> _Attributes:
+        append = self._append
+        time = _timestamp((own and own.timestamp) or self._now)
+        actor = (own and own.actor) or append.actor
+        traceparent = (own and own.traceparent) or append.traceparent
+        sender = append.authenticated_as
+        # The mark of a fact that has a cause, which tells it from a command's event.
+        no_command = NO_COMMAND if identity.causation_id != identity.id else None
+        digest = append.command_digest or no_command
+        from_caller = own, append.cause, actor, sender, digest, traceparent
+        if from_caller == _NOTHING and opaque is None:
+            return time, "", _NOTHING_CHAINED
+        if not self._is_checked:
+            Envelope(
+                identity=identity,
+                type=cls.__name__,
+                domain=self._codec.domain,
+                timestamp=time,
+                aggregate_id=self._aggregate_id,
+                schema_version=cls.__schema_version__,
+                actor=actor,
+                authenticated_as=sender,
+                command_digest=digest,
+                traceparent=traceparent,
+            ).to_headers()
+        optional = optional_lines(actor, sender, digest, traceparent)
+        if opaque is None:
+            return time, optional, chained_optional(actor, sender, traceparent)
+        more = opaque.own_headers
+        chained = chained_optional(actor, sender, traceparent, opaque.content_type, more)
+        return time, optional + header_lines(more), chained
+
+
+def _sealed(
+    encoded: EncodedEvent, event: Event, fields: tuple[PersonalField, ...], keys: Keys
+) -> EncodedEvent:
+    """The same with its personal data encrypted; raises `SubjectForgotten`."""
+    headers = {
+        Header.EVENT_ID: encoded.identity.id,
+        Header.EVENT_TYPE: encoded.template.name,
+        Header.AGGREGATE_ID: encoded.aggregate_id,
+    }
+    payload, headers = seal(event, encoded.payload, headers, fields, keys)
+    names = headers.get(PERSONAL)
+    added = "" if names is None else f"{PERSONAL}: {names}\r\n"
+    return replace(encoded, payload=payload, optional=encoded.optional + added)
 
 
 def _check_expectation(append: Append) -> None:

@@ -13,7 +13,7 @@ from eventstore.messages.headers import Header
 from eventstore.store.chain_links import Link, Links, follow
 
 
-class Head(msgspec.Struct, frozen=True):
+class Head(msgspec.Struct, frozen=True, gc=False):
     """An aggregate's last event: its position, version, chain value and id."""
 
     position: int
@@ -54,7 +54,7 @@ NOTHING = Head(0, 0, GENESIS, "")
 """The head of an aggregate without events."""
 
 
-class FoundHead(msgspec.Struct, frozen=True):
+class FoundHead(msgspec.Struct, frozen=True, gc=False):
     """An aggregate's head, and the position of the last message on its subject.
 
     They differ if foreign messages follow the last event.

@@ -16,9 +16,10 @@ from eventstore.jetstream.publish import (
     PUBLICATION_HEADERS,
     Draft,
     PubAck,
+    batch_lines,
     check_sizes,
-    guarded,
     publish,
+    read_publication,
 )
 from eventstore.store.append import ANY_VERSION, NO_STREAM, PendingAppend
 from eventstore.store.head import NOTHING, FoundHead, Head
@@ -60,27 +61,32 @@ class LogWriter:
         Else what was answered instead: an error, after some of which they may be recorded, or the
         ack of a duplicate. For `asking` see `publish`. Raises `EventTooLarge` and `BatchTooLarge`.
         """
-        era = self._heads.era
-        drafts = [draft for write in writes for draft in write.drafts()]
-        messages = guarded(drafts, {write.subject: write.end for write in writes})
-        check_sizes(messages, self._client.max_payload, added=PUBLICATION_HEADERS)
+        era, client = self._heads.era, self._client
+        messages: list[Draft] = []
+        batch = iter(batch_lines(sum(map(len, (write.event_ids for write in writes)))))
+        for write in writes:
+            messages += write.drafts(batch)
+        check_sizes(messages, client.max_payload, added=PUBLICATION_HEADERS)
         try:
-            ack = await self._publish(messages, timeout, asking)
+            if len(messages) == 1:
+                reply = await client.exchange(messages, timeout=timeout)
+                ack = read_publication(messages, reply, self._stream)
+            else:
+                ack = await self._publish_batch(messages, timeout, asking)
         except ClientError as error:
             return error
         if ack.duplicate:
             return ack
-        self._note(writes, ack.seq - len(drafts), era)
+        self._note(writes, ack.seq - len(messages), era)
         return None
 
-    async def _publish(self, messages: Sequence[Draft], timeout: float, asking: bool) -> PubAck:
-        client, stream = self._client, self._stream
-        if len(messages) == 1:
-            return await publish(client, messages, timeout, stream)
+    async def _publish_batch(
+        self, messages: Sequence[Draft], timeout: float, asking: bool
+    ) -> PubAck:
         if self._batches.locked():
             await own_task()
         async with self._batches:
-            return await publish(client, messages, timeout, stream, asking=asking)
+            return await publish(self._client, messages, timeout, self._stream, asking=asking)
 
     def _note(self, writes: Sequence[PendingAppend], before: int, era: int) -> None:
         """Note the positions: the events follow each other without a gap."""

@@ -97,16 +97,15 @@ class EventStore(AggregateReads, LogReads, Resource):
         actor: str | None = None,
     ) -> AppendResult:
         """Append events to one aggregate, all or none; see `Append` and `append_all`."""
-        (appended,) = await self.append_all(
-            Append(
-                aggregate=aggregate,
-                aggregate_id=aggregate_id,
-                events=events if isinstance(events, Sequence) else [events],
-                expected=expected,
-                cause=cause,
-                actor=actor,
-            )
+        append = Append(
+            aggregate=aggregate,
+            aggregate_id=aggregate_id,
+            events=events if isinstance(events, Sequence) else [events],
+            expected=expected,
+            cause=cause,
+            actor=actor,
         )
+        (appended,) = await self.append_prepared(PendingAppend(append, self.codec, self._clock()))
         return appended
 
     async def append_all(self, *appends: Append) -> list[AppendResult]:
@@ -146,19 +145,15 @@ class EventStore(AggregateReads, LogReads, Resource):
 
     async def append_prepared(self, *writes: PendingAppend) -> list[AppendResult]:
         """Append what was prepared, once; guarantees and raises what `append_all` does."""
-        if not writes or len({write.subject for write in writes}) < len(writes):
-            raise InvalidMessage("an append names at least one aggregate, and each only once")
-        ids = [event_id for write in writes for event_id in write.event_ids]
-        if len(set(ids)) < len(ids):
-            raise InvalidId(
-                f"append to {writes[0].subject}: an event id repeats; each event needs its own"
-            )
-        try:
-            await self._seal(writes)
-        except SubjectForgotten:  # perhaps after it was recorded
-            if before := await self._appender(writes).recorded_before(self._append_timeout):
-                return before
-            raise
+        if len(writes) != 1:
+            _check_together(writes)
+        if any(write.has_personal for write in writes):
+            try:
+                await self._seal(writes)
+            except SubjectForgotten:  # perhaps after it was recorded
+                if before := await self._appender(writes).recorded_before(self._append_timeout):
+                    return before
+                raise
         began, tried = time.monotonic(), None
         if self._log.begin(writes):
             timeout = min(self._request_timeout, self._append_timeout)
@@ -185,7 +180,17 @@ class EventStore(AggregateReads, LogReads, Resource):
 
     async def _seal(self, writes: Sequence[PendingAppend]) -> None:
         subjects = {subject for write in writes for subject in write.data_subjects}
-        if subjects:
-            keys = await self.keyring.to_seal(subjects)
-            for write in writes:
-                write.seal(keys)
+        keys = await self.keyring.to_seal(subjects)
+        for write in writes:
+            write.seal(keys)
+
+
+def _check_together(writes: Sequence[PendingAppend]) -> None:
+    """Raise `InvalidMessage` unless these can be one append; each by itself is checked."""
+    if not writes or len({write.subject for write in writes}) < len(writes):
+        raise InvalidMessage("an append names at least one aggregate, and each only once")
+    ids = [event_id for write in writes for event_id in write.event_ids]
+    if len(set(ids)) < len(ids):
+        raise InvalidId(
+            f"append to {writes[0].subject}: an event id repeats; each event needs its own"
+        )

@@ -427,7 +427,7 @@ def _consumers() -> Iterator[Attack]:
 def _timers() -> Iterator[Attack]:
     """Have the server send what one may not: the publisher of a schedule chooses its target."""
     now = {"Nats-Schedule": "@at 1970-01-01T00:00:00Z", "X-Aggregate-ID": "h"}
-    allowed = "nix.timer.evil.flake.update"
+    allowed, activation = "nix.timer.evil.flake.update", b'{"activation": "boot"}'
     yield Attack(
         "set a timer for a command of others",
         [
@@ -442,14 +442,14 @@ def _timers() -> Iterator[Attack]:
         "answer",
     )
     targets = (
-        *("nix.due.config.rollback", "nix.cmd.config.rollback", "nix.log.flake.evil"),
+        *("nix.due.config.activate", "nix.cmd.config.activate", "nix.log.flake.evil"),
         *(f"nix.timer.{TIMER}.config.rollback", f"nix.timer.{TIMER}"),
         *("$JS.API.STREAM.DELETE.NIX_LOG", "nix.due.>"),
     )
     yield Attack(
         "aim a timer for a command of one's own at another",
         [
-            Try(allowed, b"{", "", {**now, "Nats-Schedule-Target": target, **more})
+            Try(allowed, activation, "", {**now, "Nats-Schedule-Target": target, **more})
             for target in targets
             for more in ({}, {"nats-schedule-target": target})
         ],

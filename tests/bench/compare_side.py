@@ -97,6 +97,14 @@ def say(answer: object) -> None:
     print(json.dumps(answer), flush=True)
 
 
+def _collect_garbage_as_a_service_does() -> None:
+    """As the service of this revision does; older ones leave it to the interpreter."""
+    with contextlib.suppress(ImportError):
+        from eventstore.application.process import collect_garbage_less_often
+
+        collect_garbage_less_often()
+
+
 async def work(url: str) -> None:
     """Work until the parent closes the pipe."""
     own = domain()
@@ -108,6 +116,7 @@ async def work(url: str) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(worker.run())
             await worker.ready.wait()
+            _collect_garbage_as_a_service_does()
             say("ready")
             await asyncio.to_thread(sys.stdin.read)
             worker.stop()

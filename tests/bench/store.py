@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import tempfile
 import time
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import msgspec
+import nats
+import nats.aio.client
 from nats.js.api import AckPolicy, ConsumerConfig
 
 from eventstore import NO_STREAM, EventStore, connect, declare, load_settings, nix, topology
@@ -19,10 +23,14 @@ from tests.bench.report import Measurement, collected
 from tests.bench.size import sized
 from tests.bench.turns import Comparison, in_turns
 
-EVENTS = sized(20_000, 4_000)
 EACH = sized(4_000, 1_000)
 SLICE = 200
 SLICES = {1: sized(20, 4), 64: sized(40, 10)}
+BATCHES = {10: 20, 100: 5, 1000: 2}  # in a slice, by their size
+BATCH_SLICES = sized(16, 4)
+BARE = {"name": "BARE", "subjects": ["bare.*"], "allow_atomic": True}
+BARE_BATCH = "bare nats-py, as many headers"
+BARE_HEADERS = [f"X-Header-{number}" for number in range(11)]  # an event has 12
 READS = sized(5, 3)
 
 
@@ -68,16 +76,47 @@ async def _append(
     return await in_turns(append, bare_publish, SLICES[max_concurrency], meter)
 
 
-async def _append_batches(store: EventStore, size: int) -> float:
-    async def append(number: int) -> None:
-        events = [event(each) for each in range(size)]
-        await store.append("flake", f"batch-{size}-{number}", events, expected=NO_STREAM)
+async def _append_batches(
+    store: EventStore, plain: nats.aio.client.Client, meter: Meter, size: int
+) -> Comparison:
+    """Batches one after another, and the same on a connection of nats-py itself."""
+    events = [event(number) for number in range(size)]
+    payloads = [nix.domain().codec.encode(each) for each in events]
 
-    return size * await _rate(_batches(size), append)
+    async def append(part: int) -> float:
+        async def append_one(number: int) -> None:
+            name = f"batch-{size}-{part}-{number}"
+            await store.append("flake", name, events, expected=NO_STREAM)
+
+        return size * await _rate(BATCHES[size], append_one)
+
+    async def bare_batches(part: int) -> float:
+        async def publish(number: int) -> None:
+            await _publish_batch(plain, f"bare.{size}-{part}-{number}", payloads)
+
+        return size * await _rate(BATCHES[size], publish)
+
+    return await in_turns(append, bare_batches, BATCH_SLICES, meter)
 
 
-def _batches(size: int) -> int:
-    return max(2, EVENTS // 4 // size)
+async def _publish_batch(
+    connection: nats.aio.client.Client, subject: str, payloads: list[bytes]
+) -> None:
+    """An atomic batch by hand, with as many headers as an event of the store has."""
+    batch = str(uuid.uuid4())
+    for number, payload in enumerate(payloads, start=1):
+        headers = dict.fromkeys(BARE_HEADERS, "0" * 36)
+        headers["Nats-Msg-Id"] = str(uuid.uuid4())
+        headers["Nats-Batch-Id"] = batch
+        headers["Nats-Batch-Sequence"] = str(number)
+        if number == 1:
+            headers["Nats-Expected-Last-Subject-Sequence"] = "0"
+        if number < len(payloads):
+            await connection.publish(subject, payload, headers=headers)
+            continue
+        headers["Nats-Batch-Commit"] = "1"
+        answer = await connection.request(subject, payload, headers=headers, timeout=5)
+        assert json.loads(answer.data).get("count") == len(payloads), answer.data
 
 
 async def _read(store: EventStore, client: Client, meter: Meter) -> Comparison:
@@ -104,7 +143,7 @@ async def _bare_fetch(client: Client) -> float:
 
 async def _read_aggregates(store: EventStore) -> float:
     async def read(_: int) -> None:
-        async for _event in store.read("flake", "batch-10-0"):
+        async for _event in store.read("flake", "batch-10-0-0"):
             pass
 
     return await _rate(EACH, read, 64)
@@ -116,6 +155,13 @@ async def _metered(name: str, meter: Meter, items: int, rate: Awaitable[float]) 
     return Measurement(name=name, rate=own, cpu=cpu)
 
 
+def _beside(name: str, limit: str, both: Comparison, items: int) -> Measurement:
+    """Appends and their limit, with the CPU of that as well."""
+    used = (f"{role} {spent / items / 1_000:,.0f}" for role, spent in both.bare_cpu.items())
+    found = Measurement.beside(name, limit, both, items)
+    return msgspec.structs.replace(found, note=f"CPU µs beside it: {', '.join(used)}")
+
+
 async def measure() -> AsyncIterator[Measurement]:
     """Each way of writing and reading."""
     codec = nix.domain().codec
@@ -124,15 +170,17 @@ async def measure() -> AsyncIterator[Measurement]:
             settings = load_settings(nats_url=server.url, environ={})
             async with connect(settings) as client, EventStore(client, codec) as store:
                 await declare(client, topology(codec.subjects, settings.streams))
-                await client.api("STREAM.CREATE.BARE", {"name": "BARE", "subjects": ["bare.*"]})
+                await client.api("STREAM.CREATE.BARE", BARE)
                 meter = Meter(server=server.pid)
                 for max_concurrency in SLICES:
                     name = f"append one event, {max_concurrency} at a time"
                     both = await _append(store, client, meter, max_concurrency)
-                    yield Measurement.beside(name, "bare publish, 10 headers", both, SLICE)
-                for size in (10, 100, 1000):
-                    name, count = f"append batches of {size}", size * _batches(size)
-                    yield await _metered(name, meter, count, _append_batches(store, size))
+                    yield _beside(name, "bare publish, 10 headers", both, SLICE)
+                plain = await nats.connect(server.url)
+                for size, count in BATCHES.items():
+                    both = await _append_batches(store, plain, meter, size)
+                    yield _beside(f"append batches of {size}", BARE_BATCH, both, size * count)
+                await plain.close()
                 count = (await client.api("STREAM.INFO.NIX_LOG"))["state"]["messages"]
                 both = await _read(store, client, meter)
                 yield Measurement.beside("read_all, checked and decoded", "bare fetch", both, count)

@@ -25,7 +25,7 @@ class Comparison(NamedTuple):
     """The medians of the slices: both rates, and the ratio of each slice to its neighbour.
 
     `ratios` has them all; `cpu` is what each process used for the own slices, in nanoseconds for
-    one of them.
+    one of them, and `bare_cpu` the same for the others.
     """
 
     rate: float
@@ -33,22 +33,38 @@ class Comparison(NamedTuple):
     ratio: float
     ratios: tuple[float, ...] = ()
     cpu: Mapping[str, float] = MappingProxyType({})
+    bare_cpu: Mapping[str, float] = MappingProxyType({})
 
 
 async def in_turns(own: Slice, bare: Slice, slices: int, meter: Meter | None = None) -> Comparison:
     """Measure both alternately; which of the two comes first changes with each slice."""
     meter = meter or Meter()
-    used: Counter[str] = Counter()
-    rates: list[float] = []
-    bares: list[float] = []
+    sides = _Side(own, meter), _Side(bare, meter)
     for number in range(slices):
-        if number % 2:
-            bares.append(await bare(number))
-        before = meter.read()
-        rates.append(await own(number))
-        used.update(meter.since(before))
-        if not number % 2:
-            bares.append(await bare(number))
-    ratios = [rate / beside for rate, beside in zip(rates, bares, strict=True)]
-    cpu = {name: total / slices for name, total in used.items()}
-    return Comparison(median(rates), median(bares), median(ratios), tuple(ratios), cpu)
+        for side in sides if number % 2 == 0 else reversed(sides):
+            await side.run(number)
+    one, other = sides
+    ratios = [rate / beside for rate, beside in zip(one.rates, other.rates, strict=True)]
+    return Comparison(
+        median(one.rates), median(other.rates), median(ratios), tuple(ratios), one.cpu, other.cpu
+    )
+
+
+class _Side:
+    """The slices of one side."""
+
+    def __init__(self, work: Slice, meter: Meter) -> None:
+        self.rates: list[float] = []
+        self._work = work
+        self._meter = meter
+        self._used: Counter[str] = Counter()
+
+    async def run(self, number: int) -> None:
+        before = self._meter.read()
+        self.rates.append(await self._work(number))
+        self._used.update(self._meter.since(before))
+
+    @property
+    def cpu(self) -> dict[str, float]:
+        """What each process used for one slice."""
+        return {name: total / len(self.rates) for name, total in self._used.items()}

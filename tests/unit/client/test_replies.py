@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
+
+import pytest
 
 from eventstore.client.replies import PendingReplies
 from eventstore.errors import ConnectionLost, PermissionDenied, RequestTimeout
-from tests.unit.concurrency.clock import settle
+from tests.unit.concurrency.clock import Clock, settle
 
 
 class Together:
@@ -77,3 +80,43 @@ async def test_after_the_timeout_those_without_an_answer_have_failed() -> None:
     zero, *late = await three.waiting
     assert zero == "zero"
     assert [type(each) for each in late] == [RequestTimeout, RequestTimeout]
+
+
+def _unanswered(token: str, _: object) -> None:
+    """Send nothing."""
+
+
+async def test_a_request_without_an_answer_fails_after_its_timeout_and_not_before() -> None:
+    replies, began = PendingReplies(), time.monotonic()
+    with pytest.raises(RequestTimeout, match=r"a: no answer after 0\.12 s"):
+        await replies.awaited("a", 0.12, _unanswered)
+    assert time.monotonic() - began >= 0.12
+    assert len(replies) == 0
+
+
+async def test_a_long_timeout_keeps_nothing_of_an_answered_request_for_long() -> None:
+    clock, replies, sent = Clock(), PendingReplies(), []
+    clock.drive()
+    waiting = asyncio.create_task(replies.awaited("a", 3_600, lambda token, _: sent.append(token)))
+    await settle()
+    replies.deliver(sent[0], "one")
+    assert await waiting == "one"
+    ticks = replies._timeouts._ticks
+    assert max(ticks) * 0.05 <= clock.now + 10.1
+
+
+async def test_a_request_may_take_longer_than_the_wheel_turns() -> None:
+    clock, replies = Clock(), PendingReplies()
+    clock.drive()
+    waiting = asyncio.create_task(replies.awaited("a", 25.0, _unanswered))
+    for _ in range(3):
+        await clock.advance(0)
+        assert not waiting.done()
+        clock.now += 8.3
+        replies._timeouts._turn(asyncio.get_running_loop())
+    clock.now += 0.2
+    await settle()
+    replies._timeouts._turn(asyncio.get_running_loop())
+    with pytest.raises(RequestTimeout, match="after 25 s"):
+        await waiting
+    replies.stop()

@@ -5,13 +5,15 @@ from typing import Any
 
 import msgspec
 import pytest
-from nats.aio.msg import Msg
 
 from eventstore import nix
+from eventstore.client.connection import Connection, Message
+from eventstore.client.protocol import header_block
+from eventstore.commands.command_message import CommandMessage
 from eventstore.commands.decoding import DecodedCommand, ReceivedCommand
 from eventstore.errors import InvalidHeader, InvalidPayload
 from eventstore.messages.codec import Codec
-from eventstore.messages.envelope import Identity, derive_id, new_id
+from eventstore.messages.envelope import Envelope, EventHeaders, Identity, derive_id, new_id
 from eventstore.messages.types import Command
 
 CODEC = nix.domain().codec
@@ -25,10 +27,10 @@ def message(
     *,
     delivered: int = 1,
     sequence: int = 17,
-) -> Msg:
+) -> Message:
     reply = f"$JS.ACK.NIX_CMD.worker.{delivered}.{sequence}.{sequence}.1700000000000000000.0"
-    connection: Any = None
-    return Msg(connection, subject=f"nix.cmd.{place}", reply=reply, data=data, headers=headers)
+    block = header_block(headers) if headers else b""
+    return Message(Connection(), f"nix.cmd.{place}".encode(), reply.encode(), data, block)
 
 
 def received(*arguments: Any, **options: Any) -> ReceivedCommand:
@@ -39,6 +41,57 @@ def accepted(*arguments: Any, **options: Any) -> DecodedCommand:
     content = received(*arguments, **options).content
     assert isinstance(content, DecodedCommand)
     return content
+
+
+@pytest.mark.parametrize(
+    ("actor", "extra"),
+    [
+        (None, {}),
+        (None, {"X-Reply-To": "_INBOX.a.s.b"}),
+        ("é", {"X-Reply-To": "_INBOX.a.s.b", "X-Expected-Version": "3", "X-ID-Derived": "1"}),
+    ],
+)
+def test_what_the_client_sends_is_read_by_one_pattern(
+    actor: str | None, extra: dict[str, str]
+) -> None:
+    envelope = Envelope(
+        identity=Identity.root(),
+        type="CreateModule",
+        domain="nix",
+        timestamp="2026-01-02T03:04:05.678901Z",
+        aggregate_id="m1",
+        actor=actor,
+    )
+    command = nix.CreateModule(name="m", content="")
+    sent = CommandMessage(CODEC, command, envelope, extra, is_checked=True)
+    draft = sent.draft
+    found = ReceivedCommand.of(
+        CODEC,
+        Message(
+            Connection(),
+            draft.subject.encode(),
+            message().reply.encode(),
+            draft.payload,
+            header_block(draft.lines),
+        ),
+    )
+    assert isinstance(found.headers, EventHeaders)
+    assert isinstance(found.content, DecodedCommand)
+    assert found.content.envelope == envelope
+    assert found.content.digest == sent.digest
+    assert found.content.expected == (3 if "X-Expected-Version" in extra else None)
+    assert found.reply_to == extra.get("X-Reply-To", "")
+    assert not found.is_bare
+
+
+@pytest.mark.parametrize("block", [b"NATS/1.0", b"NATS/1.0\r\nX-Event-ID\r\n\r\n", b"\xff"])
+def test_headers_of_which_nothing_can_be_read_are_refused(block: bytes) -> None:
+    usual = message()
+    unreadable = Message(
+        Connection(), usual.subject.encode(), usual.reply.encode(), usual.data, block
+    )
+    content = ReceivedCommand.of(CODEC, unreadable).content
+    assert isinstance(content, InvalidHeader)
 
 
 def test_a_bare_command_is_a_root_stored_when_it_was() -> None:

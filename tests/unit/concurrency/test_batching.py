@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from eventstore.concurrency.batching import Batchable, Member, own_task, run_batch
+from eventstore.concurrency.batching import Batchable, own_task, run_batch
 from eventstore.concurrency.keyed import KeyedLocks
 from tests.unit.concurrency.clock import settle
 
@@ -43,7 +43,7 @@ def _nothing() -> None:
 async def run(*coroutines: Coroutine[Any, Any, None], done: Callable[[], None] = _nothing) -> None:
     """Run them as one batch, and those that leave it."""
     async with asyncio.TaskGroup() as tasks:
-        await run_batch([Member(each, done) for each in coroutines], tasks)
+        await run_batch([(each, done) for each in coroutines], tasks)
 
 
 async def test_what_several_wait_for_is_done_in_one_batch_each_time() -> None:

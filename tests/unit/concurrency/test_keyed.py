@@ -108,6 +108,22 @@ async def test_what_has_not_begun_can_be_taken_out_and_makes_room(make: Queues) 
     assert work.begun == ["a1", "a4", "a5", "a6"]
 
 
+async def test_putting_goes_on_when_what_has_not_begun_is_taken_out(make: Queues) -> None:
+    work = Work()
+    async with make(work, max_concurrency=1, max_pending=2) as queue:
+        await queue.put("a", "a1")
+        await queue.put("a", "a2")
+        several = [asyncio.create_task(queue.put(key, f"{key}1")) for key in ("b", "c")]
+        await settle()
+        assert not any(putting.done() for putting in several)
+        assert queue.clear() == ["a2"]
+        await settle()
+        assert [putting.done() for putting in several] == [True, False]
+        work.open("a1", "b1", "c1")
+        await asyncio.gather(*several)
+    assert work.begun == ["a1", "b1", "c1"]
+
+
 async def test_leaving_waits_for_what_is_held(make: Queues) -> None:
     work = Work()
     queue = make(work, max_concurrency=1, max_pending=4)

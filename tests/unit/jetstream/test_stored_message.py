@@ -18,7 +18,8 @@ from eventstore.jetstream.stored_message import (
 )
 from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.envelope import EventHeaders
-from tests.unit.messages.test_event_lines import USUAL, damaged
+from tests.unit.messages.blocks import damaged
+from tests.unit.messages.test_event_lines import USUAL
 
 STREAM = "T_LOG"
 SUBJECT = "t.log.account.a1"
@@ -86,7 +87,7 @@ async def test_anything_else_in_a_page_is_not_read_by_the_pattern(
 @st.composite
 def answers(draw: st.DrawFn) -> bytes:
     """A reply with damage in the stored block, in what the server adds, or a forged end."""
-    block = draw(st.just(ANSWER) | damaged().map(lambda stored: stored[:-2] + ADDED))
+    block = draw(st.just(ANSWER) | damaged(USUAL).map(lambda stored: stored[:-2] + ADDED))
     at, length = draw(st.integers(0, len(block))), draw(st.integers(0, 4))
     piece = draw(st.sampled_from([b"", b"\r\n", b" ", b"0", b"\0", b"\xff", b": ", ADDED]))
     return block[:at] + piece + block[at + length :]

@@ -5,13 +5,11 @@ import hashlib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec import structs
 
-from eventstore.messages.chain import GENESIS, ChainedEvent, chain_value
+from eventstore.messages.chain import GENESIS, chain_value
 from eventstore.messages.envelope import Envelope, Identity, format_timestamp
 from eventstore.messages.headers import Header
 from eventstore.testing import START
-from tests.unit.messages.test_envelope import ACTORS, ENVELOPES
 
 SUBJECT = "nix.log.flake.f1"
 PAYLOAD = b'{"path":"/srv"}'
@@ -104,21 +102,3 @@ def test_two_events_never_read_alike(pair: list[tuple[bytes, str]]) -> None:
     )
 
     assert one != other
-
-
-@given(
-    envelope=ENVELOPES,
-    sender=st.none() | ACTORS,
-    previous=st.binary(min_size=32, max_size=32).map(bytes.hex),
-    version=st.integers(1, 10**18 - 1),
-    payload=st.binary(max_size=50),
-)
-def test_an_event_to_be_written_has_the_value_that_readers_compute(
-    envelope: Envelope, sender: str | None, previous: str, version: int, payload: bytes
-) -> None:
-    event = structs.replace(
-        envelope, aggregate_id=envelope.aggregate_id or "a1", authenticated_as=sender
-    )
-    headers = structs.replace(event, version=version).to_headers()
-    chained = ChainedEvent(SUBJECT, event, payload)
-    assert chained.value(previous, version) == chain_value(previous, SUBJECT, headers, payload)

@@ -348,6 +348,12 @@ def test_new_ids_are_legal_and_new() -> None:
     assert check_message_id(new_id()) != new_id()
 
 
+def test_a_new_id_is_a_random_uuid() -> None:
+    ids = [uuid.UUID(new_id()) for _ in range(100)]
+    assert {(each.version, each.variant) for each in ids} == {(4, uuid.RFC_4122)}
+    assert len(set(ids)) == 100
+
+
 @given(UUIDS, st.text(), st.text())
 def test_a_derived_id_follows_from_parent_and_name(parent: str, name: str, other: str) -> None:
     derived = check_message_id(derive_id(parent, name))

@@ -15,6 +15,7 @@ from eventstore.messages.chain import GENESIS, chain_value
 from eventstore.messages.envelope import Envelope, EventHeaders, Identity, format_timestamp, new_id
 from eventstore.messages.event_lines import read_event_lines
 from eventstore.messages.headers import Header
+from tests.unit.messages.blocks import damaged
 
 SUBJECT = "t.log.account.a1"
 
@@ -109,33 +110,7 @@ def test_what_the_store_writes_is_read_by_the_pattern(block: bytes) -> None:
     assert_same(block, found)
 
 
-pieces = st.sampled_from([b"\r\n", b"\r\n ", b"\n", b": ", b":", b"\0", b" ", b"\xff", b"0", b"a"])
-
-
-@st.composite
-def damaged(draw: st.DrawFn) -> bytes:
-    """The usual block, with something in it replaced, added, repeated, moved or removed."""
-    block = USUAL
-    for _ in range(draw(st.integers(1, 3))):
-        lines = block.split(b"\r\n")
-        line, other = (draw(st.integers(0, len(lines) - 1)) for _ in range(2))
-        start, length = draw(st.integers(0, len(block))), draw(st.integers(0, 4))
-        match draw(st.integers(0, 3)):
-            case 0:
-                block = block[:start] + draw(pieces) + block[start + length :]
-            case 1:
-                block = block[:start] + block[start + length :]
-            case 2:
-                lines.insert(line, lines[other])
-                block = b"\r\n".join(lines)
-            case _:
-                lines[line] = lines[line].swapcase()
-                lines.insert(other, lines.pop(line))
-                block = b"\r\n".join(lines)
-    return block
-
-
-@given(damaged() | st.binary())
+@given(damaged(USUAL) | st.binary())
 @example(USUAL.replace(b"2026-01-02", b"2026-02-30"))
 @example(USUAL.replace(b"Actor: ", b"Actor:  "))
 @example(USUAL.replace(b"somebody", b"some\0body"))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from eventstore.errors import InvalidId, InvalidMessage, UnknownType, UnreadableEvent
+from eventstore.errors import InvalidHeader, InvalidId, InvalidMessage, UnknownType, UnreadableEvent
 from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.chain import GENESIS, chain_value
 from eventstore.messages.codec import Codec
@@ -16,7 +16,7 @@ from eventstore.messages.events import NewEvent
 from eventstore.messages.headers import Header
 from eventstore.messages.types import Event
 from eventstore.store.append import ANY, Append, PendingAppend
-from eventstore.store.head import NOTHING, Head
+from eventstore.store.head import NOTHING, FoundHead, Head
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
 
@@ -111,6 +111,76 @@ def test_what_may_not_be_in_the_log_is_refused() -> None:
         PendingAppend(
             Append(aggregate="account", aggregate_id="a.1", events=[Opened()]), CODEC, NOW
         )
+
+
+class _Hidden(Event, subject="account.hidden"):
+    pass
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"actor": ""},
+        {"actor": "line\nbreak"},
+        {"authenticated_as": ""},
+        {"command_digest": "nonsense"},
+        {"traceparent": "00"},
+        {"cause": Identity("00000000-0000-4000-8000-000000000001", "x", "x")},
+    ],
+    ids=str,
+)
+def test_what_an_append_has_from_its_caller_is_checked(options: dict[str, Any]) -> None:
+    with pytest.raises(InvalidHeader):
+        write(Opened(), **options)
+    with pytest.raises(InvalidHeader):
+        write(NewEvent(data=Opened(), identity=Identity.root()), Opened(), **options)
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"identity": Identity("x", "x", "x")},
+        {"identity": Identity(*(f"00000000-0000-4000-8000-00000000000{n}" for n in (1, 1, 2)))},
+        {"traceparent": "00"},
+        {"timestamp": datetime(2026, 1, 1)},
+    ],
+    ids=str,
+)
+def test_what_an_event_has_of_its_own_is_checked(own: dict[str, Any]) -> None:
+    with pytest.raises(InvalidHeader):
+        write(Opened(), NewEvent(data=Opened(), **own))
+
+
+def test_what_one_event_has_of_its_own_the_next_one_has_not() -> None:
+    own = NewEvent(data=Opened(), actor="eve", traceparent=f"00-{'a' * 32}-{'b' * 16}-01")
+    one, two, three = (draft.headers for draft in write(Opened(), own, Opened()).drafts())
+    assert one.keys() - {"Nats-Expected-Last-Subject-Sequence"} == three.keys()
+    assert two.keys() - three.keys() == {Header.ACTOR, Header.TRACEPARENT}
+
+
+def test_an_id_derived_from_itself_is_refused_at_any_index() -> None:
+    own = "00000000-0000-4000-8000-000000000001"
+    cause = Identity(own, derive_id(own, "account.a1.1"), own)
+    write(Opened(), cause=cause)
+    with pytest.raises(InvalidHeader, match="disagree"):
+        write(Opened(), Opened(), cause=cause)
+
+
+def test_a_class_whose_name_may_not_be_in_a_header_is_refused() -> None:
+    codec = Codec("bank", (), (_Hidden,))
+    append = Append(aggregate="account", aggregate_id="a1", events=[_Hidden()])
+    for _ in range(2):
+        with pytest.raises(InvalidHeader, match="'_Hidden', not a type's name"):
+            PendingAppend(append, codec, NOW)
+
+
+def test_the_first_event_is_guarded_and_each_has_its_lines_of_the_batch() -> None:
+    one = write(Opened(), Opened())
+    one.begin_at(FoundHead(Head(10, 4, "a" * 64, ""), 12))
+    first, second = (draft.headers for draft in one.drafts(["A: 1\r\n", "A: 2\r\n"]))
+    assert (first["A"], second["A"]) == ("1", "2")
+    assert first["Nats-Expected-Last-Subject-Sequence"] == "12"
+    assert "Nats-Expected-Last-Subject-Sequence" not in second
 
 
 @pytest.mark.parametrize("missing", [Header.AGGREGATE_VERSION, Header.CHAIN, Header.EVENT_ID])
