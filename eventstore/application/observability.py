@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from importlib import import_module
 from types import ModuleType
 
 from eventstore.application.service import RunningApplication
@@ -55,12 +56,11 @@ def export_traces(identity: ServiceIdentity) -> None:
 
 def _tracing() -> ModuleType:
     try:
-        from eventstore.service import tracing
+        return import_module("eventstore.service.tracing")
     except ImportError as error:
         raise ConfigurationError(
             "tracing needs OpenTelemetry: pip install 'jetstream-eventstore[otel]'"
         ) from error
-    return tracing
 
 
 def service_health(

@@ -1,4 +1,4 @@
-"""The fixtures. What they need is imported when a test asks for one: others pay nothing."""
+"""The fixtures. What they need is imported when a test asks for one."""
 
 from __future__ import annotations
 

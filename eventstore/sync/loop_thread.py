@@ -45,11 +45,12 @@ class LoopThread(Generic[T]):
         if self._loop is not None:
             raise BlockingCallRefused(f"the {self._name} was opened before: make another one")
         self._loop = loop = new_loop()
-        threading.Thread(target=self._run, args=(loop,), name=self._name, daemon=True).start()
+        thread = threading.Thread(target=self._run, args=(loop,), name=self._name, daemon=True)
         try:
+            thread.start()
             return self._opened.result()
         except KeyboardInterrupt:
-            self.soon(lambda: self._main and self._main.cancel())
+            self.soon(self._cancel)
             concurrent.futures.wait([self._ended], _GRACE_SECONDS)
             raise
 
@@ -133,8 +134,16 @@ class LoopThread(Generic[T]):
             if not self._ended.done():
                 self._ended.set_result(None)
 
+    def _cancel(self) -> None:
+        """End also while it is opening, or before."""
+        self._stopping.set()
+        if self._main is not None:
+            self._main.cancel()
+
     async def _serve(self) -> None:
         self._main = asyncio.current_task()
+        if self._stopping.is_set():
+            return
         async with self._resource as opened:
             self._is_open = True
             self._opened.set_result(opened)

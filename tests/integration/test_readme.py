@@ -75,6 +75,7 @@ VARYING = {
     r"\d:\d\d:\d\d": "TIME",
     r"up \d+ s, \d+ MB": "up TIME, SIZE",
     r"127\.0\.0\.1:\d+": "ADDRESS",
+    r"(live +\d+ +\d+ +)[\d-]+": r"\1RATE",
 }
 """What differs from run to run."""
 

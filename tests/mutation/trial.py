@@ -46,7 +46,8 @@ class Tree:
 
     def pytest(self, arguments: Sequence[str], bound: float = 3600.0) -> tuple[int | None, str]:
         """Run pytest in the copy: its exit status, None where it took longer; and what it said."""
-        command = [sys.executable, "-m", "pytest", "--no-header", "-q", *arguments]
+        own_plugin = ["-p", "no:eventstore"]  # or a mutant could prevent pytest from starting
+        command = [sys.executable, "-m", "pytest", "--no-header", "-q", *own_plugin, *arguments]
         environment = {**os.environ, "PYTHONPATH": str(self.path)}
         return run(command, self.path, environment, bound)
 

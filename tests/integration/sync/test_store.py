@@ -20,7 +20,6 @@ from eventstore.errors import (
     Conflict,
     ConnectFailed,
     InvalidRange,
-    RequestTimeout,
     StreamMissing,
     UnknownType,
 )
@@ -166,14 +165,6 @@ def test_what_opening_raises_is_raised(settings: Settings, codec: Codec) -> None
         pass
     with SyncEventStore(settings, codec) as store, pytest.raises(StreamMissing):
         store.log_end()
-
-
-def test_waits_are_bounded(settings: Settings, codec: Codec) -> None:
-    with SyncEventStore(settings, codec, declare_log=True, timeout=1e-6) as store:
-        with pytest.raises(RequestTimeout, match="no result within 1e-06 s"):
-            store.append("account", "a", Opened())
-        with pytest.raises(RequestTimeout, match="did not come within"):
-            list(store.read_all())
 
 
 INTERRUPTED = """

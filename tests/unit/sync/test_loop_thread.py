@@ -121,6 +121,19 @@ def test_a_call_has_a_bound(thread: LoopThread[Opened], opened: Opened) -> None:
     assert opened.notes == ["waits", "cancelled", "closed"]
 
 
+def test_the_next_item_has_a_bound(thread: LoopThread[Opened], opened: Opened) -> None:
+    async def none() -> AsyncGenerator[int, None]:
+        await opened.wait()
+        yield 1
+
+    thread.open()
+    iterator = BlockingIterator(thread, none, 0.01)
+    with pytest.raises(RequestTimeout, match=r"the next item did not come within 0\.01 s"):
+        next(iterator)
+    assert list(iterator) == []
+    thread.close()
+
+
 def test_a_calls_own_timeout_is_not_the_bound(thread: LoopThread[Opened]) -> None:
     async def late() -> None:
         raise TimeoutError("its own")
