@@ -11,10 +11,10 @@ are many or lie close together, is left to be read in pages.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
+from eventstore.concurrency.chunks import chunked, map_chunked
 from eventstore.jetstream.direct_get import MAX_PAGE, DirectReader
 from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.jetstream.vocabulary import NatsHeader
@@ -56,8 +56,8 @@ class LinkedReading:
                     self._see(page[-1].sequence)
                     yield page
         else:
-            for start in range(0, len(messages), max_messages):
-                yield messages[start : start + max_messages]
+            for some in chunked(messages, max_messages):
+                yield list(some)
 
     async def messages(self, subject: str, after: int = 0) -> AsyncGenerator[StoredMessage, None]:
         """All messages on a literal subject after a position, up to the leader's last."""
@@ -154,14 +154,12 @@ async def messages_before(
             unknown.append(message.subject)
         elif before:
             named.append((message.subject, before))
-    for start in range(0, len(named), _AT_ONCE):
-        some = named[start : start + _AT_ONCE]
-        answers = await asyncio.gather(*(reader.at(before) for _, before in some))
-        for (subject, _), answer in zip(some, answers, strict=True):
-            if answer is None or answer.subject != subject:
-                unknown.append(subject)
-            else:
-                found[subject] = answer
+    answers = await map_chunked(reader.at, [before for _, before in named], _AT_ONCE)
+    for (subject, _), answer in zip(named, answers, strict=True):
+        if answer is None or answer.subject != subject:
+            unknown.append(subject)
+        else:
+            found[subject] = answer
     if unknown and until:
         others = await reader.last_of_each(unknown, until)
         found.update({message.subject: message for message in others})
