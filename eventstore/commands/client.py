@@ -16,7 +16,7 @@ from eventstore.commands.execution import Execution
 from eventstore.commands.outcomes import Outcomes
 from eventstore.commands.scheduling import (
     ScheduledCommand,
-    check_recurring,
+    schedule_of,
     scheduled_command,
     timer_command_id,
 )
@@ -28,7 +28,6 @@ from eventstore.errors import (
     CommandTimeout,
     InvalidHeader,
     InvalidMessage,
-    InvalidTimer,
     PermissionDenied,
     RequestTimeout,
     StreamMissing,
@@ -207,15 +206,16 @@ class CommandClient(Resource):
         `send` raises, `InvalidTimer` and `TimerInPast`.
         """
         check_timer_name(name)
-        if cron is None:
-            schedule = Schedule.once(self._clock(), at=at, after=after, past=past)
-            if time_zone is not None:
-                raise InvalidTimer("a time zone is for cron expressions only")
-        elif at is None and after is None:
-            schedule = Schedule.recurring(cron, time_zone)
-            check_recurring(command_id, expected)
-        else:
-            raise InvalidTimer("a timer needs either a time, a delay, or a cron expression")
+        schedule = schedule_of(
+            self._clock(),
+            at=at,
+            after=after,
+            cron=cron,
+            time_zone=time_zone,
+            past=past,
+            command_id=command_id,
+            expected=expected,
+        )
         message, _ = await self._set_timer(
             *(name, schedule, command, aggregate_id, command_id, cause, actor, expected),
             timeout=timeout,

@@ -21,7 +21,7 @@ from typing import Any
 
 from eventstore.commands import ScheduledCommand, SentCommand
 from eventstore.commands.client import recipient
-from eventstore.commands.scheduling import check_recurring
+from eventstore.commands.scheduling import schedule_of
 from eventstore.errors import UnknownType
 from eventstore.messages.context import MessageContext
 from eventstore.messages.envelope import Identity, MessageId, derive_id
@@ -105,11 +105,16 @@ class Commands:
     ) -> ScheduledCommand:
         """Record a timer; raises `InvalidMessage` for one that could not be set."""
         check_timer_name(name)
-        if cron is None:
-            schedule = Schedule.once(START, at=at, after=after, past=past)
-        else:
-            schedule = Schedule.recurring(cron, time_zone)
-            check_recurring(command_id, expected)
+        schedule = schedule_of(
+            START,
+            at=at,
+            after=after,
+            cron=cron,
+            time_zone=time_zone,
+            past=past,
+            command_id=command_id,
+            expected=expected,
+        )
         identity = self._identity(command_id, cause)
         to = recipient(command, aggregate_id, identity.id)
         self.timers[name] = schedule, to, round_trip(command)
