@@ -27,7 +27,7 @@ from eventstore.messages.event_template import EncodedEvent, EventTemplate
 from eventstore.messages.events import NewEvent
 from eventstore.messages.headers import JSON, NO_COMMAND, Header
 from eventstore.messages.opaque import OpaqueEvent
-from eventstore.messages.opaque_headers import header_lines
+from eventstore.messages.opaque_headers import opaque_lines
 from eventstore.messages.personal import PersonalField
 from eventstore.messages.subjects import AggregateId
 from eventstore.messages.types import Event
@@ -336,7 +336,7 @@ class _EventEncoder:
                 content_type=content_type,
                 opaque=headers,
             ).to_headers()
-        optional = optional_lines(actor, sender, digest, traceparent) + header_lines(headers)
+        optional = optional_lines(actor, sender, digest, traceparent) + opaque_lines(headers)
         return time, optional, chained_optional(actor, sender, traceparent, content_type, headers)
 
 
