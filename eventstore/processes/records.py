@@ -56,7 +56,7 @@ class Trigger(Struct, frozen=True, kw_only=True):
         return derive_id(self.id, f"{process}/reacted/{self.part}")
 
     def failure_id(self, process: str, attempt: int) -> str:
-        """The id of the process's failure at it, each time that it is tried anew."""
+        """The id of the process's failure at it, each time that it is tried again."""
         return derive_id(self.id, f"{process}/failed/{self.part}/{attempt}")
 
 

@@ -1,4 +1,4 @@
-"""The processes of a domain: which there are, how they are, and their story."""
+"""The processes of a domain: which there are, how they are, and what each has done."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class Processes:
         """One process."""
         return await self._status(self._checked(process), key, await self.parked(process))
 
-    async def story(self, process: str, key: str) -> Sequence[ProcessStep]:
+    async def steps(self, process: str, key: str) -> Sequence[ProcessStep]:
         """All that one process has recorded, oldest first."""
         return [step_of(each) for each in await self._records(self._checked(process), key)]
 
