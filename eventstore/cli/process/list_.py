@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -11,6 +11,7 @@ from rich.text import Text
 
 from eventstore.cli.options import ClientSession, Json
 from eventstore.cli.output.terminal import Terminal, say_json, table
+from eventstore.cli.times import moment
 from eventstore.messages.envelope import utc_now
 from eventstore.processes.status import Processes, ProcessStatus, ProcessStatusName
 from eventstore.store.store import EventStore
@@ -71,8 +72,3 @@ def _print(terminal: Terminal, found: Sequence[ProcessStatus]) -> None:
 def waiting(process: ProcessStatus, now: datetime) -> list[str]:
     """The timers that are waiting, each with when it is due."""
     return [f"{name} at {moment(at)}" for name, at in process.timers.items() if at > now]
-
-
-def moment(time: datetime) -> str:
-    """A time as it is printed, in UTC."""
-    return time.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
