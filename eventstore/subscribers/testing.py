@@ -20,7 +20,7 @@ from types import MappingProxyType
 from typing import Any
 
 from eventstore.commands import ScheduledCommand, SentCommand
-from eventstore.commands.client import recipient
+from eventstore.commands.composer import recipient
 from eventstore.commands.scheduling import schedule_of
 from eventstore.errors import UnknownType
 from eventstore.messages.context import MessageContext
