@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import NamedTuple
 
 from eventstore.messages.events import RecordedEvent
-from eventstore.processes.records import OutgoingCommand, Reacted, Reaction
+from eventstore.processes.records import OutgoingCommand, Reacted, RecordedReaction
 from eventstore.store.head import NOTHING, Head
 from eventstore.store.store import EventStore
 
@@ -49,12 +49,12 @@ class ProcessHistory:
                 found = next((each for each in commands_of(event) if each.id == command_id), found)
         return found
 
-    async def reaction(self, key: str, reaction_id: str) -> Reaction | None:
+    async def reaction(self, key: str, reaction_id: str) -> RecordedReaction | None:
         """The recorded reaction of this id; None if there is none."""
         async with aclosing(self.read(key, leader=True)) as records:
             async for event, _ in records:
                 if event.id == reaction_id and isinstance(event.data, Reacted):
-                    return Reaction.of(event, event.data)
+                    return RecordedReaction.of(event, event.data)
         return None
 
 

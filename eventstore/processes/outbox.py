@@ -11,7 +11,7 @@ from eventstore.messages.context import MessageContext
 from eventstore.messages.envelope import derive_id
 from eventstore.processes.instance import Instance
 from eventstore.processes.reactions import Actions, After
-from eventstore.processes.records import OutgoingCommand, Reaction, command_of
+from eventstore.processes.records import OutgoingCommand, RecordedReaction, command_of
 from eventstore.store.store import EventStore
 
 _TIMERS = "5b0f1f0a-3d0e-5c1c-9f0b-8f5d6a1f7f11"
@@ -47,7 +47,7 @@ class Outbox:
         self._store = store
         self._commands = commands
 
-    async def send(self, key: str, reaction: Reaction, instance: Instance) -> None:
+    async def send(self, key: str, reaction: RecordedReaction, instance: Instance) -> None:
         """Send the commands of a reaction, in order, and set and cancel its timers.
 
         `instance` is what the records say by now: a timer that a later reaction has replaced or

@@ -90,7 +90,7 @@ class Reacted(Event):
     about: str = ""
 
 
-class Reaction(NamedTuple):
+class RecordedReaction(NamedTuple):
     """A recorded reaction: what it says, its ids, and what is passed on from its event."""
 
     data: Reacted
@@ -99,7 +99,7 @@ class Reaction(NamedTuple):
     traceparent: str | None
 
     @classmethod
-    def of(cls, recorded: RecordedEvent, data: Reacted) -> Reaction:
+    def of(cls, recorded: RecordedEvent, data: Reacted) -> RecordedReaction:
         """The reaction as it was recorded, with its data."""
         envelope = recorded.envelope
         return cls(data, envelope.identity, envelope.actor, envelope.traceparent)
