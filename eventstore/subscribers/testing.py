@@ -31,7 +31,7 @@ from eventstore.messages.outcome import Outcome
 from eventstore.messages.subjects import AggregateId, check_aggregate_id
 from eventstore.messages.types import Command, Event
 from eventstore.subscribers.declaration import Subscriber
-from eventstore.testing.log import CORRELATION, START, next_event, round_trip
+from eventstore.testing.log import CORRELATION, START, round_trip, with_events
 from eventstore.timers.schedule import Delay, Schedule, WhenPast, check_timer_name
 
 __all__ = ["START", "Commands", "Scenario", "ScenarioOutcome", "scenario"]
@@ -182,10 +182,7 @@ class Scenario:
 
         Raises `InvalidId` for an illegal aggregate id.
         """
-        own_id = check_aggregate_id(aggregate_id)
-        log = self._log
-        for data in events:
-            log += (next_event(log, own_id, data, actor=actor, time=time),)
+        log = with_events(self._log, aggregate_id, events, actor=actor, time=time)
         return Scenario(self._subscriber, self._resources, log)
 
     def when(

@@ -10,7 +10,7 @@ import typer
 from rich.text import Text
 
 from eventstore.cli.options import ClientSession, Json
-from eventstore.cli.output.terminal import Terminal, say_json, table
+from eventstore.cli.output.terminal import Terminal, print_all, table
 from eventstore.cli.times import moment
 from eventstore.messages.envelope import utc_now
 from eventstore.processes.status import Processes, ProcessStatus, ProcessStatusName
@@ -44,13 +44,7 @@ async def list_(
         processes = Processes(client, store, session.app.processes)
         listed = processes.list(name, failed=status == "failed", limit=limit)
         found = [each async for each in listed if status in (None, each.status)]
-    if json:
-        for each in found:
-            say_json(each)
-    elif found:
-        _print(Terminal(), found)
-    else:
-        Terminal(stderr=True).print_line("no process has started")
+    print_all(found, _print, json=json, none="no process has started")
 
 
 def _print(terminal: Terminal, found: Sequence[ProcessStatus]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from eventstore.cli.options import ClientSession, Json
-from eventstore.cli.output.terminal import Terminal, say_json, table
+from eventstore.cli.output.terminal import Terminal, print_all, table
 from eventstore.subscribers.status import Subscribers, SubscriberStatus
 
 STYLES = {"running": "green", "stopped": "yellow"}
@@ -23,13 +23,7 @@ async def list_(session: ClientSession, json: Json = False) -> None:
     """
     async with session.connect() as client:
         found = await Subscribers(client, session.subjects).list()
-    if json:
-        for each in found:
-            say_json(each)
-    elif found:
-        _print(Terminal(), found)
-    else:
-        Terminal(stderr=True).print_line("no subscriber has run")
+    print_all(found, _print, json=json, none="no subscriber has run")
 
 
 def _print(terminal: Terminal, found: Sequence[SubscriberStatus]) -> None:
