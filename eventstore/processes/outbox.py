@@ -72,11 +72,11 @@ class Outbox:
                     await self._set_timer(key, each, each.timer, at)
             for name in reaction.data.cancelled:
                 if name not in instance.timers:
-                    await self._commands.cancel(timer_id(self._process, key, name))
+                    await self._commands.cancel(_timer_id(self._process, key, name))
 
     async def _set_timer(self, key: str, sent: OutgoingCommand, name: str, at: datetime) -> None:
         await self._commands.schedule(
-            timer_id(self._process, key, name),
+            _timer_id(self._process, key, name),
             command_of(self._store.codec, sent),
             sent.to,
             at=at,
@@ -84,6 +84,6 @@ class Outbox:
         )
 
 
-def timer_id(process: str, key: str, name: str) -> str:
+def _timer_id(process: str, key: str, name: str) -> str:
     """The name of a process's timer among all timers of the domain."""
     return f"{process}-{derive_id(_TIMERS, f'{process}/{key}/{name}')}"

@@ -93,7 +93,7 @@ class LinkedReading:
 
     async def _newest(self, last: StoredMessage) -> list[StoredMessage]:
         """The last message, and if others come shortly before it, all that do; [] for too many."""
-        before = position_before(last)
+        before = _position_before(last)
         if before is None or last.sequence - before > _NEAR:
             return [last]
         async with aclosing(self._direct.pages(last.subject, last.sequence - _FAR)) as pages:
@@ -106,7 +106,7 @@ class LinkedReading:
     ) -> list[StoredMessage] | None:
         """The newest messages and those before, oldest first; None: read them all in pages."""
         older = newest[:1]
-        while older and (before := position_before(older[-1])) is not None:
+        while older and (before := _position_before(older[-1])) is not None:
             if before <= after:
                 return older[:0:-1] + newest
             if len(older) > _MIN_STEPS + (older[0].sequence - before) // _BLOCK:
@@ -123,7 +123,7 @@ class LinkedReading:
         return self._end
 
 
-def position_before(message: StoredMessage) -> int | None:
+def _position_before(message: StoredMessage) -> int | None:
     """The position of the message before it on its subject, 0 if it is the first.
 
     None if it is unknown. Within a batch it is the position before, if the message there is on the
@@ -149,7 +149,7 @@ async def messages_before(
     unknown: list[str] = []
     named: list[tuple[str, int]] = []
     for message in messages:
-        before = position_before(message)
+        before = _position_before(message)
         if before is None or before > until:
             unknown.append(message.subject)
         elif before:
