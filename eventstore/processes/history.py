@@ -39,7 +39,7 @@ class ProcessHistory:
     async def sent(self, key: str, command_id: str) -> OutgoingCommand | None:
         """The command of this id that the process has sent since it started.
 
-        None for another's, and for one that it had sent before it started anew.
+        None for another's, and for one that it had sent before it started again.
         """
         found = None
         async with aclosing(self.read(key, leader=True)) as records:
@@ -59,7 +59,7 @@ class ProcessHistory:
 
 
 def begins(event: RecordedEvent) -> bool:
-    """Whether the process starts, or starts anew, with this record."""
+    """Whether the process starts, or starts again, with this record."""
     return isinstance(event.data, Reacted) and event.data.begins
 
 

@@ -74,7 +74,7 @@ class OutgoingCommand(Struct, frozen=True, kw_only=True):
 class Reacted(Event):
     """The process has reacted to an event: the base of each process's class.
 
-    `begins`: it started, or started anew; `ends`: it has ended. `timers` are those that it sets, by
+    `begins`: it started, again or not; `ends`: it has ended. `timers` are those that it sets, by
     name, with when they are due, and `cancelled` others. `given_up` are events that it had failed
     at and that nobody will retry, by the ids of the reactions to them. `about` is whose personal
     data may be in the commands.
