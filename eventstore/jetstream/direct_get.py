@@ -17,6 +17,7 @@ import msgspec
 from eventstore.client.api_answers import decimal
 from eventstore.client.client import Client, Message
 from eventstore.concurrency.batching import Batchable
+from eventstore.concurrency.chunks import chunked
 from eventstore.errors import (
     ClientError,
     InvalidAnswer,
@@ -292,8 +293,7 @@ class DirectReader:
     async def last_of_each(self, subjects: Sequence[str], until: int) -> list[StoredMessage]:
         """The last message up to a sequence on each subject that has one; may lag."""
         found: list[StoredMessage] = []
-        for start in range(0, len(subjects), _MAX_SUBJECTS):
-            some = subjects[start : start + _MAX_SUBJECTS]
+        for some in chunked(subjects, _MAX_SUBJECTS):
             page = await self._ask_page(
                 BatchReplies(self.stream),
                 f"{some[0]} and others",

@@ -23,13 +23,7 @@ from eventstore.messages.events import NewEvent
 from eventstore.messages.subjects import AggregateId
 from eventstore.messages.types import Event
 from eventstore.store.aggregate_reads import AggregateReads
-from eventstore.store.append import (
-    ANY,
-    Append,
-    AppendResult,
-    Expected,
-    PendingAppend,
-)
+from eventstore.store.append import ANY, Append, AppendResult, Expected
 from eventstore.store.appender import Appender
 from eventstore.store.foreign import LogFindings
 from eventstore.store.id_index import IdIndex
@@ -40,6 +34,7 @@ from eventstore.store.log import StoredLog
 from eventstore.store.log_range import LogRange
 from eventstore.store.log_reads import LogReads
 from eventstore.store.log_writer import LogWriter
+from eventstore.store.pending_append import PendingAppend
 from eventstore.store.reader import EventReader
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
