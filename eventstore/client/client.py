@@ -226,11 +226,18 @@ class Client(PersistentConnection):
         That the server received it is not guaranteed: use `flush`, or a `request` instead. What is
         unsent when the connection breaks is dropped, never sent later.
         """
+        if self._hand_over(subject, payload, reply, headers):
+            await self._work_off()
+
+    def _hand_over(self, subject: str, payload: bytes, reply: str, headers: Headers | None) -> bool:
+        """Send a message; whether so much is unsent now that the sender has to wait."""
         self._check_connected(subject)
         self._nats.send(subject, payload, reply, headers)
-        if self._nats.pending_data_size > _BACKLOG_BYTES:
-            await own_task()
-            await self.flush()
+        return self._nats.pending_data_size > _BACKLOG_BYTES
+
+    async def _work_off(self) -> None:
+        await own_task()
+        await self.flush()
 
     def may_respond(self, reply: str, what: str) -> bool:
         """Whether a reply subject is an inbox; if it is not, that is logged with `what`."""
@@ -243,8 +250,8 @@ class Client(PersistentConnection):
 
         To any other, nothing is sent, and that is logged. Raises what `publish` raises.
         """
-        if self._gate.passes(reply, what):
-            await self.publish(reply, payload, headers=headers)
+        if self._gate.passes(reply, what) and self._hand_over(reply, payload, "", headers):
+            await self._work_off()
 
     @overload
     async def api(
