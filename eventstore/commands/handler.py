@@ -204,6 +204,7 @@ class CommandHandler:
         traceparent: str | None,
     ) -> tuple[str, ...]:
         """Append the events, and the state with them; returns their ids."""
+        key = command.key
         with self._telemetry.span(
             "append", traceparent=traceparent, aggregate=command.aggregate, events=len(events)
         ) as span:
@@ -223,7 +224,7 @@ class CommandHandler:
                 write = self._store.prepare(append, now, is_checked=True)
                 # From the cache first: if a decider's function has changed the state that it was
                 # given, the cached one is no longer that at its head, unless the append succeeds.
-                self._states.drop(command.key)
+                self._states.drop(key)
                 # Folded first: events that the decider cannot evolve by must not get into the log.
                 state = decider.fold(write.events, cached.state)
                 (appended,) = await self._store.append_prepared(write)
@@ -234,12 +235,12 @@ class CommandHandler:
                 raise Rejected(error.code, str(error)) from error
             if appended.duplicate:
                 # Recorded by an earlier attempt, whose events need not be the same as these.
-                raise Conflict(*command.key, cached.head.version, appended.version)
+                raise Conflict(*key, cached.head.version, appended.version)
         self._telemetry.count("events_appended", len(events), aggregate=command.aggregate)
         cached.commands.add(command.identity.id)
         cached.state, cached.head = state, appended.head
         self._loader.take_snapshot(decider, command.aggregate_id, cached)
-        self._states.put(command.key, cached)
+        self._states.put(key, cached)
         return appended.event_ids
 
     async def _confirm(self, command: DecodedCommand, cached: CachedState) -> None:
