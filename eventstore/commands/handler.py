@@ -183,13 +183,15 @@ class CommandHandler:
     def _decide(
         self, command: DecodedCommand, decider: Decider[Any], state: Any, now: datetime
     ) -> tuple[Event, ...]:
+        envelope = command.envelope
+        identity = envelope.identity
         context = CommandContext(
-            command_id=command.identity.id,
-            correlation_id=command.identity.correlation_id,
+            command_id=identity.id,
+            correlation_id=identity.correlation_id,
             aggregate_id=command.aggregate_id,
             time=now,
-            actor=command.envelope.actor,
-            authenticated_as=command.envelope.authenticated_as,
+            actor=envelope.actor,
+            authenticated_as=envelope.authenticated_as,
         )
         with self._telemetry.span("decide", aggregate=command.aggregate):
             return decider.decide(state, command.command, context)
@@ -204,7 +206,7 @@ class CommandHandler:
         traceparent: str | None,
     ) -> tuple[str, ...]:
         """Append the events, and the state with them; returns their ids."""
-        key = command.key
+        key, envelope = command.key, command.envelope
         with self._telemetry.span(
             "append", traceparent=traceparent, aggregate=command.aggregate, events=len(events)
         ) as span:
@@ -213,10 +215,10 @@ class CommandHandler:
                 aggregate_id=command.aggregate_id,
                 events=events,
                 expected=cached.head,
-                cause=command.identity,
-                actor=command.envelope.actor,
+                cause=envelope.identity,
+                actor=envelope.actor,
                 known_new=True,  # the ids are derived from the command's, which was searched for
-                authenticated_as=command.envelope.authenticated_as,
+                authenticated_as=envelope.authenticated_as,
                 command_digest=self._recorded_digest(command),
                 traceparent=span.traceparent,
             )
@@ -237,7 +239,7 @@ class CommandHandler:
                 # Recorded by an earlier attempt, whose events need not be the same as these.
                 raise Conflict(*key, cached.head.version, appended.version)
         self._telemetry.count("events_appended", len(events), aggregate=command.aggregate)
-        cached.commands.add(command.identity.id)
+        cached.commands.add(envelope.identity.id)
         cached.state, cached.head = state, appended.head
         self._loader.take_snapshot(decider, command.aggregate_id, cached)
         self._states.put(key, cached)

@@ -133,7 +133,8 @@ class PendingAppend:
         self, append: Append, codec: Codec, now: datetime, *, is_checked: bool = False
     ) -> None:
         codec.check_aggregate(append.aggregate)
-        _check_expectation(append)
+        if not isinstance(append.expected, _EXPECTED):
+            raise _no_expectation(append)
         self.append = append
         self._chain = ""
         self.subject = codec.subjects.log(append.aggregate, append.aggregate_id)
@@ -236,6 +237,8 @@ class PendingAppend:
         )
         return self.result
 
+
+_EXPECTED = int, Head, Expectation
 
 _Attributes = tuple[str, str, str]
 """The timestamp and what else events of an append may have in common; see `EncodedEvent`."""
@@ -355,12 +358,11 @@ def _sealed(
     return replace(encoded, payload=payload, optional=encoded.optional + added)
 
 
-def _check_expectation(append: Append) -> None:
-    if not isinstance(append.expected, int | Head | Expectation):
-        raise InvalidMessage(
-            f"append to {append.aggregate} {append.aggregate_id}: {append.expected!r:.80} cannot "
-            "be expected: a version, a head, NO_STREAM, STREAM_EXISTS or ANY can"
-        )
+def _no_expectation(append: Append) -> InvalidMessage:
+    return InvalidMessage(
+        f"append to {append.aggregate} {append.aggregate_id}: {append.expected!r:.80} cannot "
+        "be expected: a version, a head, NO_STREAM, STREAM_EXISTS or ANY can"
+    )
 
 
 def _timestamp(time: datetime) -> str:

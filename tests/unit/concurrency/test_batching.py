@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Hashable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextvars import ContextVar
 from typing import Any
 
@@ -20,11 +20,7 @@ class Double(Batchable[int]):
     def __init__(self, done: list[list[int]], number: int, kind: str = "") -> None:
         self.done = done
         self.number = number
-        self._kind = kind
-
-    @property
-    def kind(self) -> Hashable:
-        return self._kind
+        self.kind = kind
 
     async def alone(self) -> int:
         self.done.append([self.number])
