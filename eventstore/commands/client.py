@@ -282,7 +282,9 @@ class CommandClient(Resource):
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         token = new_token()
-        extra = {REPLY_TO: f"{self._inbox}.{token}"} | _expectation(expected)
+        extra = {REPLY_TO: f"{self._inbox}.{token}"}
+        if expected is not None:
+            extra |= _expectation(expected)
         with self._span(command, cause) as span:
             message = self._message(command, aggregate_id, command_id, cause, actor, span, extra)
             execution = Execution(message, self._codec.subjects.command_stream)

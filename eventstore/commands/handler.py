@@ -136,7 +136,8 @@ class CommandHandler:
                 return first
         now = self._clock()
         try:
-            _check_expected(command, cached.head.version)
+            if command.expected is not None:
+                _check_expected(command, command.expected, cached.head.version)
             # 4. Decide.
             events = self._decide(command, decider, cached.state, now)
             if events:
@@ -258,10 +259,9 @@ class CommandHandler:
         return without_data(command.digest)
 
 
-def _check_expected(command: DecodedCommand, version: int) -> None:
+def _check_expected(command: DecodedCommand, expected: int, version: int) -> None:
     """Reject a command whose sender expected another version of the aggregate."""
-    expected = command.expected
-    if expected is not None and expected != version:
+    if expected != version:
         raise Rejected(Conflict.code, str(Conflict(*command.key, expected, version)))
 
 

@@ -58,7 +58,7 @@ class KeyValue:
 
     def get(self, key: str) -> Awaitable[StoredMessage | None]:
         """The last entry of a key by direct get; may lag on a replicated bucket."""
-        return LastMessage(self._client, self.stream, self.subject(key), self._timeout)
+        return LastMessage(self._client, self.stream, f"{self._prefix}{key}", self._timeout)
 
     async def leader_get(self, key: str) -> StoredMessage | None:
         """The last entry of a key, or of keys by wildcards, as the bucket's leader has it."""
