@@ -241,7 +241,9 @@ class CommandClient(Resource):
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         token = new_token()
-        extra = {REPLY_TO: f"{self._inbox}.{token}"} | expectation(expected)
+        extra = {REPLY_TO: f"{self._inbox}.{token}"}
+        if expected is not None:
+            extra |= expectation(expected)
         with self._composer.span(command, cause) as span:
             message = self._composer.compose(
                 command, aggregate_id, command_id, cause, actor, span, extra

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Hashable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -68,11 +68,7 @@ class LastMessage(Batchable[StoredMessage | None]):
         self._stream = stream
         self._subject = subject
         self._timeout = timeout
-
-    @property
-    def kind(self) -> Hashable:
-        """The stream."""
-        return self._client, self._stream
+        self.kind = client, stream
 
     async def alone(self) -> StoredMessage | None:
         """Request it by its subject, which needs less permissions."""

@@ -64,7 +64,7 @@ class LogWriter:
         """
         era, client = self._heads.era, self._client
         messages: list[Draft] = []
-        batch = iter(batch_lines(sum(map(len, (write.event_ids for write in writes)))))
+        batch = iter(batch_lines(sum([len(write.event_ids) for write in writes])))
         for write in writes:
             messages += write.drafts(batch)
         check_sizes(messages, client.max_payload, added=PUBLICATION_HEADERS)

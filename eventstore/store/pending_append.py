@@ -21,6 +21,8 @@ from eventstore.store.append import NO_STREAM, Append, AppendResult, Expectation
 from eventstore.store.event_encoder import EventEncoder
 from eventstore.store.head import NOTHING, FoundHead, Head
 
+_EXPECTED = int, Head, Expectation
+
 
 class PendingAppend:
     """One `Append` in progress: its encoded events, its base, and its result once recorded.
@@ -48,7 +50,8 @@ class PendingAppend:
         self, append: Append, codec: Codec, now: datetime, *, is_checked: bool = False
     ) -> None:
         codec.check_aggregate(append.aggregate)
-        _check_expectation(append)
+        if not isinstance(append.expected, _EXPECTED):
+            raise _no_expectation(append)
         self.append = append
         self._chain = ""
         self.subject = codec.subjects.log(append.aggregate, append.aggregate_id)
@@ -167,9 +170,8 @@ def _sealed(
     return replace(encoded, payload=payload, optional=encoded.optional + added)
 
 
-def _check_expectation(append: Append) -> None:
-    if not isinstance(append.expected, int | Head | Expectation):
-        raise InvalidMessage(
-            f"append to {append.aggregate} {append.aggregate_id}: {append.expected!r:.80} cannot "
-            "be expected: a version, a head, NO_STREAM, STREAM_EXISTS or ANY can"
-        )
+def _no_expectation(append: Append) -> InvalidMessage:
+    return InvalidMessage(
+        f"append to {append.aggregate} {append.aggregate_id}: {append.expected!r:.80} cannot "
+        "be expected: a version, a head, NO_STREAM, STREAM_EXISTS or ANY can"
+    )

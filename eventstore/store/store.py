@@ -143,9 +143,9 @@ class EventStore(AggregateReads, LogReads, Resource):
         """Append what was prepared, once; guarantees and raises what `append_all` does."""
         if len(writes) != 1:
             _check_together(writes)
-        if any(write.has_personal for write in writes):
+        if personal := [write for write in writes if write.has_personal]:
             try:
-                await self._seal(writes)
+                await self._seal(personal)
             except SubjectForgotten:  # perhaps after it was recorded
                 if before := await self._appender(writes).recorded_before(self._append_timeout):
                     return before
