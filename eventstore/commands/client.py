@@ -207,15 +207,17 @@ class CommandClient(Resource):
         `send` raises, `InvalidTimer` and `TimerInPast`.
         """
         check_timer_name(name)
-        if cron is None:
-            schedule = Schedule.once(self._clock(), at=at, after=after, past=past)
-            if time_zone is not None:
-                raise InvalidTimer("a time zone is for cron expressions only")
-        elif at is None and after is None:
+        if [at, after, cron].count(None) != 2:
+            raise InvalidTimer(
+                "a timer needs either a time (at), a delay (after), or a cron expression (cron)"
+            )
+        if cron is not None:
             schedule = Schedule.recurring(cron, time_zone)
             check_recurring(command_id, expected)
+        elif time_zone is not None:
+            raise InvalidTimer("a time zone is for cron expressions only")
         else:
-            raise InvalidTimer("a timer needs either a time, a delay, or a cron expression")
+            schedule = Schedule.once(self._clock(), at=at, after=after, past=past)
         message, _ = await self._set_timer(
             *(name, schedule, command, aggregate_id, command_id, cause, actor, expected),
             timeout=timeout,

@@ -35,6 +35,8 @@ class SyncApplicationClient(Calls[Requests]):
 
     execute = blocking(Requests.execute)
     send = blocking(Requests.send)
+    schedule = blocking(Requests.schedule)
+    cancel = blocking(Requests.cancel)
     load = blocking(Requests.load)
     ask = blocking(Requests.ask)
 

@@ -28,9 +28,12 @@ def _delay(text: str) -> timedelta:
 
 def _time(text: str) -> datetime:
     try:
-        return datetime.fromisoformat(text.strip())
+        time = datetime.fromisoformat(text.strip())
     except ValueError:
         raise typer.BadParameter(f"{text!r} is not a time: write 2026-05-04T12:30:00Z") from None
+    if time.utcoffset() is None:
+        raise typer.BadParameter(f"{text!r} needs a zone: write 2026-05-04T12:30:00Z")
+    return time
 
 
 async def set_(
@@ -51,6 +54,9 @@ async def set_(
         timedelta | None,
         typer.Option(metavar="DELAY", parser=_delay, help="Due after 90s, 15m, 2h, 3d or 1w."),
     ] = None,
+    refuse_past: Annotated[
+        bool, typer.Option("--refuse-past", help="Refuse a time that has passed.")
+    ] = False,
     cron: Annotated[
         str | None,
         typer.Option(metavar="EXPRESSION", help="Due repeatedly, such as '0 3 * * *' or @daily."),
@@ -64,7 +70,10 @@ async def set_(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Set a timer: the server queues a command when it is due."""
+    """Set a timer: the server queues a command when it is due.
+
+    A time that has passed is due now.
+    """
     codec = session.codec
     parsed = Subject.parse(subject)
     if parsed.domain != codec.domain or parsed.kind != "cmd":
@@ -77,6 +86,7 @@ async def set_(
             after=after,
             cron=cron,
             time_zone=time_zone,
+            past="refuse" if refuse_past else "fire",
             actor=actor,
         )
     if json:
