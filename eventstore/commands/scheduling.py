@@ -83,12 +83,14 @@ def schedule_of(
 
     Raises `InvalidTimer` for what does not go together, and `TimerInPast`.
     """
+    if [at, after, cron].count(None) != 2:
+        raise InvalidTimer(
+            "a timer needs either a time (at), a delay (after), or a cron expression (cron)"
+        )
     if cron is None:
         if time_zone is not None:
             raise InvalidTimer("a time zone is for cron expressions only")
         return Schedule.once(now, at=at, after=after, past=past)
-    if at is not None or after is not None:
-        raise InvalidTimer("a timer needs either a time, a delay, or a cron expression")
     if command_id is not None:
         raise InvalidTimer("each command of a recurring timer has an own id: leave command_id out")
     if expected is not None:

@@ -91,6 +91,21 @@ class LinkedReading:
                 if page[-1].sequence >= until:
                     return
 
+    async def up_to(self, subject: str, position: int, count: int) -> list[StoredMessage] | None:
+        """At most so many messages up to the position of one of them, oldest first.
+
+        Fewer if the first one is among them. None if they are better read in pages.
+        """
+        if self._see(position) <= _FAR:
+            return None
+        last = await self._direct.at(position)
+        if last is None or last.subject != subject:
+            return None
+        before = _position_before(last)
+        if before is None or position - before <= _NEAR:
+            return None
+        return await self._backwards([last], 0, count)
+
     async def _newest(self, last: StoredMessage) -> list[StoredMessage]:
         """The last message, and if others come shortly before it, all that do; [] for too many."""
         before = _position_before(last)
@@ -102,12 +117,15 @@ class LinkedReading:
         return []
 
     async def _backwards(
-        self, newest: list[StoredMessage], after: int
+        self, newest: list[StoredMessage], after: int, count: int | None = None
     ) -> list[StoredMessage] | None:
-        """The newest messages and those before, oldest first; None: read them all in pages."""
+        """The newest messages and those before, oldest first; None: read them all in pages.
+
+        With `count`, at most so many, counted from the oldest of the newest on.
+        """
         older = newest[:1]
         while older and (before := _position_before(older[-1])) is not None:
-            if before <= after:
+            if before <= after or len(older) == count:
                 return older[:0:-1] + newest
             if len(older) > _MIN_STEPS + (older[0].sequence - before) // _BLOCK:
                 return None

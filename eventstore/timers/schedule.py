@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Literal, get_args
 
 from msgspec import Struct
 
@@ -83,10 +83,13 @@ class Schedule(Struct, frozen=True):
         """Due once, at a time or after a delay.
 
         Raises `InvalidTimer` for both or neither, a time without a zone, or one more than a hundred
-        years ahead; `TimerInPast` for one that has passed, if that is to be refused.
+        years ahead, and any other `past`; `TimerInPast` for one that has passed, if that is to be
+        refused.
         """
         if (at is None) == (after is None):
             raise InvalidTimer("a timer needs either a time (at) or a delay (after)")
+        if past not in get_args(WhenPast):
+            raise InvalidTimer(f"past is {past!r}, neither 'fire' nor 'refuse'")
         time = _after(now, after) if after is not None else _in_utc(at)
         if time - now > MAX_DELAY:
             raise InvalidTimer(f"{time} is more than 100 years ahead")

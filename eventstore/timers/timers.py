@@ -36,12 +36,16 @@ async def set_timer(client: Client, draft: Draft, timeout: float = 5.0, *, strea
         )
     except JetStreamError as error:
         if error.err_code in (ErrorCode.SCHEDULE_INVALID, ErrorCode.TIME_ZONE_INVALID):
-            raise InvalidTimer(
-                f"{draft.headers[NatsHeader.SCHEDULE]!r}: {error.description}; recurring timers "
-                "need nats-server 2.14"
-            ) from error
+            raise InvalidTimer(_refused(draft, error)) from error
         raise
     return ack.seq
+
+
+def _refused(draft: Draft, error: JetStreamError) -> str:
+    pattern = draft.headers[NatsHeader.SCHEDULE]
+    zone = draft.headers.get(NatsHeader.SCHEDULE_TIME_ZONE)
+    shown = repr(pattern) if zone is None else f"{pattern!r} in the time zone {zone!r}"
+    return f"the server refuses {shown}: {error.description} (recurring timers need 2.14)"
 
 
 def _is_due(message: StoredMessage) -> bool:

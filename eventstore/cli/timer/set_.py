@@ -23,9 +23,12 @@ def _delay(text: str) -> timedelta:
 
 def _time(text: str) -> datetime:
     try:
-        return datetime.fromisoformat(text.strip())
+        time = datetime.fromisoformat(text.strip())
     except ValueError:
         raise typer.BadParameter(f"{text!r} is not a time: write 2026-05-04T12:30:00Z") from None
+    if time.utcoffset() is None:
+        raise typer.BadParameter(f"{text!r} needs a zone: write 2026-05-04T12:30:00Z")
+    return time
 
 
 async def set_(
@@ -44,6 +47,9 @@ async def set_(
         timedelta | None,
         typer.Option(metavar="DELAY", parser=_delay, help="Due after 90s, 15m, 2h, 3d or 1w."),
     ] = None,
+    refuse_past: Annotated[
+        bool, typer.Option("--refuse-past", help="Refuse a time that has passed.")
+    ] = False,
     cron: Annotated[
         str | None,
         typer.Option(metavar="EXPRESSION", help="Due repeatedly, such as '0 3 * * *' or @daily."),
@@ -57,7 +63,10 @@ async def set_(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Set a timer: the server queues a command when it is due."""
+    """Set a timer: the server queues a command when it is due.
+
+    A time that has passed is due now.
+    """
     codec = session.codec
     command = typed_command(codec, subject, payload)
     async with session.connect() as client, CommandClient(client, codec) as commands:
@@ -67,6 +76,7 @@ async def set_(
             after=after,
             cron=cron,
             time_zone=time_zone,
+            past="refuse" if refuse_past else "fire",
             actor=actor,
         )
     if json:
