@@ -158,39 +158,48 @@ def postgresql_server() -> Iterator[postgresql.PostgresqlServer]:
 
 
 @pytest.fixture(scope="session")
-def migrated_postgresql(postgresql_server: postgresql.PostgresqlServer) -> str:
+def databases(
+    postgresql_server: postgresql.PostgresqlServer,
+) -> Iterator[postgresql.Administrator]:
+    """Makes and deletes databases on the shared server."""
+    with postgresql.Administrator(postgresql_server) as databases:
+        yield databases
+
+
+@pytest.fixture(scope="session")
+def migrated_postgresql(databases: postgresql.Administrator) -> str:
     """The name of an empty read model at the newest revision, to be a template."""
-    location = run_beside(postgresql_server.create())
+    location = databases.create()
     run_beside(migrate(location))
     return location.rpartition("/")[2]
 
 
 @pytest.fixture
 def postgresql_read_model(
-    postgresql_server: postgresql.PostgresqlServer, migrated_postgresql: str
+    databases: postgresql.Administrator, migrated_postgresql: str
 ) -> Iterator[str]:
     """The URL of an empty read model of the test's own, on the shared server."""
-    with postgresql_database(postgresql_server, migrated_postgresql) as location:
+    with postgresql_database(databases, migrated_postgresql) as location:
         yield location
 
 
 @pytest.fixture
-def new_postgresql(postgresql_server: postgresql.PostgresqlServer) -> Iterator[str]:
+def new_postgresql(databases: postgresql.Administrator) -> Iterator[str]:
     """The URL of a database without anything in it."""
-    with postgresql_database(postgresql_server) as location:
+    with postgresql_database(databases) as location:
         yield location
 
 
 @contextmanager
 def postgresql_database(
-    server: postgresql.PostgresqlServer, template: str = "template1"
+    databases: postgresql.Administrator, template: str = "template1"
 ) -> Iterator[str]:
     """The URL of a database that is deleted at the end."""
-    location = run_beside(server.create(template))
+    location = databases.create(template)
     try:
         yield location
     finally:
-        run_beside(server.drop(location))
+        databases.drop(location)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -60,9 +60,8 @@ from eventstore.projections.table_names import library_metadata
 from eventstore.projections.worker.worker import ProjectionWorker
 from projections import nix_projections
 from projections.models import metadata
-from tests.conftest import run_beside
 from tests.fault import LONG
-from tests.postgresql_server import PostgresqlServer
+from tests.postgresql_server import Administrator
 from tests.unit.projections.memory import ROOT, START, MemoryLog
 
 DOMAIN = nix.domain()
@@ -306,9 +305,9 @@ def directory(migrated: Path) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def emptied(postgresql_server: PostgresqlServer, migrated_postgresql: str) -> str:
+def emptied(databases: Administrator, migrated_postgresql: str) -> str:
     """One database for all examples, for making a new one takes longer than an example."""
-    return run_beside(postgresql_server.create(migrated_postgresql))
+    return databases.create(migrated_postgresql)
 
 
 async def empty(location: str) -> None:
