@@ -121,11 +121,20 @@ class _Prepared(NamedTuple):
     def bound(self, rows: Sequence[Values]) -> Any:
         """What the driver is given; None if a value cannot be converted."""
         try:
-            columns = self._columns(rows)
+            return self._row(rows[0]) if len(rows) == 1 else self._rows(rows)
         except Exception:
             return None  # SQLAlchemy reports it
-        bound = list(zip(*columns, strict=True)) or [()] * len(rows)
-        return bound if len(rows) > 1 else bound[0]
+
+    def _row(self, row: Values) -> tuple[Any, ...]:
+        found = [row[key] for key in self.keys]
+        for at, constant in self.constants:
+            found.insert(at, constant)
+        for at, convert in self.converted:
+            found[at] = convert(found[at])
+        return tuple(found)
+
+    def _rows(self, rows: Sequence[Values]) -> list[tuple[Any, ...]]:
+        return list(zip(*self._columns(rows), strict=True)) or [()] * len(rows)
 
     def _columns(self, rows: Sequence[Values]) -> list[Sequence[Any]]:
         """The values of each parameter in all rows."""

@@ -226,6 +226,7 @@ again = things.alias()
         (select(things.c.made).where(things.c.made > bindparam("made")), {"made": datetime.max}),
         (select(things).where(things.c.id == bindparam("id")), {}),
         (select(things).where(things.c.id == bindparam("id")), {"id": object()}),
+        (select(things).where(things.c.id == bindparam("id")), {"id": 2**70}),
         (select(things).where(things.c.id == bindparam("id")), {"id": "n0", "more": 1}),
         (select(defaulted.c.by, text("nowhere")), {}),
         (select(Table("missing", MetaData(), Column("id", Text))), {}),
