@@ -95,7 +95,7 @@ class _Prepared(NamedTuple):
     ) -> tuple[Sequence[str], Sequence[Row]] | None:
         """What the driver returns; None if SQLAlchemy has to execute the statement."""
         bound = self.bound([values])
-        if bound is None:
+        if bound is None or not self.names:
             return None
         dialect = connection.dialect
         errors = dialect.loaded_dbapi.Error
