@@ -19,11 +19,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any, Generic, Literal, TypeVar
+from uuid import UUID
+
+import msgspec
 
 from eventstore.decider.decider import Decider
-from eventstore.decider.function import check_not_async, is_state, state_types
+from eventstore.decider.function import check_not_async, is_state, may_be, state_types
 from eventstore.errors import DeciderError
 from eventstore.messages.events import RecordedEvent
+from eventstore.messages.personal import personal_fields
 from eventstore.messages.subjects import check_aggregate_id, check_name
 from eventstore.messages.types import Command, Event
 from eventstore.processes.function import (
@@ -194,6 +198,11 @@ class Process(Generic[S]):
         every = [*self._reacts, *self._evolves]
         return list(dict.fromkeys(each[1] for each in every if isinstance(each, tuple)))
 
+    def heeds_rejection(self, aggregate: str, action: str) -> bool:
+        """Whether a function is for the rejection of this command."""
+        named = ((each.__aggregate__, each.__action__) for each in self.rejected_types)
+        return (aggregate, action) in named
+
     @cached_property
     def records(self) -> Records:
         """The classes of what it records; no function can be added from then on."""
@@ -268,8 +277,24 @@ class Process(Generic[S]):
             )
         if isinstance(self.key, str):
             for event in self.event_types:
-                if self.key not in (event.__aggregate__, *event.__struct_fields__):
-                    raise DeciderError(
-                        f"{self._where}: {event.__name__} has no field {self.key}, and is no event "
-                        f"of an aggregate {self.key}; give a function as key"
-                    )
+                self._check_key(event, self.key)
+
+    def _check_key(self, event: type[Event], field: str) -> None:
+        if event.__aggregate__ == field:
+            return
+        where = f"{self._where}: {event.__name__}"
+        types = {each.name: each.type for each in msgspec.structs.fields(event)}
+        if field not in types:
+            raise DeciderError(
+                f"{where} has no field {field}, and is no event of an aggregate {field}; give a "
+                "function as key"
+            )
+        if field in {each.name for each in personal_fields(event)}:
+            raise DeciderError(
+                f"{where}.{field} can be no key, because it is personal data: ids are in plain"
+            )
+        if not any(may_be([types[field]], kind) for kind in (str, UUID)):
+            raise DeciderError(
+                f"{where}.{field} can be no key, because it is neither a str nor a UUID; give a "
+                "function as key"
+            )
