@@ -25,7 +25,7 @@ import msgspec
 
 from eventstore.decider.decider import Decider
 from eventstore.decider.function import check_not_async, is_state, may_be, state_types
-from eventstore.errors import DeciderError
+from eventstore.errors import DeciderError, InvalidId
 from eventstore.messages.events import RecordedEvent
 from eventstore.messages.personal import personal_fields
 from eventstore.messages.subjects import check_aggregate_id, check_name
@@ -226,7 +226,11 @@ class Process(Generic[S]):
             found = recorded.aggregate_id
         else:
             found = getattr(event, self.key)
-        return None if found is None else check_aggregate_id(found)
+        try:
+            return None if found is None else check_aggregate_id(found)
+        except InvalidId as error:
+            on = type(event).__name__
+            raise InvalidId(f"{self._where}: its key for {on} cannot be one: {error}") from error
 
     def role_of(self, data: Any) -> Role:
         """What an event, or a rejection, does to a process."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import typer
 
-_AGO = re.compile(r"([0-9]{1,6})\s*([smhdw])")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+from eventstore.timers.schedule import delay_of
+
 _VERSION = re.compile(r"[0-9]{1,18}")
 
 
@@ -19,10 +19,10 @@ def parse_time(text: str | None, option: str, now: datetime) -> datetime | None:
     """
     if text is None:
         return None
-    ago = _AGO.fullmatch(text.strip())
+    ago = delay_of(text)
     try:
         if ago is not None:
-            return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+            return now - ago
         found = datetime.fromisoformat(text.strip())
         return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
     except (ValueError, OverflowError):

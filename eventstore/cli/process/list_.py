@@ -49,7 +49,8 @@ async def list_(
     elif found:
         _print(Terminal(), found)
     else:
-        Terminal(stderr=True).print_line("no process has started")
+        nothing = "no process has started" if status is None else f"no process found: {status}"
+        Terminal(stderr=True).print_line(nothing)
 
 
 def _print(terminal: Terminal, found: Sequence[ProcessStatus]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from datetime import datetime, timedelta
 from typing import Annotated
 
@@ -14,16 +13,14 @@ from eventstore.cli.output.terminal import say, say_json
 from eventstore.commands import CommandClient
 from eventstore.errors import InvalidSubject
 from eventstore.messages.subjects import Subject
-
-_DELAY = re.compile(r"([0-9]{1,6})([smhdw])")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+from eventstore.timers.schedule import delay_of
 
 
 def _delay(text: str) -> timedelta:
-    found = _DELAY.fullmatch(text.strip())
+    found = delay_of(text)
     if found is None:
         raise typer.BadParameter(f"{text!r} is not a delay: write 90s, 15m, 2h, 3d or 1w")
-    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+    return found
 
 
 def _time(text: str) -> datetime:

@@ -65,6 +65,18 @@ async def test_a_rejected_command_arrives_as_an_event(trade: Trade) -> None:
     assert abandoned.data.reason == "there are 1, not 2"  # type: ignore[attr-defined]
 
 
+async def test_a_command_whose_rejection_is_recorded_is_not_sent_again(trade: Trade) -> None:
+    """Not even where its outcome is not known any more: on another server, or after its age."""
+    async with trade.reacting():
+        await trade.place("o-1", quantity=2)
+        await trade.until("o-1", "Placed", "FulfilmentCommandRejected", "Abandoned")
+    history = ProcessHistory("fulfilment", trade.store)
+    first, _rejected, second, _over = await trade.records("o-1")
+    assert commands_of(first)
+    found = [await history.reaction("o-1", each.id) for each in (first, second)]
+    assert [each and each.data.commands for each in found] == [[], commands_of(second)]
+
+
 async def test_what_it_does_belongs_to_the_correlation_of_its_event(trade: Trade) -> None:
     await trade.commands.execute(Receive(quantity=3), "tea")
     async with trade.reacting():

@@ -224,7 +224,8 @@ def no_key(declared: Process[int]) -> None:
 
 def returning_event(declared: Process[int]) -> None:
     @declared.starts
-    def placed(_state: int, _event: Placed) -> list[Confirmed]: ...
+    def placed(_state: int, _event: Placed) -> list[Confirmed]:
+        return []
 
 
 def numbered(declared: Process[int]) -> None:
@@ -374,7 +375,7 @@ def test_a_key_is_a_function_for_what_a_field_cannot_say() -> None:
     assert declared.key_of(Placed(article="none", quantity=1), scenario) is None
     with pytest.raises(HandlerFailed, match="key failed on Placed: RequestTimeout"):
         declared.key_of(Placed(article="late", quantity=1), scenario)
-    with pytest.raises(InvalidId):
+    with pytest.raises(InvalidId, match=r"saga: its key for Placed cannot be one: .*'no id'"):
         declared.key_of(Placed(article="no id", quantity=1), scenario)
     with pytest.raises(DeciderError, match="must not be async"):
         process(key=late_key)
