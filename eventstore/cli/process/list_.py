@@ -49,8 +49,8 @@ async def list_(
     elif found:
         _print(Terminal(), found)
     else:
-        nothing = "no process has started" if status is None else f"no process found: {status}"
-        Terminal(stderr=True).print_line(nothing)
+        having = "started" if status is None else f"the status {status}"
+        Terminal(stderr=True).print_line(f"no process has {having}")
 
 
 def _print(terminal: Terminal, found: Sequence[ProcessStatus]) -> None:

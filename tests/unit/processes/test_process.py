@@ -318,6 +318,12 @@ def test_an_application_refuses_two_of_one_name() -> None:
         Application("shop", [orders(), stocks(), clash], processes=[fulfilling()])
 
 
+def test_the_records_of_a_process_that_is_over_are_read_by_its_decider() -> None:
+    over = fulfilling()
+    app = Application("shop", [orders(), stocks(), over.decider])
+    app.domain.codec.check_event_type(over.records.reacted)
+
+
 @pytest.mark.parametrize("returned", ["text", [7], Placed(article="", quantity=1)])
 def test_a_function_that_returns_no_action_is_named(returned: Any) -> None:
     declared = process()
