@@ -68,14 +68,15 @@ def failing_as(name: str, data: Any) -> Iterator[None]:
     try:
         yield
     except EventStoreError as error:
-        raise _failed(name, data, error) from error
+        raise failure_of(name, data, error) from error
     except (Exception, *STOPS):
         raise
     except BaseException as error:
-        raise _failed(name, data, error) from error
+        raise failure_of(name, data, error) from error
 
 
-def _failed(name: str, data: Any, error: BaseException) -> HandlerFailed:
+def failure_of(name: str, data: Any, error: BaseException) -> HandlerFailed:
+    """The failure of a function at an event, for what it has raised."""
     on = described(trigger_of(data))
     return HandlerFailed(f"{name} failed on {on}: {type(error).__name__}: {text_of(error)}")
 

@@ -30,11 +30,13 @@ from eventstore.messages.events import RecordedEvent
 from eventstore.messages.personal import personal_fields
 from eventstore.messages.subjects import check_aggregate_id, check_name
 from eventstore.messages.types import Command, Event
+from eventstore.messages.undecodable import STOPS
 from eventstore.processes.function import (
     ProcessFunction,
     TriggerType,
     described,
     failing_as,
+    failure_of,
     trigger_of,
 )
 from eventstore.processes.instance import Instance, decider_of
@@ -216,12 +218,16 @@ class Process(Generic[S]):
     def key_of(self, event: Event, recorded: RecordedEvent) -> str | None:
         """The key of the process that an event is for.
 
-        Raises `InvalidId` for a key that cannot be the id of an aggregate, and of the key's
-        function what `react` raises of others.
+        Raises `InvalidId` for a key that cannot be the id of an aggregate, and `HandlerFailed` for
+        whatever the key's function raises.
         """
         if not isinstance(self.key, str):
-            with failing_as("key", event):
+            try:
                 found = self.key(event, recorded)
+            except STOPS:
+                raise
+            except BaseException as error:  # of any kind: whoever asks has no function that failed
+                raise failure_of("key", event, error) from error
         elif type(event).__aggregate__ == self.key:
             found = recorded.aggregate_id
         else:
