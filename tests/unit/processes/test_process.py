@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
+from uuid import UUID
 
 import pytest
 from msgspec import Meta
@@ -231,6 +232,23 @@ def returning_event(declared: Process[int]) -> None:
 def numbered(declared: Process[int]) -> None:
     @declared.starts
     def counted(_state: int, _event: Counted) -> None: ...
+
+
+class Sorted(Event, subject="stock.sorted"):
+    order: Annotated[str, Meta(max_length=20)] | None
+
+
+class Shipped(Event, subject="stock.shipped"):
+    order: UUID
+
+
+def test_a_key_is_a_text_or_a_uuid() -> None:
+    declared = process()
+
+    @declared.starts
+    def moved(_state: int, _event: Sorted | Shipped) -> None: ...
+
+    declared.check()
 
 
 def named(declared: Process[int]) -> None:
