@@ -87,7 +87,7 @@ class After(Send[C], Generic[C], frozen=True, kw_only=True):
     @property
     def timer(self) -> str:
         """The timer's name."""
-        return timer_name(type(self.command)) if self.name is None else self.name
+        return _timer_name(type(self.command)) if self.name is None else self.name
 
 
 class Cancel(Struct, frozen=True):
@@ -109,7 +109,7 @@ class Cancel(Struct, frozen=True):
     @property
     def name(self) -> str:
         """The timer's name."""
-        return self.timer if isinstance(self.timer, str) else timer_name(self.timer)
+        return self.timer if isinstance(self.timer, str) else _timer_name(self.timer)
 
 
 class End(enum.Enum):
@@ -207,6 +207,6 @@ def _described(value: object) -> str:
     return bounded(repr(value), 80)
 
 
-def timer_name(command: type[Command]) -> str:
+def _timer_name(command: type[Command]) -> str:
     """The name of a timer that has none of its own, such as `order-cancel`."""
     return f"{command.__aggregate__}-{command.__action__}"[:64]

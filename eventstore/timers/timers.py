@@ -18,7 +18,7 @@ from eventstore.jetstream.stored_message import StoredMessage, delete_message, l
 from eventstore.jetstream.vocabulary import CONFLICTS, Api, ErrorCode, NatsHeader
 from eventstore.messages.envelope import new_id, parse_timestamp, utc_now
 from eventstore.messages.subjects import Subjects
-from eventstore.timers.schedule import AT_ONCE, check_stored_name
+from eventstore.timers.schedule import AT_ONCE, check_stored_name, time_in
 from eventstore.timers.timer import Timer, read_timer, scheduled
 
 _CLOCK_SKEW = timedelta(seconds=0.5)
@@ -47,9 +47,8 @@ async def set_timer(client: Client, draft: Draft, timeout: float = 5.0, *, strea
 def _is_due(message: StoredMessage) -> bool:
     """Whether a timer may be due by now, by the server's clock."""
     try:
-        pattern = message.headers[NatsHeader.SCHEDULE]
-        at = parse_timestamp(pattern.removeprefix("@at "))
-    except (KeyError, ValueError):
+        at = parse_timestamp(time_in(message.headers.get(NatsHeader.SCHEDULE, "")) or "")
+    except ValueError:
         return False
     return at <= utc_now() + _CLOCK_SKEW
 

@@ -11,6 +11,7 @@ import typer
 from eventstore.cli.options import ClientSession, Json
 from eventstore.cli.output.terminal import Terminal, say, table
 from eventstore.cli.timer.show import timer_json
+from eventstore.cli.times import moment
 from eventstore.messages.text import printable
 from eventstore.timers import Timer, Timers
 
@@ -58,7 +59,7 @@ def _print(timers: list[Timer]) -> None:
 def when(timer: Timer) -> str:
     """When a timer is due, for people."""
     if timer.due is not None:
-        return f"{timer.due:%Y-%m-%d %H:%M:%S}Z"
+        return f"{moment(timer.due)}Z"
     return f"{timer.schedule} {timer.time_zone or 'UTC'}"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from datetime import datetime, timedelta
 from typing import Annotated
 
@@ -10,9 +9,8 @@ import typer
 
 from eventstore.cli.options import ClientSession, Json
 from eventstore.cli.output.terminal import say, say_json
+from eventstore.cli.typed import CommandPayload, CommandSubject, typed_command
 from eventstore.commands import CommandClient
-from eventstore.errors import InvalidSubject
-from eventstore.messages.subjects import Subject
 from eventstore.timers.schedule import delay_of
 
 
@@ -33,13 +31,11 @@ def _time(text: str) -> datetime:
 async def set_(
     session: ClientSession,
     name: Annotated[str, typer.Argument(metavar="NAME", help="One timer has it; it is replaced.")],
-    subject: Annotated[
-        str, typer.Argument(metavar="SUBJECT", help="For example nix.cmd.flake.create")
-    ],
+    subject: CommandSubject,
     aggregate_id: Annotated[
         str | None, typer.Option("--id", metavar="ID", help="The aggregate's id.")
     ] = None,
-    payload: Annotated[str, typer.Option("--data", metavar="JSON", help="The payload.")] = "{}",
+    payload: CommandPayload = "{}",
     at: Annotated[
         datetime | None,
         typer.Option(metavar="TIME", parser=_time, help="Due at a time, such as 2026-05-04T12:30Z"),
@@ -63,10 +59,7 @@ async def set_(
 ) -> None:
     """Set a timer: the server queues a command when it is due."""
     codec = session.codec
-    parsed = Subject.parse(subject)
-    if parsed.domain != codec.domain or parsed.kind != "cmd":
-        raise InvalidSubject(f"subject {subject!r} does not begin with {codec.domain}.cmd.")
-    command = codec.decode_command(parsed.aggregate, parsed.action, os.fsencode(payload))
+    command = typed_command(codec, subject, payload)
     async with session.connect() as client, CommandClient(client, codec) as commands:
         scheduled = await commands.schedule(
             *(name, command, aggregate_id),

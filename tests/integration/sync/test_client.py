@@ -27,6 +27,9 @@ def test_a_program_without_an_event_loop_uses_an_application(own: Settings) -> N
         assert outcome.status == "success"
         sent = client.send(bank.Withdraw(amount=20), "ann")
         assert client.execute(bank.Withdraw(amount=80), "ann").status == "rejected"
+        scheduled = client.schedule("gift", bank.Deposit(amount=5), "ann", after=3_600)
+        assert scheduled.name == "gift"
+        assert (client.cancel("gift"), service.cancel("gift")) == (True, False)
         view = client.ask(bank.GetAccount(id="ann"), wait_for=outcome.position)
         assert view.balance in (30, 50)
         with pytest.raises(QueryNotFound):

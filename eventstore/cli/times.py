@@ -1,4 +1,4 @@
-"""Times as people write them: an instant, a date, or how long ago."""
+"""Times as people write and read them: an instant, a date, or how long it is."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def parse_time(text: str | None, option: str, now: datetime) -> datetime | None:
     """
     if text is None:
         return None
-    ago = delay_of(text)
     try:
+        ago = delay_of(text)
         if ago is not None:
             return now - ago
         found = datetime.fromisoformat(text.strip())
@@ -38,3 +38,13 @@ def parse_at(text: str | None, option: str, now: datetime) -> int | datetime | N
     if text is not None and _VERSION.fullmatch(text.strip()):
         return int(text)
     return parse_time(text, option, now)
+
+
+def moment(time: datetime) -> str:
+    """A time as it is printed, in UTC."""
+    return f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def exact_moment(time: datetime) -> str:
+    """A time in UTC with milliseconds, as it is printed."""
+    return time.astimezone(UTC).isoformat(sep=" ", timespec="milliseconds").removesuffix("+00:00")
