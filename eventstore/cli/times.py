@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import typer
 
-_DELAY = re.compile(r"([0-9]{1,6})\s*([smhdw])")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+from eventstore.timers.schedule import delay_of
+
 _VERSION = re.compile(r"[0-9]{1,18}")
-
-
-def parse_delay(text: str) -> timedelta | None:
-    """How long: 90s, 15m, 2h, 3d, 1w; None for what is not written so."""
-    found = _DELAY.fullmatch(text.strip())
-    return None if found is None else timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 
 def parse_time(text: str | None, option: str, now: datetime) -> datetime | None:
@@ -26,7 +20,7 @@ def parse_time(text: str | None, option: str, now: datetime) -> datetime | None:
     if text is None:
         return None
     try:
-        ago = parse_delay(text)
+        ago = delay_of(text)
         if ago is not None:
             return now - ago
         found = datetime.fromisoformat(text.strip())

@@ -122,6 +122,8 @@ def _classes_of(annotation: Any) -> tuple[type, ...]:
     if isinstance(annotation, typing.NewType):
         return _classes_of(annotation.__supertype__)
     origin = typing.get_origin(annotation)
+    if origin is typing.Annotated:
+        return _classes_of(typing.get_args(annotation)[0])
     if origin is typing.Literal:
         return tuple(map(type, typing.get_args(annotation)))
     if origin in (typing.Union, types.UnionType):

@@ -21,8 +21,8 @@ class ProcessFunction:
     """A function of a process, as it was declared.
 
     It takes a state, an event or a `Rejection`, and a `ProcessContext` if it wants one. Raises
-    `DeciderError` for annotations that do not say which event it is for, and for one that is
-    asynchronous.
+    `DeciderError` for annotations that do not say which event it is for, or that it returns
+    events, and for one that is asynchronous.
     """
 
     def __init__(self, function: Callable[..., Any], *, returns_state: bool = False) -> None:
@@ -32,6 +32,7 @@ class ProcessFunction:
             signature.check_returns_state()
         self.name = signature.name
         self.triggers = _triggers_of(signature)
+        _check_sends_no_event(signature)
         self.commands = [each for each in leaves(signature.returns) if is_message(each, Command)]
         self.states = (signature.state, signature.returns)
         self._function = function
@@ -67,16 +68,26 @@ def failing_as(name: str, data: Any) -> Iterator[None]:
     try:
         yield
     except EventStoreError as error:
-        raise _failed(name, data, error) from error
+        raise failure_of(name, data, error) from error
     except (Exception, *STOPS):
         raise
     except BaseException as error:
-        raise _failed(name, data, error) from error
+        raise failure_of(name, data, error) from error
 
 
-def _failed(name: str, data: Any, error: BaseException) -> HandlerFailed:
+def failure_of(name: str, data: Any, error: BaseException) -> HandlerFailed:
+    """The failure of a function at an event, for what it has raised."""
     on = described(trigger_of(data))
     return HandlerFailed(f"{name} failed on {on}: {type(error).__name__}: {text_of(error)}")
+
+
+def _check_sends_no_event(signature: DeciderFunction) -> None:
+    for each in leaves(signature.returns):
+        if is_message(each, Event):
+            raise DeciderError(
+                f"{signature.name} returns the event {each.__name__}; a process returns commands, "
+                "and a decider its events"
+            )
 
 
 def _triggers_of(signature: DeciderFunction) -> list[TriggerType]:

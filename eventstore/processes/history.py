@@ -7,7 +7,12 @@ from contextlib import aclosing
 from typing import NamedTuple
 
 from eventstore.messages.events import RecordedEvent
-from eventstore.processes.records import OutgoingCommand, Reacted, RecordedReaction
+from eventstore.processes.records import (
+    CommandRejected,
+    OutgoingCommand,
+    Reacted,
+    RecordedReaction,
+)
 from eventstore.store.head import NOTHING, Head
 from eventstore.store.store import EventStore
 
@@ -50,12 +55,19 @@ class ProcessHistory:
         return found
 
     async def reaction(self, key: str, reaction_id: str) -> RecordedReaction | None:
-        """The recorded reaction of this id; None if there is none."""
+        """The recorded reaction of this id; None if there is none.
+
+        Without the commands whose rejection is recorded: their outcomes may be kept no more, or not
+        on this server, and sent again they would be decided anew.
+        """
+        found, rejected = None, set[str]()
         async with aclosing(self.read(key, leader=True)) as records:
             async for event, _ in records:
                 if event.id == reaction_id and isinstance(event.data, Reacted):
-                    return RecordedReaction.of(event, event.data)
-        return None
+                    found = RecordedReaction.of(event, event.data)
+                elif isinstance(event.data, CommandRejected):
+                    rejected.add(event.data.command_id)
+        return None if found is None else found.without(rejected)
 
 
 def begins(event: RecordedEvent) -> bool:

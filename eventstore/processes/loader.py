@@ -102,13 +102,16 @@ class ProcessLoader:
         """What a function of the process takes for an event: its data, or a `Rejection`.
 
         `known` are commands that it has sent, by their ids. None if it is the rejection of a
-        command that it has not sent since it started.
+        command that it has not sent since it started, or that no function is for: this release may
+        not have such a command any more.
         """
         if not isinstance(trigger.data, CommandRejected):
             return trigger.data
         command_id = trigger.data.command_id
         sent = known.get(command_id) or await self._history.sent(key, command_id)
-        return None if sent is None else _rejection(self._store.codec, sent, trigger.data)
+        if sent is None or not self._process.heeds_rejection(sent.aggregate, sent.action):
+            return None
+        return _rejection(self._store.codec, sent, trigger.data)
 
     def joined(self, instance: Instance, state: Any) -> Any:
         """Both parts as they are cached."""

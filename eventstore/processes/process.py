@@ -19,18 +19,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any, Generic, Literal, TypeVar
+from uuid import UUID
+
+import msgspec
 
 from eventstore.decider.decider import Decider
-from eventstore.decider.function import check_not_async, is_state, state_types
-from eventstore.errors import DeciderError
+from eventstore.decider.function import check_not_async, is_state, may_be, state_types
+from eventstore.errors import DeciderError, InvalidId
 from eventstore.messages.events import RecordedEvent
+from eventstore.messages.personal import personal_fields
 from eventstore.messages.subjects import check_aggregate_id, check_name
 from eventstore.messages.types import Command, Event
+from eventstore.messages.undecodable import STOPS
 from eventstore.processes.function import (
     ProcessFunction,
     TriggerType,
     described,
     failing_as,
+    failure_of,
     trigger_of,
 )
 from eventstore.processes.instance import Instance, decider_of
@@ -194,6 +200,11 @@ class Process(Generic[S]):
         every = [*self._reacts, *self._evolves]
         return list(dict.fromkeys(each[1] for each in every if isinstance(each, tuple)))
 
+    def heeds_rejection(self, aggregate: str, action: str) -> bool:
+        """Whether a function is for the rejection of this command."""
+        named = ((each.__aggregate__, each.__action__) for each in self.rejected_types)
+        return (aggregate, action) in named
+
     @cached_property
     def records(self) -> Records:
         """The classes of what it records; no function can be added from then on."""
@@ -207,17 +218,25 @@ class Process(Generic[S]):
     def key_of(self, event: Event, recorded: RecordedEvent) -> str | None:
         """The key of the process that an event is for.
 
-        Raises `InvalidId` for a key that cannot be the id of an aggregate, and of the key's
-        function what `react` raises of others.
+        Raises `InvalidId` for a key that cannot be the id of an aggregate, and `HandlerFailed` for
+        whatever the key's function raises.
         """
         if not isinstance(self.key, str):
-            with failing_as("key", event):
+            try:
                 found = self.key(event, recorded)
+            except STOPS:
+                raise
+            except BaseException as error:  # of any kind: whoever asks has no function that failed
+                raise failure_of("key", event, error) from error
         elif type(event).__aggregate__ == self.key:
             found = recorded.aggregate_id
         else:
             found = getattr(event, self.key)
-        return None if found is None else check_aggregate_id(found)
+        try:
+            return None if found is None else check_aggregate_id(found)
+        except InvalidId as error:
+            on = type(event).__name__
+            raise InvalidId(f"{self._where}: its key for {on} cannot be one: {error}") from error
 
     def role_of(self, data: Any) -> Role:
         """What an event, or a rejection, does to a process."""
@@ -268,8 +287,24 @@ class Process(Generic[S]):
             )
         if isinstance(self.key, str):
             for event in self.event_types:
-                if self.key not in (event.__aggregate__, *event.__struct_fields__):
-                    raise DeciderError(
-                        f"{self._where}: {event.__name__} has no field {self.key}, and is no event "
-                        f"of an aggregate {self.key}; give a function as key"
-                    )
+                self._check_key(event, self.key)
+
+    def _check_key(self, event: type[Event], field: str) -> None:
+        if event.__aggregate__ == field:
+            return
+        where = f"{self._where}: {event.__name__}"
+        types = {each.name: each.type for each in msgspec.structs.fields(event)}
+        if field not in types:
+            raise DeciderError(
+                f"{where} has no field {field}, and is no event of an aggregate {field}; give a "
+                "function as key"
+            )
+        if field in {each.name for each in personal_fields(event)}:
+            raise DeciderError(
+                f"{where}.{field} can be no key, because it is personal data: ids are in plain"
+            )
+        if not any(may_be([types[field]], kind) for kind in (str, UUID)):
+            raise DeciderError(
+                f"{where}.{field} can be no key, because it is neither a str nor a UUID; give a "
+                "function as key"
+            )

@@ -18,8 +18,11 @@ from typing import Any, Generic, TypeVar
 from msgspec import Struct
 
 from eventstore.errors import DeciderError
+from eventstore.messages.functions import is_message
 from eventstore.messages.subjects import AggregateId, check_aggregate_id, check_name
+from eventstore.messages.text import bounded
 from eventstore.messages.types import Command
+from eventstore.timers.schedule import MAX_DELAY
 
 C = TypeVar("C", bound=Command)
 
@@ -27,14 +30,19 @@ C = TypeVar("C", bound=Command)
 class Send(Struct, Generic[C], frozen=True):
     """Send a command, by default to the aggregate whose id is the key of the process.
 
-    Raises `InvalidId` for an illegal aggregate id.
+    Raises `InvalidId` for an illegal aggregate id, and `DeciderError` for what is no command.
     """
 
     command: C
     to: AggregateId | None = None
 
     def __post_init__(self) -> None:
-        """Check the id."""
+        """Check the command and the id."""
+        if not is_message(type(self.command), Command):
+            raise DeciderError(
+                f"{type(self).__name__} takes a command, such as {type(self).__name__}(Confirm()), "
+                f"and not {_described(self.command)}"
+            )
         if self.to is not None:
             check_aggregate_id(self.to)
 
@@ -43,7 +51,8 @@ class After(Send[C], Generic[C], frozen=True, kw_only=True):
     """Send a command later: a timer, which is cancelled when the process ends.
 
     Another timer of the same `name` replaces it, and `Cancel(name)` cancels it; by default its name
-    is that of the command's type. Raises `DeciderError` unless the time is positive.
+    is that of the command's type. Raises `DeciderError` unless the time is positive, and at most a
+    hundred years.
     """
 
     days: float = 0
@@ -53,11 +62,19 @@ class After(Send[C], Generic[C], frozen=True, kw_only=True):
     name: str | None = None
 
     def __post_init__(self) -> None:
-        """Check the id, the time and the name."""
+        """Check the command, the id, the time and the name."""
         super().__post_init__()
-        if self.delay <= timedelta():
-            command = type(self.command).__name__
+        command = type(self.command).__name__
+        try:
+            delay = self.delay
+        except (TypeError, ValueError, OverflowError) as error:
+            raise DeciderError(
+                f"After({command}) needs numbers as its time, such as minutes=15: {error}"
+            ) from error
+        if delay <= timedelta():
             raise DeciderError(f"After({command}) needs a time, such as minutes=15")
+        if delay > MAX_DELAY:
+            raise DeciderError(f"After({command}) is more than 100 years ahead")
         check_name("timer", self.timer)
 
     @property
@@ -74,9 +91,20 @@ class After(Send[C], Generic[C], frozen=True, kw_only=True):
 
 
 class Cancel(Struct, frozen=True):
-    """Cancel a timer by its name, or by the type of its command; nothing happens without one."""
+    """Cancel a timer by its name, or by the type of its command; nothing happens without one.
+
+    Raises `DeciderError` for what is neither.
+    """
 
     timer: str | type[Command]
+
+    def __post_init__(self) -> None:
+        """Check that it is a name or a type."""
+        if not isinstance(self.timer, str) and not is_message(self.timer, Command):
+            raise DeciderError(
+                "Cancel takes the name of a timer or the type of its command, and not "
+                f"{_described(self.timer)}"
+            )
 
     @property
     def name(self) -> str:
@@ -156,12 +184,27 @@ def actions_of(reaction: Any, key: str, where: str) -> Actions:
                 f"{where} returned {type(each).__name__}; it must return commands, Send, After, "
                 "Cancel or END, or None"
             )
-    sent = [Send(each) if isinstance(each, Command) else each for each in actions]
     return Actions(
-        tuple((each, str(each.to or key)) for each in sent if isinstance(each, Send)),
+        tuple((each, str(each.to or key)) for each in _sent(actions)),
         tuple(each.name for each in actions if isinstance(each, Cancel)),
         END in actions,
     )
+
+
+def _sent(actions: list[Any]) -> list[Send[Any]]:
+    """What is sent, without the timers that a later action of the same reaction takes back."""
+    sent: list[Send[Any]] = []
+    for each in actions:
+        name = each.timer if isinstance(each, After) else None
+        name = each.name if isinstance(each, Cancel) else name
+        sent = [one for one in sent if not (isinstance(one, After) and one.timer == name)]
+        if isinstance(each, Command | Send):
+            sent.append(each if isinstance(each, Send) else Send(each))
+    return sent
+
+
+def _described(value: object) -> str:
+    return bounded(repr(value), 80)
 
 
 def _timer_name(command: type[Command]) -> str:

@@ -10,7 +10,7 @@ Each process has classes of its own: the name of an event's type is unique in a 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from datetime import datetime
 from typing import Annotated, Any, NamedTuple
 
@@ -103,6 +103,11 @@ class RecordedReaction(NamedTuple):
         """The reaction as it was recorded, with its data."""
         envelope = recorded.envelope
         return cls(data, envelope.identity, envelope.actor, envelope.traceparent)
+
+    def without(self, command_ids: Container[str]) -> RecordedReaction:
+        """It without the commands of these ids."""
+        left = [each for each in self.data.commands if each.id not in command_ids]
+        return self._replace(data=msgspec.structs.replace(self.data, commands=left))
 
 
 class Failed(Event):

@@ -23,7 +23,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 from msgspec import Struct
 
-from eventstore.errors import UnknownType
+from eventstore.errors import DeciderError, UnknownType
 from eventstore.messages.events import RecordedEvent
 from eventstore.messages.subjects import AggregateId, check_aggregate_id
 from eventstore.messages.types import Command, Event
@@ -32,6 +32,7 @@ from eventstore.processes.loader import context_of
 from eventstore.processes.process import Process
 from eventstore.processes.reactions import After, Rejection, Send
 from eventstore.testing.log import START, next_event, round_trip
+from eventstore.timers.schedule import delay_of
 
 __all__ = ["START", "Scenario", "ScenarioOutcome", "scenario"]
 
@@ -118,10 +119,21 @@ class Scenario(Generic[S]):
         return ScenarioOutcome(after, sent)
 
     def later(
-        self, *, days: float = 0, hours: float = 0, minutes: float = 0, seconds: float = 0
+        self,
+        delay: str = "0s",
+        *,
+        days: float = 0,
+        hours: float = 0,
+        minutes: float = 0,
+        seconds: float = 0,
     ) -> ScenarioOutcome[S]:
-        """Let time pass: the outcome is the commands of the timers that are due by then."""
-        now = self._now + timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+        """Let time pass: the outcome is the commands of the timers that are due by then.
+
+        `delay` is such as 90s, 15m, 2h, 3d or 1w; the others are added to it. Raises `DeciderError`
+        for another text.
+        """
+        more = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+        now = self._now + _delay(delay) + more
         due = sorted(
             (
                 each
@@ -261,10 +273,23 @@ class ScenarioOutcome(Generic[S]):
         raise AssertionError(f"expected {kind.__name__}\n  but got  {self.error!r}")
 
     def later(
-        self, *, days: float = 0, hours: float = 0, minutes: float = 0, seconds: float = 0
+        self,
+        delay: str = "0s",
+        *,
+        days: float = 0,
+        hours: float = 0,
+        minutes: float = 0,
+        seconds: float = 0,
     ) -> ScenarioOutcome[S]:
         """Let time pass after this, whatever it was; as `Scenario.later`."""
-        return self.after.later(days=days, hours=hours, minutes=minutes, seconds=seconds)
+        return self.after.later(delay, days=days, hours=hours, minutes=minutes, seconds=seconds)
+
+
+def _delay(text: str) -> timedelta:
+    found = delay_of(text)
+    if found is None:
+        raise DeciderError(f"{text!r} is not a delay: write 90s, 15m, 2h, 3d or 1w")
+    return found
 
 
 def _is_sent(expected: Command | Send[Any], actual: tuple[str, Command]) -> bool:

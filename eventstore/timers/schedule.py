@@ -24,6 +24,9 @@ WhenPast = Literal["fire", "refuse"]
 MAX_DELAY = timedelta(days=36_525)
 """A hundred years: the server takes a time after April 2262 for one in the past."""
 
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_DELAY = re.compile(r"([0-9]{1,6})\s*([smhdw])")
+
 BETWEEN = ":"
 """Separates the user of another account from the name of his timer, which cannot have it."""
 
@@ -35,6 +38,12 @@ _CRON = re.compile(
     r"|[0-9A-Za-z*/,-]{1,64}(?: [0-9A-Za-z*/,-]{1,64}){4,5}"
 )
 _TIME_ZONE = re.compile(r"[A-Za-z0-9_+-]{1,64}(?:/[A-Za-z0-9_+-]{1,64}){0,3}")
+
+
+def delay_of(text: str) -> timedelta | None:
+    """A delay as people write it, such as 90s, 15m, 2h, 3d or 1w; None for any other text."""
+    found = _DELAY.fullmatch(text.strip())
+    return None if found is None else timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 
 def check_timer_name(name: str) -> str:

@@ -44,7 +44,8 @@ async def list_(
         processes = Processes(client, store, session.app.processes)
         listed = processes.list(name, failed=status == "failed", limit=limit)
         found = [each async for each in listed if status in (None, each.status)]
-    print_all(found, _print, json=json, none="no process has started")
+    having = "started" if status is None else f"the status {status}"
+    print_all(found, _print, json=json, none=f"no process has {having}")
 
 
 def _print(terminal: Terminal, found: Sequence[ProcessStatus]) -> None:

@@ -9,13 +9,13 @@ import typer
 
 from eventstore.cli.options import ClientSession, Json
 from eventstore.cli.output.terminal import say, say_json
-from eventstore.cli.times import parse_delay
 from eventstore.cli.typed import CommandPayload, CommandSubject, typed_command
 from eventstore.commands import CommandClient
+from eventstore.timers.schedule import delay_of
 
 
 def _delay(text: str) -> timedelta:
-    found = parse_delay(text)
+    found = delay_of(text)
     if found is None:
         raise typer.BadParameter(f"{text!r} is not a delay: write 90s, 15m, 2h, 3d or 1w")
     return found

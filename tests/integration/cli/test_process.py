@@ -106,6 +106,9 @@ def test_processes_are_listed_and_shown(tower: CommandLine) -> None:
     assert table[0].split() == heading.split()
     assert "hour at" in table[1]
 
+    none = tower.call("process", "list", "--status", "ended")
+    assert (none.status, none.err.strip()) == (0, "no process has the status ended")
+
     lines = good(tower.call("process", "show", "ringing", "a"))
     assert lines[0] == "ringing a: running"
     text = "\n".join(lines)

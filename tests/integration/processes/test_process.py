@@ -12,9 +12,11 @@ from eventstore.decider.domain import Domain
 from eventstore.errors import RetryFailed
 from eventstore.messages.context import MessageContext
 from eventstore.messages.envelope import Identity, derive_id
+from eventstore.messages.events import RecordedEvent
 from eventstore.processes import Process
 from eventstore.processes.history import ProcessHistory, commands_of
 from eventstore.processes.loader import ProcessLoader
+from eventstore.processes.status import Processes
 from eventstore.subscribers.status import Subscribers
 from eventstore.timers import Timers
 from tests.conftest import settings_for
@@ -32,6 +34,7 @@ from tests.integration.trading import (
     Fulfilment,
     Note,
     Noted,
+    Placed,
     Receive,
     Reserve,
     Trade,
@@ -63,6 +66,18 @@ async def test_a_rejected_command_arrives_as_an_event(trade: Trade) -> None:
         await trade.until("o-1", "Placed", "FulfilmentCommandRejected", "Abandoned")
     (abandoned,) = (await trade.events("order", "o-1"))[1:]
     assert abandoned.data.reason == "there are 1, not 2"  # type: ignore[attr-defined]
+
+
+async def test_a_command_whose_rejection_is_recorded_is_not_sent_again(trade: Trade) -> None:
+    """Not even where its outcome is not known any more: on another server, or after its age."""
+    async with trade.reacting():
+        await trade.place("o-1", quantity=2)
+        await trade.until("o-1", "Placed", "FulfilmentCommandRejected", "Abandoned")
+    history = ProcessHistory("fulfilment", trade.store)
+    first, _rejected, second, _over = await trade.records("o-1")
+    assert commands_of(first)
+    found = [await history.reaction("o-1", each.id) for each in (first, second)]
+    assert [each and each.data.commands for each in found] == [[], commands_of(second)]
 
 
 async def test_what_it_does_belongs_to_the_correlation_of_its_event(trade: Trade) -> None:
@@ -254,6 +269,34 @@ async def test_a_process_whose_state_cannot_be_folded_has_failed_as_well(
             forgetful.clear()
             await trade.parking.retry(parked.sequence)
             assert await trade.reactions("o-1") == ["Placed", "Noted", "Noted"]
+
+
+async def test_failed_processes_are_found_though_a_key_cannot_be(
+    client: Client, domain_name: str
+) -> None:
+    mistakes = {"break"}
+
+    def key(event: Placed | Noted, _recorded: RecordedEvent) -> str:
+        if getattr(event, "text", "") == "no key":
+            raise ValueError("of the function")
+        return "all"
+
+    process: Process[int] = Process("fulfilment", initial=int, key=key)
+
+    @process.starts
+    def placed(_state: int, _event: Placed) -> None: ...
+
+    @process.reacts
+    def noted(_state: int, event: Noted) -> None:
+        assert event.text not in mistakes
+
+    async with traded(client, domain_name, process) as trade, trade.reacting():
+        await trade.place("o-1", "nothing")
+        for text in ("no key", "break"):
+            await trade.commands.execute(Note(text=text), "o-1")
+        await trade.until_parked(2)
+        processes = Processes(client, trade.store, [process])
+        assert [each.key async for each in processes.list(failed=True)] == ["all"]
 
 
 async def test_processes_that_start_ever_more_of_their_kind_end_up_parked(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Annotated, Any
+from uuid import UUID
 
 import pytest
+from msgspec import Meta
 
 from eventstore import Application
 from eventstore.decider.decider import Decider
@@ -20,6 +22,7 @@ from eventstore.errors import (
     UnknownType,
 )
 from eventstore.messages.events import RecordedEvent
+from eventstore.messages.personal import Personal
 from eventstore.messages.types import Command, Event
 from eventstore.processes import (
     END,
@@ -62,8 +65,21 @@ class Foreign(Command, subject="other.foreign"):
     pass
 
 
+class Counted(Event, subject="stock.counted"):
+    order: Annotated[int, Meta(ge=0)]
+
+
+class Told(Event, subject="stock.told"):
+    order: Annotated[str, Personal()]
+
+
 class Unheard(Event, subject="order.unheard"):
     pass
+
+
+def any_of(value: object) -> Any:
+    """A value that no type checker complains about."""
+    return value
 
 
 def process(**options: Any) -> Process[int]:
@@ -109,12 +125,54 @@ def test_timers_are_cancelled_by_name_or_by_command() -> None:
 
 
 @pytest.mark.parametrize(
+    ("actions", "left"),
+    [
+        ([After(Confirm(), minutes=1), Cancel(Confirm)], []),
+        ([Cancel(Confirm), After(Confirm(), minutes=1)], [After(Confirm(), minutes=1)]),
+        (
+            [After(Confirm(), minutes=1), After(Confirm(), minutes=2), Confirm()],
+            [After(Confirm(), minutes=2), Send(Confirm())],
+        ),
+    ],
+)
+def test_what_counts_of_a_timer_is_the_last_action(actions: list[Any], left: list[Any]) -> None:
+    declared = process()
+
+    @declared.starts
+    def placed(_state: int, _event: Placed) -> Any:
+        return actions
+
+    found = declared.react(0, Placed(article="tea", quantity=1), CONTEXT)
+    assert [each for each, _ in found.sent] == left
+
+
+@pytest.mark.parametrize(
     ("make", "error", "problem"),
     [
         (lambda: After(Confirm()), DeciderError, r"After\(Confirm\) needs a time"),
         (lambda: After(Confirm(), seconds=-1), DeciderError, "needs a time"),
         (lambda: After(Confirm(), seconds=1, name="Not One"), InvalidSubject, "timer 'Not One'"),
         (lambda: Send(Confirm(), "no id"), InvalidId, "no id"),
+        (lambda: After(Confirm(), days=36_526), DeciderError, "more than 100 years ahead"),
+        (lambda: After(Confirm(), days=float("inf")), DeciderError, "needs numbers as its time"),
+        (lambda: After(Confirm(), minutes=any_of("15")), DeciderError, "needs numbers"),
+        (lambda: After(any_of(Confirm), minutes=15), DeciderError, "After takes a command"),
+        (
+            lambda: Send(any_of(Confirm)),
+            DeciderError,
+            "Send takes a command, .* not <class .*Confirm",
+        ),
+        (lambda: Send(any_of(Confirmed())), DeciderError, "Send takes a command, .* not Confirmed"),
+        (
+            lambda: Cancel(any_of(Confirm())),
+            DeciderError,
+            "name of a timer or the type of its command",
+        ),
+        (
+            lambda: Cancel(any_of(Confirmed)),
+            DeciderError,
+            "name of a timer or the type of its command",
+        ),
     ],
 )
 def test_an_action_that_cannot_be_is_refused(
@@ -165,6 +223,39 @@ def no_key(declared: Process[int]) -> None:
     def received(_state: int, _event: Received) -> None: ...
 
 
+def returning_event(declared: Process[int]) -> None:
+    @declared.starts
+    def placed(_state: int, _event: Placed) -> list[Confirmed]:
+        return []
+
+
+def numbered(declared: Process[int]) -> None:
+    @declared.starts
+    def counted(_state: int, _event: Counted) -> None: ...
+
+
+class Sorted(Event, subject="stock.sorted"):
+    order: Annotated[str, Meta(max_length=20)] | None
+
+
+class Shipped(Event, subject="stock.shipped"):
+    order: UUID
+
+
+def test_a_key_is_a_text_or_a_uuid() -> None:
+    declared = process()
+
+    @declared.starts
+    def moved(_state: int, _event: Sorted | Shipped) -> None: ...
+
+    declared.check()
+
+
+def named(declared: Process[int]) -> None:
+    @declared.starts
+    def told(_state: int, _event: Told) -> None: ...
+
+
 @pytest.mark.parametrize(
     ("declare", "problem"),
     [
@@ -176,6 +267,9 @@ def no_key(declared: Process[int]) -> None:
         (wrong_third, "its third parameter is the ProcessContext"),
         (starting_rejection, "refused cannot start it at a rejection"),
         (no_key, "Received has no field order, and is no event of an aggregate order"),
+        (returning_event, "placed returns the event Confirmed; a process returns commands"),
+        (numbered, "Counted.order can be no key, because it is neither a str nor a UUID"),
+        (named, "Told.order can be no key, because it is personal data"),
     ],
 )
 def test_a_mistake_is_named_when_it_is_declared(
@@ -242,6 +336,12 @@ def test_an_application_refuses_two_of_one_name() -> None:
         Application("shop", [orders(), stocks(), clash], processes=[fulfilling()])
 
 
+def test_the_records_of_a_process_that_is_over_are_read_by_its_decider() -> None:
+    over = fulfilling()
+    app = Application("shop", [orders(), stocks(), over.decider])
+    app.domain.codec.check_event_type(over.records.reacted)
+
+
 @pytest.mark.parametrize("returned", ["text", [7], Placed(article="", quantity=1)])
 def test_a_function_that_returns_no_action_is_named(returned: Any) -> None:
     declared = process()
@@ -299,7 +399,7 @@ def test_a_key_is_a_function_for_what_a_field_cannot_say() -> None:
     assert declared.key_of(Placed(article="none", quantity=1), scenario) is None
     with pytest.raises(HandlerFailed, match="key failed on Placed: RequestTimeout"):
         declared.key_of(Placed(article="late", quantity=1), scenario)
-    with pytest.raises(InvalidId):
+    with pytest.raises(InvalidId, match=r"saga: its key for Placed cannot be one: .*'no id'"):
         declared.key_of(Placed(article="no id", quantity=1), scenario)
     with pytest.raises(DeciderError, match="must not be async"):
         process(key=late_key)

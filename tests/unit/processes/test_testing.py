@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from eventstore.errors import UnknownType
+from eventstore.errors import DeciderError, UnknownType
 from eventstore.processes import Send
 from eventstore.processes.testing import START, scenario
 from tests.integration.trading import (
@@ -53,6 +53,10 @@ def test_timers_are_due_when_time_passes() -> None:
     waited = set_twice.later(seconds=59).then_nothing()
     after = waited.later(seconds=1).then(Send(Note(text="due"), "o-1"))
     after.later(days=1).then_nothing()
+    set_twice.later("59s").then_nothing().later("1s").then(Send(Note(text="due"), "o-1"))
+    set_twice.later("1m").then(Send(Note(text="due"), "o-1"))
+    with pytest.raises(DeciderError, match="'soon' is not a delay: write 90s, 15m"):
+        set_twice.later("soon")
 
 
 @pytest.mark.parametrize("last", [Noted(text="cancel"), Noted(text="end"), Confirmed()])
