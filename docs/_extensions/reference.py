@@ -26,19 +26,24 @@ PACKAGES = {
     "eventstore.decider": "Deciders",
     "eventstore.messages": "Messages",
     "eventstore.commands": "Commands",
+    "eventstore.timers": "Timers",
+    "eventstore.processes": "Processes",
     "eventstore.store": "Store",
+    "eventstore.sync": "Blocking calls",
     "eventstore.projections": "Projections",
     "eventstore.projections.queries": "Queries",
     "eventstore.projections.database": "Database",
+    "eventstore.projections.worker": "Projection worker",
     "eventstore.subscribers": "Subscribers",
     "eventstore.client": "Client",
     "eventstore.audit": "Audit",
     "eventstore.transfer": "Export, import and copy",
     "eventstore.parking": "Parked messages",
     "eventstore.config": "Settings",
-    "eventstore.jetstream": "Streams and buckets",
     "eventstore.server": "Embedded server",
     "eventstore.service": "Health, discovery, metrics",
+    "eventstore.delegation": "Delegation",
+    "eventstore.deployment": "Deployment",
     "eventstore.contracts": "Contracts",
     "eventstore.testing": "Test kit",
     "eventstore.pytest_plugin": "Fixtures for pytest",
@@ -48,13 +53,22 @@ PACKAGES = {
 
 MODULES = {
     "eventstore.application": ["eventstore.application.service"],
+    "eventstore.processes": ["eventstore.processes.testing"],
     "eventstore.projections": ["eventstore.projections.testing"],
+    "eventstore.projections.worker": [
+        "eventstore.projections.audit",
+        "eventstore.projections.feed",
+        "eventstore.projections.health",
+        "eventstore.projections.rebuild",
+    ],
     "eventstore.service": [
         "eventstore.service.http_server",
         "eventstore.service.metrics",
         "eventstore.service.tracing",
     ],
+    "eventstore.store": ["eventstore.store.snapshots"],
     "eventstore.subscribers": ["eventstore.subscribers.testing"],
+    "eventstore.timers": ["eventstore.timers.testing"],
 }
 """Modules with public names of their own, shown with a package."""
 

@@ -46,6 +46,7 @@ class Requests:
 
     async def schedule(
         self,
+        /,
         name: str,
         command: Command,
         aggregate_id: AggregateId | None = None,

@@ -116,7 +116,7 @@ GROUPS = {
         "Inspect processes, and retry failed ones.",
         {
             "list": "Print the processes that have recorded something last, the latest first.",
-            "show": "Print the story of one process.",
+            "show": "Print what one process has done.",
             "retry": "Have failed processes react once more to their parked events.",
         },
     ),

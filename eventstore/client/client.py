@@ -6,7 +6,7 @@ reconnect that was reported to its caller as lost.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeVar, overload
@@ -226,11 +226,18 @@ class Client(PersistentConnection):
         That the server received it is not guaranteed: use `flush`, or a `request` instead. What is
         unsent when the connection breaks is dropped, never sent later.
         """
+        if self._hand_over(subject, payload, reply, headers):
+            await self._work_off()
+
+    def _hand_over(self, subject: str, payload: bytes, reply: str, headers: Headers | None) -> bool:
+        """Send a message; whether so much is unsent now that the sender has to wait."""
         self._check_connected(subject)
         self._nats.send(subject, payload, reply, headers)
-        if self._nats.pending_data_size > _BACKLOG_BYTES:
-            await own_task()
-            await self.flush()
+        return self._nats.pending_data_size > _BACKLOG_BYTES
+
+    async def _work_off(self) -> None:
+        await own_task()
+        await self.flush()
 
     def may_respond(self, reply: str, what: str) -> bool:
         """Whether a reply subject is an inbox; if it is not, that is logged with `what`."""
@@ -243,8 +250,8 @@ class Client(PersistentConnection):
 
         To any other, nothing is sent, and that is logged. Raises what `publish` raises.
         """
-        if self._gate.passes(reply, what):
-            await self.publish(reply, payload, headers=headers)
+        if self._gate.passes(reply, what) and self._hand_over(reply, payload, "", headers):
+            await self._work_off()
 
     @overload
     async def api(
@@ -326,13 +333,9 @@ class _Exchange(Batchable[Msg]):
     __slots__ = ("_client", "_messages", "_timeout")
 
     def __init__(self, client: Client, messages: Sequence[Outgoing], timeout: float) -> None:
-        self._client = client
+        self.kind = self._client = client
         self._messages = messages
         self._timeout = timeout
-
-    @property
-    def kind(self) -> Hashable:
-        return self._client
 
     def alone(self) -> Coroutine[Any, Any, Msg]:
         client, subject = self._client, self._messages[-1].subject
@@ -348,15 +351,15 @@ class _Exchange(Batchable[Msg]):
             for index, each in enumerate(batch):
                 each._send(f"{token}{index}")
 
-        timeout = max(each._timeout for each in batch)
+        timeout = max([each._timeout for each in batch])
         return await client._answers.awaited_together(subjects, timeout, send)
 
     def _send(self, token: str, _: object = None) -> None:
-        send = self._client._nats.send
-        last = len(self._messages) - 1
-        for index, each in enumerate(self._messages):
-            reply = f"{self._client.inbox_prefix}.{token}" if index == last else ""
-            send(each.subject, each.payload, reply, each.lines)
+        client, last = self._client, self._messages[-1]
+        for each in self._messages[:-1]:
+            client._nats.send(each.subject, each.payload, "", each.lines)
+        reply = f"{client.inbox_prefix}.{token}"
+        client._nats.send(last.subject, last.payload, reply, last.lines)
 
 
 def is_unanswerable(answer: Msg) -> bool:

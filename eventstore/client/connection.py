@@ -55,8 +55,8 @@ class Message(Msg):
         self, connection: Connection, subject: bytes, reply: bytes, data: bytes, block: bytes
     ) -> None:
         self._client = connection
-        self.subject = str(subject, "utf-8", "backslashreplace")  # nats-py raises
-        self.reply = str(reply, "utf-8", "backslashreplace")
+        self.subject = subject.decode("utf-8", "backslashreplace")  # nats-py raises
+        self.reply = reply.decode("utf-8", "backslashreplace")
         self.data = data
         self.block = block
 

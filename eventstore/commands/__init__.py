@@ -3,10 +3,11 @@
 The only package that calls `decide`.
 """
 
-from eventstore.commands.client import CommandClient, SentCommand
+from eventstore.commands.client import CommandClient
 from eventstore.commands.handler import CommandHandler
 from eventstore.commands.outcomes import Outcomes
 from eventstore.commands.scheduling import ScheduledCommand
+from eventstore.commands.sent import SentCommand
 from eventstore.commands.state_cache import StateCache
 from eventstore.commands.status import status_answers
 from eventstore.commands.worker import CommandWorker

@@ -123,9 +123,10 @@ class ReceivedCommand(msgspec.Struct, frozen=True, gc=False):
     @property
     def queue_key(self) -> tuple[str, ...]:
         """The aggregate, whose commands are sequential; unique for one that was not decoded."""
-        return (
-            self.content.key if isinstance(self.content, DecodedCommand) else (self.message.reply,)
-        )
+        content = self.content
+        if isinstance(content, DecodedCommand):
+            return content.aggregate, content.aggregate_id
+        return (self.message.reply,)
 
     @property
     def aggregate(self) -> str:

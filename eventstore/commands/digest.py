@@ -121,8 +121,12 @@ def _significant(
         if sent is None or field.encode_name in sent:
             own = getattr(value, field.name)
             made = field.default_factory
-            if not _is_same(own, field.default if made is NODEFAULT else made()):
-                significant[field.encode_name] = _plain(own, sent and sent[field.encode_name])
+            default = field.default if made is NODEFAULT else made()
+            if default is NODEFAULT or not _is_same(own, default):
+                is_plain = type(own) in _SIMPLE
+                significant[field.encode_name] = (
+                    own if is_plain else _plain(own, sent and sent[field.encode_name])
+                )
     return significant
 
 
@@ -130,8 +134,6 @@ def _is_same(own: Any, default: Any) -> bool:
     """Whether a value is the default, which need not be of the decoded type."""
     if own is default:
         return True
-    if default is NODEFAULT:
-        return False
     if type(own) is float and type(default) is int:
         return own == default
     try:

@@ -136,7 +136,8 @@ class CommandHandler:
                 return first
         now = self._clock()
         try:
-            _check_expected(command, cached.head.version)
+            if command.expected is not None:
+                _check_expected(command, command.expected, cached.head.version)
             # 4. Decide.
             events = self._decide(command, decider, cached.state, now)
             if events:
@@ -183,13 +184,15 @@ class CommandHandler:
     def _decide(
         self, command: DecodedCommand, decider: Decider[Any], state: Any, now: datetime
     ) -> tuple[Event, ...]:
+        envelope = command.envelope
+        identity = envelope.identity
         context = CommandContext(
-            command_id=command.identity.id,
-            correlation_id=command.identity.correlation_id,
+            command_id=identity.id,
+            correlation_id=identity.correlation_id,
             aggregate_id=command.aggregate_id,
             time=now,
-            actor=command.envelope.actor,
-            authenticated_as=command.envelope.authenticated_as,
+            actor=envelope.actor,
+            authenticated_as=envelope.authenticated_as,
         )
         with self._telemetry.span("decide", aggregate=command.aggregate):
             return decider.decide(state, command.command, context)
@@ -204,6 +207,7 @@ class CommandHandler:
         traceparent: str | None,
     ) -> tuple[str, ...]:
         """Append the events, and the state with them; returns their ids."""
+        key, envelope = command.key, command.envelope
         with self._telemetry.span(
             "append", traceparent=traceparent, aggregate=command.aggregate, events=len(events)
         ) as span:
@@ -212,10 +216,10 @@ class CommandHandler:
                 aggregate_id=command.aggregate_id,
                 events=events,
                 expected=cached.head,
-                cause=command.identity,
-                actor=command.envelope.actor,
+                cause=envelope.identity,
+                actor=envelope.actor,
                 known_new=True,  # the ids are derived from the command's, which was searched for
-                authenticated_as=command.envelope.authenticated_as,
+                authenticated_as=envelope.authenticated_as,
                 command_digest=self._recorded_digest(command),
                 traceparent=span.traceparent,
             )
@@ -223,7 +227,7 @@ class CommandHandler:
                 write = self._store.prepare(append, now, is_checked=True)
                 # From the cache first: if a decider's function has changed the state that it was
                 # given, the cached one is no longer that at its head, unless the append succeeds.
-                self._states.drop(command.key)
+                self._states.drop(key)
                 # Folded first: events that the decider cannot evolve by must not get into the log.
                 state = decider.fold(write.events, cached.state)
                 (appended,) = await self._store.append_prepared(write)
@@ -234,12 +238,12 @@ class CommandHandler:
                 raise Rejected(error.code, str(error)) from error
             if appended.duplicate:
                 # Recorded by an earlier attempt, whose events need not be the same as these.
-                raise Conflict(*command.key, cached.head.version, appended.version)
+                raise Conflict(*key, cached.head.version, appended.version)
         self._telemetry.count("events_appended", len(events), aggregate=command.aggregate)
-        cached.commands.add(command.identity.id)
+        cached.commands.add(envelope.identity.id)
         cached.state, cached.head = state, appended.head
         self._loader.take_snapshot(decider, command.aggregate_id, cached)
-        self._states.put(command.key, cached)
+        self._states.put(key, cached)
         return appended.event_ids
 
     async def _confirm(self, command: DecodedCommand, cached: CachedState) -> None:
@@ -255,10 +259,9 @@ class CommandHandler:
         return without_data(command.digest)
 
 
-def _check_expected(command: DecodedCommand, version: int) -> None:
+def _check_expected(command: DecodedCommand, expected: int, version: int) -> None:
     """Reject a command whose sender expected another version of the aggregate."""
-    expected = command.expected
-    if expected is not None and expected != version:
+    if expected != version:
         raise Rejected(Conflict.code, str(Conflict(*command.key, expected, version)))
 
 

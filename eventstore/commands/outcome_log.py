@@ -22,8 +22,8 @@ from eventstore.jetstream.consumer import Delivery
 from eventstore.jetstream.key_value import KeyValue
 from eventstore.jetstream.ordered_consumer import ordered_consumer
 from eventstore.messages.codec import Codec
-from eventstore.messages.envelope import format_timestamp, parse_timestamp
-from eventstore.messages.headers import AUTHENTICATED_AS, COMMAND_DIGEST, Header, legal_value
+from eventstore.messages.envelope import format_timestamp, optional_lines, parse_timestamp
+from eventstore.messages.headers import AUTHENTICATED_AS, Header, legal_value
 from eventstore.messages.outcome import Outcome
 from eventstore.messages.subjects import Subject, Subjects
 from eventstore.messages.undecodable import UNDECODABLE
@@ -154,14 +154,7 @@ def _of_decoded(command: DecodedCommand) -> str:
         f"{Header.CORRELATION_ID}: {identity.correlation_id}\r\n"
         f"{Header.CAUSATION_ID}: {identity.causation_id}\r\n"
     )
-    for name, value in (
-        (Header.ACTOR, envelope.actor),
-        (AUTHENTICATED_AS, envelope.authenticated_as),
-        (COMMAND_DIGEST, command.digest),
-    ):
-        if value is not None:
-            lines += f"{name}: {value}\r\n"
-    return lines
+    return lines + optional_lines(envelope.actor, envelope.authenticated_as, command.digest, None)
 
 
 def _of_undecoded(codec: Codec, received: ReceivedCommand) -> dict[str, str]:

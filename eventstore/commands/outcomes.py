@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 
 import msgspec
 
@@ -14,6 +14,7 @@ from eventstore.commands.digest import is_other
 from eventstore.commands.sequence_notes import SequenceNotes
 from eventstore.errors import CommandIdReused, RequestTimeout
 from eventstore.jetstream.key_value import KeyValue
+from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.headers import COMMAND_DIGEST
 from eventstore.messages.outcome import Outcome
 from eventstore.messages.subjects import Subjects
@@ -65,8 +66,11 @@ class Outcomes:
         """
         if time.monotonic() >= self._next_check:
             await self._check_replicas()
-        stored = await self._stored(command_id, leader=redelivered or self._has_followers)
-        return stored.of(digest) if stored is not None and stored.is_final else None
+        found = await self._last(command_id, leader=redelivered or self._has_followers)
+        if found is None:
+            return None
+        stored = _StoredOutcome.read(command_id, found)
+        return stored.of(digest) if stored.is_final else None
 
     async def put(
         self,
@@ -124,11 +128,12 @@ class Outcomes:
         self._has_followers = (await self._bucket.info()).replicas > 1
 
     async def _stored(self, command_id: str, *, leader: bool = False) -> _StoredOutcome | None:
-        get = self._bucket.leader_get if leader else self._bucket.get
-        found = await get(command_id)
-        if found is None:
-            return None
-        return _StoredOutcome(Outcome.of(command_id, found.payload), found.sequence, found.headers)
+        found = await self._last(command_id, leader=leader)
+        return None if found is None else _StoredOutcome.read(command_id, found)
+
+    def _last(self, command_id: str, *, leader: bool) -> Awaitable[StoredMessage | None]:
+        """The last message of a command's key."""
+        return (self._bucket.leader_get if leader else self._bucket.get)(command_id)
 
 
 class _StoredOutcome(msgspec.Struct, frozen=True):
@@ -137,6 +142,11 @@ class _StoredOutcome(msgspec.Struct, frozen=True):
     outcome: Outcome | None
     revision: int
     headers: Mapping[str, str]
+
+    @classmethod
+    def read(cls, command_id: str, message: StoredMessage) -> _StoredOutcome:
+        """The message as what it should be."""
+        return cls(Outcome.of(command_id, message.payload), message.sequence, message.headers)
 
     @property
     def command_sequence(self) -> int | None:

@@ -11,7 +11,7 @@ from eventstore.errors import InvalidTimer
 from eventstore.messages.envelope import MessageId, derive_id
 from eventstore.messages.subjects import AggregateId, Subjects
 from eventstore.messages.types import Command
-from eventstore.timers.schedule import Schedule
+from eventstore.timers.schedule import Delay, Schedule, WhenPast
 
 _NAMESPACE = "5d2a3f0e-8f1c-5b8e-9a51-0c6e0f6f7d15"
 
@@ -68,9 +68,31 @@ def scheduled_command(
     )
 
 
-def check_recurring(command_id: MessageId | None, expected: int | None) -> None:
-    """Raise `InvalidTimer` for what makes no sense for a command that is sent repeatedly."""
+def schedule_of(
+    now: datetime,
+    *,
+    at: datetime | None,
+    after: Delay | None,
+    cron: str | None,
+    time_zone: str | None,
+    past: WhenPast,
+    command_id: MessageId | None,
+    expected: int | None,
+) -> Schedule:
+    """The schedule that the arguments of `CommandClient.schedule` say.
+
+    Raises `InvalidTimer` for what does not go together, and `TimerInPast`.
+    """
+    if [at, after, cron].count(None) != 2:
+        raise InvalidTimer(
+            "a timer needs either a time (at), a delay (after), or a cron expression (cron)"
+        )
+    if cron is None:
+        if time_zone is not None:
+            raise InvalidTimer("a time zone is for cron expressions only")
+        return Schedule.once(now, at=at, after=after, past=past)
     if command_id is not None:
         raise InvalidTimer("each command of a recurring timer has an own id: leave command_id out")
     if expected is not None:
         raise InvalidTimer("a recurring timer cannot expect a version, which changes each time")
+    return Schedule.recurring(cron, time_zone)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from functools import reduce
 from operator import or_
@@ -81,11 +81,7 @@ class _Note(Batchable[None]):
         self._bucket = bucket
         self._sequence = sequence
         self._command_id = command_id
-
-    @property
-    def kind(self) -> Hashable:
-        """The bucket."""
-        return self._bucket
+        self.kind = bucket
 
     async def alone(self) -> None:
         """Store one note."""

@@ -56,7 +56,8 @@ class StateCache:
 
     def put(self, key: Key, state: CachedState) -> None:
         """Cache a state, unless it is of an earlier era; evicts those used least recently."""
-        self.drop(key)
+        if key in self._states:
+            self.drop(key)
         if state.era != self.era:
             return
         commands = len(state.commands) + state.commands.filter_size // _UNIT

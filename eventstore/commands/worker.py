@@ -13,8 +13,9 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import nullcontext
+from typing import Any
 
 from eventstore.client.client import Client, Message
 from eventstore.commands.decoding import DecodedCommand, ReceivedCommand
@@ -35,6 +36,7 @@ from eventstore.errors import (
     HandlerFailed,
     MasterKeyError,
     TopologyError,
+    UnknownType,
 )
 from eventstore.jetstream.acks import Acknowledgements
 from eventstore.jetstream.consumer import PullConsumer, is_transient
@@ -232,20 +234,20 @@ class CommandWorker:
         name = _type_of(received)
         waited = max(0.0, time.time() - received.delivery.time / 1e9)
         self._telemetry.observe("command_wait", waited, type=name)
-        self._observe_lateness(received)
+        if is_from_timer := received.is_from_timer:
+            self._observe_lateness(received, name)
         try:
-            if await self._others.take(received):
+            if isinstance(received.content, UnknownType) and await self._others.take(received):
                 await self._acks.nak(received, _REDELIVERY.delay(received.delivery.delivered))
                 return
-            if self._senders is not None and received.is_from_timer:
+            if is_from_timer and self._senders is not None:
                 received = await self._sent_by_owner(received)
-            async with self._ids.held(received.command_id):
-                outcome = await self._stored_outcome(received)
+            outcome = await self._stored_outcome(received)
             if outcome.status == "rejected":
                 await self._report_rejection(received, outcome)
             if reply_to := received.reply_to:
                 await self._client.respond(reply_to, outcome.to_json(), what=_OUTCOME)
-            if received.is_from_timer:
+            if is_from_timer:
                 await self._remove_timer(received)
         except Exception as error:  # the command is not lost, and others go on
             _logger.warning(
@@ -276,28 +278,33 @@ class CommandWorker:
         if timer is not None:
             await self._due.remove(timer)
 
-    def _observe_lateness(self, received: ReceivedCommand) -> None:
-        due = due_time(received.headers) if received.is_from_timer else None
+    def _observe_lateness(self, received: ReceivedCommand, name: str) -> None:
+        due = due_time(received.headers)
         if due is not None and received.delivery.delivered == 1:
             late = max(0.0, received.delivery.time / 1e9 - due.timestamp())
-            self._telemetry.observe("timer_late", late, type=_type_of(received))
+            self._telemetry.observe("timer_late", late, type=name)
 
     async def _stored_outcome(self, received: ReceivedCommand) -> Outcome:
         """The command's outcome, stored under its id unless that is another command's."""
-        outcome = await self._outcome_of(received)
-        # A domain may reject with the same code, which is an outcome like others.
-        is_refused = outcome.status == "error" and outcome.code == CommandIdReused.code
-        if not is_refused:
-            outcome = await self._store(received, outcome)
-        if is_refused or received.is_bare:
-            refusal = outcome if is_refused else None
-            sequence = received.delivery.sequence
-            await self._outcomes.note_sequence(sequence, received.command_id, refusal)
-        return outcome
+        command_id = received.command_id
+        if not self._ids.take(command_id):
+            await self._ids.turn(command_id)
+        try:
+            outcome = await self._outcome_of(received)
+            # A domain may reject with the same code, which is an outcome like others.
+            is_refused = outcome.status == "error" and outcome.code == CommandIdReused.code
+            if not is_refused:
+                outcome = await self._store(received, outcome)
+            if is_refused or received.is_bare:
+                refusal = outcome if is_refused else None
+                await self._outcomes.note_sequence(received.delivery.sequence, command_id, refusal)
+            return outcome
+        finally:
+            self._ids.release(command_id)
 
-    async def _store(self, received: ReceivedCommand, outcome: Outcome) -> Outcome:
+    def _store(self, received: ReceivedCommand, outcome: Outcome) -> Coroutine[Any, Any, Outcome]:
         content = received.content
-        return await self._outcomes.put(
+        return self._outcomes.put(
             outcome,
             sequence=received.delivery.sequence,
             about=about(self._codec, received),

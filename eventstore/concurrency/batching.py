@@ -44,22 +44,21 @@ def _is_batched() -> bool:
 class Batchable(Generic[T]):
     """Something to wait for that can be done for several in one batch.
 
-    Not an abstract base class, because each of those is asked for a command's type several times.
+    `kind`, which each sets, is what those have in common that can be done in one batch. Not an
+    abstract base class, because each of those is asked for a command's type several times.
     """
 
-    __slots__ = ()
+    __slots__ = ("kind",)
+
+    kind: Hashable
 
     def __await__(self) -> Generator[Any, Any, T]:
         """Wait for it: in a batch together with others of its kind, else alone."""
-        if _is_batched():
+        batch = _batch.get()
+        if batch is not None and batch.is_running:
             result: T = yield self
             return result
         return (yield from self.alone().__await__())
-
-    @property
-    def kind(self) -> Hashable:
-        """What those have in common that can be done in one batch."""
-        raise NotImplementedError
 
     def alone(self) -> Coroutine[Any, Any, T]:
         """Do it by itself."""

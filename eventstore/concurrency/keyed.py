@@ -105,53 +105,39 @@ class QueueTurn:
 
 
 class KeyedLocks:
-    """Locks by key; each exists only while somebody holds it or waits for it."""
+    """Locks by key; each exists only while somebody holds it or waits for it.
+
+    Not a context manager, because one is taken for every command, and nearly always free.
+    """
 
     def __init__(self) -> None:
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}  # for each that is held
 
-    def held(self, key: str) -> HeldLock:
-        """Hold the lock of a key in an `async with` block; waits while another holds it."""
-        return HeldLock(self._waiting, key)
+    def take(self, key: str) -> bool:
+        """Take the lock of a key; False, with nothing taken, if another holds it."""
+        if key in self._waiting:
+            return False
+        self._waiting[key] = []
+        return True
 
-
-class HeldLock:
-    """Holds one of the `KeyedLocks` inside a block.
-
-    A class, because it is entered for every command: a generator takes several times as long.
-    """
-
-    __slots__ = ("_key", "_waiting")
-
-    def __init__(self, waiting: dict[str, list[asyncio.Future[None]]], key: str) -> None:
-        self._waiting = waiting
-        self._key = key
-
-    async def __aenter__(self) -> None:
-        """Wait for the lock."""
-        waiting = self._waiting.get(self._key)
-        if waiting is None:
-            self._waiting[self._key] = []
-            return
+    async def turn(self, key: str) -> None:
+        """Take the lock of a key that another holds, after those who wait for it already."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        waiting.append(turn)
+        self._waiting[key].append(turn)
         try:
             await own_task()
             await turn
         except asyncio.CancelledError:
             if not turn.cancel():  # it has come already
-                self._pass_on()
+                self.release(key)
             raise
 
-    async def __aexit__(self, *_: object) -> None:
-        """Pass the lock on."""
-        self._pass_on()
-
-    def _pass_on(self) -> None:
-        waiting = self._waiting[self._key]
+    def release(self, key: str) -> None:
+        """Pass on a lock that was taken."""
+        waiting = self._waiting[key]
         while waiting:
             turn = waiting.pop(0)
             if not turn.done():
                 turn.set_result(None)
                 return
-        del self._waiting[self._key]
+        del self._waiting[key]

@@ -204,7 +204,7 @@ class Decider(Generic[S]):
             raise UnknownType(f"{self.aggregate} does not decide {type(command).__name__}")
         try:
             decision = function(state, command, context)
-            events = _events_of(decision)
+            events = (decision,) if isinstance(decision, Event) else _events_of(decision)
         except Rejected:
             raise
         except EventStoreError as error:
@@ -341,9 +341,7 @@ def _without_context(
 
 
 def _events_of(decision: Any) -> tuple[Event, ...] | None:
-    """The events of a decision; None for a value that is no decision."""
-    if isinstance(decision, Event):
-        return (decision,)
+    """The events of a decision that is not a single one; None for a value that is no decision."""
     if decision is None:
         return ()
     is_several = isinstance(decision, Iterable) and not is_awaitable(decision)

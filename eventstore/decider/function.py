@@ -94,8 +94,10 @@ def state_types(annotations: Iterable[Any], initial: type) -> tuple[type, ...]:
 def is_state(value: object, known: tuple[type, ...]) -> bool:
     """Whether a value is of one of these types; None, awaitables and generators only if named."""
     kind = type(value)
+    if kind in known:
+        return True
     is_suspect = kind in _SUSPECT or is_awaitable(value)
-    return isinstance(value, known) and (not is_suspect or kind in known)
+    return isinstance(value, known) and not is_suspect
 
 
 def may_be(annotations: Sequence[Any], kind: type) -> bool:

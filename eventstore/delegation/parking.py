@@ -13,7 +13,13 @@ import msgspec
 
 from eventstore.client.client import Client
 from eventstore.client.responder import Answer, Request
-from eventstore.delegation.requests import api_subject, api_tokens, refusal, request_answer
+from eventstore.delegation.requests import (
+    api_subject,
+    api_tokens,
+    refusal,
+    request_answer,
+    stored_answer,
+)
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.jetstream.publish import publish_acked
 from eventstore.jetstream.vocabulary import Api
@@ -90,15 +96,7 @@ class ParkingRequests:
 
     async def _get(self, request: Request) -> Mapping[str, Any]:
         message = await self._own(request)
-        lines = "".join(f"{name}: {value}\r\n" for name, value in message.headers.items())
-        return {
-            "message": {
-                "subject": message.subject,
-                "seq": message.sequence,
-                "hdrs": f"NATS/1.0\r\n{lines}\r\n".encode(),  # in JSON, bytes are Base64
-                "data": message.payload,
-            }
-        }
+        return stored_answer(message, message.subject)
 
     async def _delete(self, request: Request) -> Mapping[str, Any]:
         message = await self._own(request)

@@ -9,6 +9,7 @@ import msgspec
 
 from eventstore.client.responder import Answer, Reply, Request
 from eventstore.errors import JetStreamError
+from eventstore.jetstream.stored_message import StoredMessage
 
 _REFUSED = 403
 _OWN = 0
@@ -41,6 +42,19 @@ def request_answer(work: Callable[[Request], Awaitable[Mapping[str, Any]]]) -> A
             return _error(error.status, error.err_code, subject + error.description)
 
     return answer
+
+
+def stored_answer(message: StoredMessage, subject: str) -> Mapping[str, Any]:
+    """The answer to a request for a stored message, with the subject that the requester knows."""
+    lines = "".join(f"{name}: {value}\r\n" for name, value in message.headers.items())
+    return {
+        "message": {
+            "subject": subject,
+            "seq": message.sequence,
+            "hdrs": f"NATS/1.0\r\n{lines}\r\n".encode(),  # in JSON, bytes are Base64
+            "data": message.payload,
+        }
+    }
 
 
 def _error(status: int, code: int, description: str) -> Reply:

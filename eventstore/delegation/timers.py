@@ -15,7 +15,13 @@ import msgspec
 from eventstore.client.client import Client
 from eventstore.client.responder import Answer, Request
 from eventstore.commands.senders import sender_in
-from eventstore.delegation.requests import api_subject, api_tokens, refusal, request_answer
+from eventstore.delegation.requests import (
+    api_subject,
+    api_tokens,
+    refusal,
+    request_answer,
+    stored_answer,
+)
 from eventstore.errors import EventTooLarge, InvalidMessage, InvalidTimer
 from eventstore.jetstream.stored_message import StoredMessage, leader_get
 from eventstore.jetstream.vocabulary import Api, ErrorCode, NatsHeader
@@ -29,13 +35,12 @@ from eventstore.messages.headers import (
 )
 from eventstore.messages.subjects import Subjects
 from eventstore.messages.undecodable import UNDECODABLE
-from eventstore.timers.schedule import BETWEEN, Schedule, check_timer_name
+from eventstore.timers.schedule import BETWEEN, Schedule, check_timer_name, time_in
 from eventstore.timers.timer import scheduled
 from eventstore.timers.timers import set_timer
 
 _OF_A_COMMAND = {*RULES, DUE, EXPECTED_VERSION, ID_DERIVED} - {AUTHENTICATED_AS}
 _EXPECTED = NatsHeader.EXPECTED_LAST_SUBJECT_SEQUENCE
-_AT = "@at "
 
 
 class _Get(msgspec.Struct):
@@ -105,17 +110,9 @@ class TimerRequests:
 
     async def _get(self, request: Request) -> Mapping[str, Any]:
         found = await self._own(request)
-        lines = "".join(f"{name}: {value}\r\n" for name, value in found.headers.items())
         _, _, user = api_tokens(request)
         own_name = found.subject.removeprefix(self._subjects.timer(_name_of(user, "")))
-        return {
-            "message": {
-                "subject": self._subjects.timer(own_name),
-                "seq": found.sequence,
-                "hdrs": f"NATS/1.0\r\n{lines}\r\n".encode(),  # in JSON, bytes are Base64
-                "data": found.payload,
-            }
-        }
+        return stored_answer(found, self._subjects.timer(own_name))
 
     async def _delete(self, request: Request) -> Mapping[str, Any]:
         message = await self._own(request)
@@ -162,10 +159,10 @@ def _schedule(headers: Mapping[str, str]) -> dict[str, str]:
     pattern = headers.get(NatsHeader.SCHEDULE, "")
     zone = headers.get(NatsHeader.SCHEDULE_TIME_ZONE)
     try:
-        if not pattern.startswith(_AT):
+        time = time_in(pattern)
+        if time is None:
             return Schedule.recurring(pattern, zone).headers
-        at = parse_timestamp(pattern.removeprefix(_AT))
-        schedule = Schedule.once(utc_now(), at=at).headers
+        schedule = Schedule.once(utc_now(), at=parse_timestamp(time)).headers
     except (InvalidMessage, ValueError) as error:
         raise refusal(str(error)) from error
     return {name: value for name, value in schedule.items() if name != DUE}

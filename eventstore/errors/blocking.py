@@ -6,4 +6,7 @@ from eventstore.errors.base import EventStoreError
 
 
 class BlockingCallRefused(EventStoreError, code="blocking_call"):
-    """A blocking call cannot be made: inside of an event loop, or when the facade is not open."""
+    """A blocking call cannot be made: the facade is not open, or not in this process.
+
+    Also inside of an event loop.
+    """

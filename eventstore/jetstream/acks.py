@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from typing import Protocol
+from collections.abc import Coroutine
+from typing import Any, Protocol
 
 from eventstore.client.client import Client, Msg
 from eventstore.errors import ClientError
@@ -80,19 +81,19 @@ class Acknowledgements:
         if self._once:
             self._remember(each)
 
-    async def ack(self, each: TrackedDelivery) -> None:
-        """Ack a message that was handled, so that it is not redelivered."""
+    def ack(self, each: TrackedDelivery) -> Coroutine[Any, Any, None]:
+        """Ack a message that was handled, so that it is not redelivered; is to be awaited."""
         if self._once:
             self._remember(each)
-        await self._send(self._released(each), _ACK)
+        return self._send(self._released(each), _ACK)
 
-    async def nak(self, each: TrackedDelivery, delay: float = 0.0) -> None:
+    def nak(self, each: TrackedDelivery, delay: float = 0.0) -> Coroutine[Any, Any, None]:
         """Have a message redelivered, after `delay` seconds at the earliest.
 
-        It need not be tracked.
+        It need not be tracked. Is to be awaited.
         """
         payload = b'-NAK {"delay": %d}' % int(delay * 1e9) if delay else _NAK
-        await self._send(self._released(each), payload)
+        return self._send(self._released(each), payload)
 
     async def nak_all(self) -> None:
         """Have all in-flight messages redelivered; the server may change their order."""
@@ -123,4 +124,5 @@ class Acknowledgements:
 
 def _key(each: TrackedDelivery) -> _Key:
     """Sequence and time: a stream that was deleted and recreated counts from 1 again."""
-    return each.delivery.sequence, each.delivery.time
+    delivery = each.delivery
+    return delivery.sequence, delivery.time

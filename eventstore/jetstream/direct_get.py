@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Hashable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -17,6 +17,7 @@ import msgspec
 from eventstore.client.api_answers import decimal
 from eventstore.client.client import Client, Message
 from eventstore.concurrency.batching import Batchable
+from eventstore.concurrency.chunks import chunked
 from eventstore.errors import (
     ClientError,
     InvalidAnswer,
@@ -67,11 +68,7 @@ class LastMessage(Batchable[StoredMessage | None]):
         self._stream = stream
         self._subject = subject
         self._timeout = timeout
-
-    @property
-    def kind(self) -> Hashable:
-        """The stream."""
-        return self._client, self._stream
+        self.kind = client, stream
 
     async def alone(self) -> StoredMessage | None:
         """Request it by its subject, which needs less permissions."""
@@ -292,8 +289,7 @@ class DirectReader:
     async def last_of_each(self, subjects: Sequence[str], until: int) -> list[StoredMessage]:
         """The last message up to a sequence on each subject that has one; may lag."""
         found: list[StoredMessage] = []
-        for start in range(0, len(subjects), _MAX_SUBJECTS):
-            some = subjects[start : start + _MAX_SUBJECTS]
+        for some in chunked(subjects, _MAX_SUBJECTS):
             page = await self._ask_page(
                 BatchReplies(self.stream),
                 f"{some[0]} and others",

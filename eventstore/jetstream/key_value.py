@@ -6,9 +6,8 @@ stream sequence of its last message. Compatible with NATS's own tools.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from typing import Any
 
 from eventstore.client.api_answers import StreamInfo
 from eventstore.client.client import Client, Msg
@@ -16,7 +15,7 @@ from eventstore.client.protocol import Headers, header_lines
 from eventstore.errors import JetStreamError
 from eventstore.jetstream.api import stream_info
 from eventstore.jetstream.direct_get import DirectReader, LastMessage
-from eventstore.jetstream.publish import PubAck, publish_acked
+from eventstore.jetstream.publish import Draft, read_publication
 from eventstore.jetstream.stored_message import StoredMessage, erase_message
 from eventstore.jetstream.vocabulary import (
     CONFLICTS,
@@ -59,7 +58,7 @@ class KeyValue:
 
     def get(self, key: str) -> Awaitable[StoredMessage | None]:
         """The last entry of a key by direct get; may lag on a replicated bucket."""
-        return LastMessage(self._client, self.stream, self.subject(key), self._timeout)
+        return LastMessage(self._client, self.stream, f"{self._prefix}{key}", self._timeout)
 
     async def leader_get(self, key: str) -> StoredMessage | None:
         """The last entry of a key, or of keys by wildcards, as the bucket's leader has it."""
@@ -83,14 +82,15 @@ class KeyValue:
 
     async def put(self, key: str, value: bytes | None, headers: Headers = "") -> int:
         """Set a key, or delete it (None), whatever it is; returns the revision."""
-        ack = await self._set(key, value, _lines(headers))
-        return ack.seq
+        draft = self._draft(key, value, _lines(headers))
+        answer = await self._client.exchange((draft,), timeout=self._timeout)
+        return read_publication((draft,), answer, self.stream).seq
 
-    def _set(self, key: str, value: bytes | None, lines: str) -> Coroutine[Any, Any, PubAck]:
+    def _draft(self, key: str, value: bytes | None, lines: str) -> Draft:
         if value is None:
             lines += f"{NatsHeader.KV_OPERATION}: {DELETED}\r\n"
         subject = f"{self._client.domain_prefix}{self._prefix}{key}"
-        return publish_acked(self._client, subject, value or b"", lines, self._timeout, self.stream)
+        return Draft(subject, lines, value or b"", subject)
 
     async def update(
         self, key: str, value: bytes | None, revision: int, headers: Headers = ""
@@ -100,13 +100,14 @@ class KeyValue:
         None if another writer was faster.
         """
         expected = f"{NatsHeader.EXPECTED_LAST_SUBJECT_SEQUENCE}: {revision}\r\n"
+        draft = self._draft(key, value, _lines(headers) + expected)
+        answer = await self._client.exchange((draft,), timeout=self._timeout)
         try:
-            ack = await self._set(key, value, _lines(headers) + expected)
+            return read_publication((draft,), answer, self.stream).seq
         except JetStreamError as error:
             if error.err_code not in CONFLICTS:
                 raise
             return None
-        return ack.seq
 
     async def erase(self, revision: int) -> None:
         """Delete one entry and overwrite its bytes; does nothing if it is deleted already."""

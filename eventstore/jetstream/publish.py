@@ -148,7 +148,7 @@ async def publish(
 def read_publication(messages: Sequence[Draft], reply: Msg, stream: str | None = None) -> PubAck:
     """Read the answer to messages that were sent; raises what `publish` raises."""
     last, count = messages[-1], len(messages)
-    if is_unanswerable(reply):
+    if not reply.data and is_unanswerable(reply):
         raise _no_stream(last.subject)
     ack = read_ack(last.subject, reply.data, stream)
     if count > 1 and not ack.duplicate:
@@ -225,7 +225,7 @@ async def publish_queued(
 
 def read_queued(subject: str, reply: Msg, stream: str) -> PubAck:
     """Read the answer to a command; raises what `publish_queued` raises."""
-    if is_unanswerable(reply):
+    if not reply.data and is_unanswerable(reply):
         raise _no_stream(subject)
     try:
         return read_ack(subject, reply.data, stream)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import compress
 
 from eventstore.messages.envelope import Envelope, EventHeaders, Identity
-from eventstore.messages.header_lines import ENVELOPE, block_of, is_usual
+from eventstore.messages.header_patterns import ENVELOPE, block_of, is_usual
 from eventstore.messages.headers import EXPECTED_VERSION, ID_DERIVED, PROCESS, REPLY_TO, Header
 
 _OPTIONAL = (Header.ACTOR, Header.TRACEPARENT, REPLY_TO, EXPECTED_VERSION, ID_DERIVED, PROCESS)

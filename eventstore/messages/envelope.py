@@ -25,7 +25,7 @@ from eventstore.messages.headers import (
     Header,
     check_envelope,
 )
-from eventstore.messages.opaque_headers import header_lines, mark_lines, own_headers
+from eventstore.messages.opaque_headers import mark_lines, opaque_lines, own_headers
 
 _EVENT_LINES = (
     f"{Header.EVENT_ID}: %s\r\n"
@@ -226,7 +226,7 @@ class Envelope(Struct, frozen=True, kw_only=True, gc=False):
         optional = optional_lines(
             self.actor, self.authenticated_as, self.command_digest, self.traceparent
         )
-        return lines + optional + header_lines(self.opaque)
+        return lines + optional + opaque_lines(self.opaque)
 
     @classmethod
     def from_headers(cls, headers: Mapping[str, str]) -> Envelope:

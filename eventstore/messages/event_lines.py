@@ -10,7 +10,7 @@ from typing import cast
 from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.encryption import PERSONAL
 from eventstore.messages.envelope import Envelope, EventHeaders, Identity
-from eventstore.messages.header_lines import ENVELOPE, block_of, is_usual
+from eventstore.messages.header_patterns import ENVELOPE, block_of, is_usual
 from eventstore.messages.headers import AUTHENTICATED_AS, COMMAND_DIGEST, Header
 
 _OPTIONAL = (Header.ACTOR, AUTHENTICATED_AS, COMMAND_DIGEST, Header.TRACEPARENT, PERSONAL)

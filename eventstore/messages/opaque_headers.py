@@ -40,7 +40,7 @@ def mark_lines(own: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     yield from own.items()
 
 
-def header_lines(own: Mapping[str, str] | None) -> str:
+def opaque_lines(own: Mapping[str, str] | None) -> str:
     """The lines of an opaque event's mark and headers; none of one that is not opaque."""
     if own is None:
         return ""

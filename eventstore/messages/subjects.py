@@ -117,15 +117,15 @@ class Subjects:
 
     def command(self, aggregate: str, action: str) -> str:
         """The subject that a command is sent to."""
-        return str(Subject(self.domain, "cmd", aggregate, action))
+        return f"{self.domain}.cmd.{aggregate}.{action}"
 
     def event(self, aggregate: str, action: str) -> str:
         """The subject that the feed publishes an event to."""
-        return str(Subject(self.domain, "event", aggregate, action))
+        return f"{self.domain}.event.{aggregate}.{action}"
 
     def query(self, aggregate: str, action: str) -> str:
         """The subject that a query is sent to."""
-        return str(Subject(self.domain, "query", aggregate, action))
+        return f"{self.domain}.query.{aggregate}.{action}"
 
     def new_timer(self, name: str, aggregate: str, action: str) -> str:
         """The subject that a timer is set on; a wildcard if the name is one.

@@ -10,7 +10,7 @@ from eventstore.messages.events import RecordedEvent
 from eventstore.messages.headers import POSITION
 from eventstore.parking.messages import ParkedMessage, ParkedMessages
 from eventstore.processes.instance import Instance
-from eventstore.processes.records import Reaction, Trigger
+from eventstore.processes.records import RecordedReaction, Trigger
 
 _MAX_REMEMBERED = 10_000
 
@@ -36,7 +36,7 @@ class LoopGuard:
                 "if it does not, raise its max_reactions, and retry this event"
             )
 
-    def note(self, recorded: RecordedEvent, reaction: Reaction) -> None:
+    def note(self, recorded: RecordedEvent, reaction: RecordedReaction) -> None:
         """Remember of how many reactions the commands of this one are a consequence."""
         depth = self._depth(recorded) + 1
         for each in reaction.data.commands:

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import NamedTuple
 
 from eventstore.messages.events import RecordedEvent
-from eventstore.processes.records import OutgoingCommand, Reacted, Reaction
+from eventstore.processes.records import OutgoingCommand, Reacted, RecordedReaction
 from eventstore.store.head import NOTHING, Head
 from eventstore.store.store import EventStore
 
@@ -39,7 +39,7 @@ class ProcessHistory:
     async def sent(self, key: str, command_id: str) -> OutgoingCommand | None:
         """The command of this id that the process has sent since it started.
 
-        None for another's, and for one that it had sent before it started anew.
+        None for another's, and for one that it had sent before it started again.
         """
         found = None
         async with aclosing(self.read(key, leader=True)) as records:
@@ -49,17 +49,17 @@ class ProcessHistory:
                 found = next((each for each in commands_of(event) if each.id == command_id), found)
         return found
 
-    async def reaction(self, key: str, reaction_id: str) -> Reaction | None:
+    async def reaction(self, key: str, reaction_id: str) -> RecordedReaction | None:
         """The recorded reaction of this id; None if there is none."""
         async with aclosing(self.read(key, leader=True)) as records:
             async for event, _ in records:
                 if event.id == reaction_id and isinstance(event.data, Reacted):
-                    return Reaction.of(event, event.data)
+                    return RecordedReaction.of(event, event.data)
         return None
 
 
 def begins(event: RecordedEvent) -> bool:
-    """Whether the process starts, or starts anew, with this record."""
+    """Whether the process starts, or starts again, with this record."""
     return isinstance(event.data, Reacted) and event.data.begins
 
 

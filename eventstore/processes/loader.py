@@ -6,7 +6,6 @@ by their schema versions, and forgotten with the personal data in them.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from types import MappingProxyType
@@ -16,6 +15,7 @@ import msgspec
 
 from eventstore.commands.deduplication import CommandDeduplication
 from eventstore.commands.state_cache import CachedState, StateCache
+from eventstore.concurrency.chunks import map_chunked
 from eventstore.decider.decider import Decider
 from eventstore.errors import CorruptLog
 from eventstore.messages.codec import Codec
@@ -157,12 +157,8 @@ class ProcessLoader:
         self, triggers: Sequence[Trigger], own: Mapping[str, RecordedEvent]
     ) -> list[RecordedEvent]:
         """The events that were reacted to."""
-        found: list[RecordedEvent] = []
-        for at in range(0, len(triggers), _AT_ONCE):
-            several = triggers[at : at + _AT_ONCE]
-            events = await asyncio.gather(*(self._event(each, own) for each in several))
-            found += [each for each in events if each is not None]
-        return found
+        events = await map_chunked(lambda each: self._event(each, own), triggers, _AT_ONCE)
+        return [each for each in events if each is not None]
 
     async def _event(
         self, trigger: Trigger, own: Mapping[str, RecordedEvent]

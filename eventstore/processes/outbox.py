@@ -11,7 +11,7 @@ from eventstore.messages.context import MessageContext
 from eventstore.messages.envelope import derive_id
 from eventstore.processes.instance import Instance
 from eventstore.processes.reactions import Actions, After
-from eventstore.processes.records import OutgoingCommand, Reaction, command_of
+from eventstore.processes.records import OutgoingCommand, RecordedReaction, command_of
 from eventstore.store.store import EventStore
 
 _TIMERS = "5b0f1f0a-3d0e-5c1c-9f0b-8f5d6a1f7f11"
@@ -47,7 +47,7 @@ class Outbox:
         self._store = store
         self._commands = commands
 
-    async def send(self, key: str, reaction: Reaction, instance: Instance) -> None:
+    async def send(self, key: str, reaction: RecordedReaction, instance: Instance) -> None:
         """Send the commands of a reaction, in order, and set and cancel its timers.
 
         `instance` is what the records say by now: a timer that a later reaction has replaced or
@@ -72,11 +72,11 @@ class Outbox:
                     await self._set_timer(key, each, each.timer, at)
             for name in reaction.data.cancelled:
                 if name not in instance.timers:
-                    await self._commands.cancel(timer_id(self._process, key, name))
+                    await self._commands.cancel(_timer_id(self._process, key, name))
 
     async def _set_timer(self, key: str, sent: OutgoingCommand, name: str, at: datetime) -> None:
         await self._commands.schedule(
-            timer_id(self._process, key, name),
+            _timer_id(self._process, key, name),
             command_of(self._store.codec, sent),
             sent.to,
             at=at,
@@ -84,6 +84,6 @@ class Outbox:
         )
 
 
-def timer_id(process: str, key: str, name: str) -> str:
+def _timer_id(process: str, key: str, name: str) -> str:
     """The name of a process's timer among all timers of the domain."""
     return f"{process}-{derive_id(_TIMERS, f'{process}/{key}/{name}')}"

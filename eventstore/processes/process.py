@@ -61,7 +61,7 @@ class Process(Generic[S]):
     What it does when an event arrives is recorded before its commands are sent, and recorded once:
     whoever dies, each event leads to one reaction, and each command is carried out once. Events
     arrive in the order of the log. One that does not start a process passes by unless it runs; one
-    that starts it, starts it anew when it has ended. A process that fails at an event takes no
+    that starts it, starts it again when it has ended. A process that fails at an event takes no
     other until that one is retried or discarded; others go on.
 
     The functions must be pure: no I/O, no clock, no random. Raises `DeciderError` for one whose

@@ -70,7 +70,7 @@ class After(Send[C], Generic[C], frozen=True, kw_only=True):
     @property
     def timer(self) -> str:
         """The timer's name."""
-        return timer_name(type(self.command)) if self.name is None else self.name
+        return _timer_name(type(self.command)) if self.name is None else self.name
 
 
 class Cancel(Struct, frozen=True):
@@ -81,7 +81,7 @@ class Cancel(Struct, frozen=True):
     @property
     def name(self) -> str:
         """The timer's name."""
-        return self.timer if isinstance(self.timer, str) else timer_name(self.timer)
+        return self.timer if isinstance(self.timer, str) else _timer_name(self.timer)
 
 
 class End(enum.Enum):
@@ -164,6 +164,6 @@ def actions_of(reaction: Any, key: str, where: str) -> Actions:
     )
 
 
-def timer_name(command: type[Command]) -> str:
+def _timer_name(command: type[Command]) -> str:
     """The name of a timer that has none of its own, such as `order-cancel`."""
     return f"{command.__aggregate__}-{command.__action__}"[:64]

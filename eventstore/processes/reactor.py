@@ -42,7 +42,7 @@ from eventstore.processes.outbox import Outbox, outgoing, timers_of
 from eventstore.processes.process import Process
 from eventstore.processes.reactions import Actions
 from eventstore.processes.recorder import Recorder
-from eventstore.processes.records import CommandRejected, Reacted, Reaction, Trigger
+from eventstore.processes.records import CommandRejected, Reacted, RecordedReaction, Trigger
 from eventstore.store.snapshots.snapshots import Snapshots
 from eventstore.store.store import EventStore
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
@@ -145,7 +145,7 @@ class Reactor:
 
     async def _reaction(
         self, key: str, recorded: RecordedEvent, cached: CachedState
-    ) -> Reaction | None:
+    ) -> RecordedReaction | None:
         """The reaction, recorded and cached; None for an event that passes by."""
         instance: Instance = cached.state.instance
         data = await self._loader.data_of(key, recorded)
@@ -172,7 +172,7 @@ class Reactor:
         cached: CachedState,
         data: Any,
         given_up: list[str],
-    ) -> Reaction:
+    ) -> RecordedReaction:
         instance: Instance = cached.state.instance
         self._loops.check(instance, recorded)
         # 4. React.

@@ -16,7 +16,7 @@ from eventstore.messages.text import presentable
 from eventstore.messages.types import Event
 from eventstore.processes.instance import Instance
 from eventstore.processes.process import Process
-from eventstore.processes.records import Reacted, Reaction, Trigger
+from eventstore.processes.records import Reacted, RecordedReaction, Trigger
 from eventstore.store.append import NO_STREAM, Append, AppendResult
 from eventstore.store.store import EventStore
 from eventstore.telemetry import Telemetry
@@ -33,7 +33,7 @@ class Recorder:
 
     async def record(
         self, key: str, recorded: RecordedEvent, cached: CachedState, event: Reacted
-    ) -> Reaction:
+    ) -> RecordedReaction:
         """Record a reaction to an event, and move the head of what is cached.
 
         Raises `Conflict` if the process has moved on, and what `EventStore.append_all` raises.
@@ -65,7 +65,7 @@ class Recorder:
 
     async def _recorded(
         self, key: str, recorded: RecordedEvent, cached: CachedState, event: Reacted
-    ) -> Reaction:
+    ) -> RecordedReaction:
         own = event.trigger.reaction_id(self._name)
         appended = await self._append(key, recorded, cached, event, own)
         if appended.duplicate:  # by another process, and perhaps not the same
@@ -73,7 +73,7 @@ class Recorder:
         cached.head = appended.head
         envelope = recorded.envelope
         identity = Identity.caused_by(envelope.identity, own)
-        return Reaction(event, identity, envelope.actor, envelope.traceparent)
+        return RecordedReaction(event, identity, envelope.actor, envelope.traceparent)
 
     async def _append(
         self, key: str, recorded: RecordedEvent, cached: CachedState, event: Event, own: str

@@ -56,7 +56,7 @@ class Trigger(Struct, frozen=True, kw_only=True):
         return derive_id(self.id, f"{process}/reacted/{self.part}")
 
     def failure_id(self, process: str, attempt: int) -> str:
-        """The id of the process's failure at it, each time that it is tried anew."""
+        """The id of the process's failure at it, each time that it is tried again."""
         return derive_id(self.id, f"{process}/failed/{self.part}/{attempt}")
 
 
@@ -74,7 +74,7 @@ class OutgoingCommand(Struct, frozen=True, kw_only=True):
 class Reacted(Event):
     """The process has reacted to an event: the base of each process's class.
 
-    `begins`: it started, or started anew; `ends`: it has ended. `timers` are those that it sets, by
+    `begins`: it started, again or not; `ends`: it has ended. `timers` are those that it sets, by
     name, with when they are due, and `cancelled` others. `given_up` are events that it had failed
     at and that nobody will retry, by the ids of the reactions to them. `about` is whose personal
     data may be in the commands.
@@ -90,7 +90,7 @@ class Reacted(Event):
     about: str = ""
 
 
-class Reaction(NamedTuple):
+class RecordedReaction(NamedTuple):
     """A recorded reaction: what it says, its ids, and what is passed on from its event."""
 
     data: Reacted
@@ -99,7 +99,7 @@ class Reaction(NamedTuple):
     traceparent: str | None
 
     @classmethod
-    def of(cls, recorded: RecordedEvent, data: Reacted) -> Reaction:
+    def of(cls, recorded: RecordedEvent, data: Reacted) -> RecordedReaction:
         """The reaction as it was recorded, with its data."""
         envelope = recorded.envelope
         return cls(data, envelope.identity, envelope.actor, envelope.traceparent)

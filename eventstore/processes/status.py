@@ -1,4 +1,4 @@
-"""The processes of a domain: which there are, how they are, and their story."""
+"""The processes of a domain: which there are, how they are, and what each has done."""
 
 from __future__ import annotations
 
@@ -101,9 +101,9 @@ class Processes:
         """One process."""
         return await self._status(self._checked(process), key, await self.parked(process))
 
-    async def story(self, process: str, key: str) -> Sequence[ProcessStep]:
+    async def steps(self, process: str, key: str) -> Sequence[ProcessStep]:
         """All that one process has recorded, oldest first."""
-        return [step_of(each) for each in await self._records(self._checked(process), key)]
+        return [_step_of(each) for each in await self._records(self._checked(process), key)]
 
     async def parked(self, process: str) -> Sequence[ParkedMessage]:
         """The events that processes of this kind have failed at, in the order of the log."""
@@ -181,7 +181,7 @@ class Processes:
         )
 
 
-def step_of(record: RecordedEvent) -> ProcessStep:
+def _step_of(record: RecordedEvent) -> ProcessStep:
     """A record of a process, as people read it."""
     data = record.data
     if isinstance(data, CommandRejected):

@@ -92,8 +92,7 @@ class Scenario(Generic[S]):
         self, key: str, command: Command, code: str, message: str = "", *, to: str = ""
     ) -> Scenario[S]:
         """Have the process of this key react to a rejection of its command."""
-        rejection = Rejection(command=round_trip(command), code=code, message=message, to=to)
-        return self._reacted(key, self._rejected(key), rejection)[0]
+        return self._after_rejection(key, command, code, message, to)[0]
 
     def when(self, aggregate_id: AggregateId, *events: Event) -> ScenarioOutcome[S]:
         """Have events of one aggregate reacted to; raises what `given` raises.
@@ -112,9 +111,8 @@ class Scenario(Generic[S]):
         self, key: str, command: Command, code: str, message: str = "", *, to: str = ""
     ) -> ScenarioOutcome[S]:
         """Have the process of this key react to a rejection of its command, by `to`."""
-        rejection = Rejection(command=round_trip(command), code=code, message=message, to=to)
         try:
-            after, sent = self._reacted(key, self._rejected(key), rejection)
+            after, sent = self._after_rejection(key, command, code, message, to)
         except Exception as error:
             return ScenarioOutcome(self, (), error)
         return ScenarioOutcome(after, sent)
@@ -175,12 +173,15 @@ class Scenario(Generic[S]):
             sent += more
         return after, sent
 
-    def _rejected(self, key: str) -> RecordedEvent:
-        """The record of a rejection, in the place where it would be."""
+    def _after_rejection(
+        self, key: str, command: Command, code: str, message: str, to: str
+    ) -> tuple[Scenario[S], _Sent]:
         record = self._process.records.rejected(
             command_id="", aggregate="", aggregate_id="", action="", code=""
         )
-        return next_event(self._log, check_aggregate_id(key), record, time=self._now)
+        rejection = Rejection(command=round_trip(command), code=code, message=message, to=to)
+        recorded = next_event(self._log, check_aggregate_id(key), record, time=self._now)
+        return self._reacted(key, recorded, rejection)
 
     def _reacted(self, key: str, recorded: RecordedEvent, data: Any) -> tuple[Scenario[S], _Sent]:
         process, log = self._process, (*self._log, recorded)

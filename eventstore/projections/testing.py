@@ -31,7 +31,7 @@ from eventstore.projections.database.checkpoint import ExpectedCheckpoint, claim
 from eventstore.projections.projection import Projection
 from eventstore.projections.table_names import library_metadata
 from eventstore.projections.worker.apply import apply
-from eventstore.testing.log import START, next_event, next_opaque, next_record
+from eventstore.testing.log import START, next_opaque, next_record, with_events
 
 __all__ = ["START", "Row", "Scenario", "scenario"]
 
@@ -62,10 +62,7 @@ class Scenario:
 
         Raises `InvalidId`, and `InvalidPayload` for one that could not be stored.
         """
-        own_id = check_aggregate_id(aggregate_id)
-        log = self._log
-        for data in events:
-            log += (next_event(log, own_id, data, actor=actor, time=time),)
+        log = with_events(self._log, aggregate_id, events, actor=actor, time=time)
         return Scenario(self._projection, log)
 
     def given_opaque(

@@ -1,4 +1,4 @@
-"""Logs as JSON: one object a line, with the story that the record belongs to."""
+"""Logs as JSON: one object a line, with the correlation that the record belongs to."""
 
 from __future__ import annotations
 

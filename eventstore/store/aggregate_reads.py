@@ -286,7 +286,9 @@ class AggregateReads:
     ) -> AsyncGenerator[list[FoundEvent], None]:
         head = await self._head(subject, leader)
         newest = Link(head.version, head.chain, head.position)
-        reading = BackwardsReading(self._direct, self.codec, self.keyring, self.findings, subject)
+        reading = BackwardsReading(
+            *(self._direct, self._linked, self.codec, self.keyring, self.findings, subject)
+        )
         async with aclosing(reading.pages(newest, bounds)) as pages:
             async for page in pages:
                 yield page

@@ -11,9 +11,9 @@ from contextlib import aclosing
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.headers import Header
-from eventstore.store.append import PendingAppend
 from eventstore.store.head import NOTHING, FoundHead, Head, HeadWalk
 from eventstore.store.id_index import IdIndex
+from eventstore.store.pending_append import PendingAppend
 
 
 class AppendSearch:

@@ -46,20 +46,14 @@ from eventstore.errors import (
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.jetstream.publish import PubAck
 from eventstore.jetstream.vocabulary import CONFLICTS, ErrorCode
-from eventstore.store.append import (
-    ANY_VERSION,
-    NO_STREAM,
-    STREAM_EXISTS,
-    AppendResult,
-    Expected,
-    PendingAppend,
-)
+from eventstore.store.append import ANY_VERSION, NO_STREAM, STREAM_EXISTS, AppendResult, Expected
 from eventstore.store.append_retries import AppendRetries
 from eventstore.store.append_search import AppendSearch
 from eventstore.store.head import NOTHING, FoundHead, Head, find_head
 from eventstore.store.id_index import IdIndex
 from eventstore.store.known_heads import KnownHeads
 from eventstore.store.log_writer import LogWriter
+from eventstore.store.pending_append import PendingAppend
 from eventstore.telemetry import Telemetry
 
 _UNBOUNDED = 86_400.0  # the append as a whole has its own bound

@@ -1,8 +1,9 @@
 """Reads the events of one aggregate from the newest to the oldest, in pages of direct gets.
 
 The server reads forwards only. So an event some versions further back is found, and what follows it
-is read and verified, page by page. If a foreign message is met on the way, all of the aggregate is
-read instead.
+is read and verified, page by page. Events that lie far apart in a long log are read one by one
+instead, each at the position that the one after it names. If a foreign message is met on the way,
+all of the aggregate is read.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from eventstore.store.bounds import Bounds
 from eventstore.store.chain_links import GENESIS_LINKS, Link, extends
 from eventstore.store.foreign import LogFindings, link_of
 from eventstore.store.keyring import Keyring
+from eventstore.store.linked_reading import LinkedReading
 from eventstore.store.version_search import find_version
 
 _HALF = MAX_PAGE // 2
@@ -27,6 +29,9 @@ _MIN_SLACK = 8  # events read in vain, for which the server is asked less often
 FoundEvent = tuple[StoredMessage, list[RecordedEvent] | UnreadEvent]
 """An event as stored, with what it is decoded to."""
 
+Page = tuple[Link, list[FoundEvent]]
+"""Events, oldest first, and the link before them."""
+
 
 class BackwardsReading:
     """Reads one aggregate backwards."""
@@ -34,12 +39,14 @@ class BackwardsReading:
     def __init__(
         self,
         reader: DirectReader,
+        linked: LinkedReading,
         codec: Codec,
         keyring: Keyring,
         findings: LogFindings,
         subject: str,
     ) -> None:
         self._reader = reader
+        self._linked = linked
         self._codec = codec
         self._keyring = keyring
         self._findings = findings
@@ -54,13 +61,32 @@ class BackwardsReading:
         version = newest.version if bounds.until is None else min(bounds.until, newest.version)
         size = bounds.page_size(_HALF)
         while version > bounds.after:
-            start = await self._start(version, size, newest)
-            found = None if start is None else await self._between(start, version, high)
-            if start is None or found is None:
-                start = GENESIS_LINKS.head
-                found = await self._all(version)
+            read = await self._by_positions(version, size, newest)
+            start, found = read or await self._by_search(version, size, newest, high)
             yield [each for each in reversed(found) if bounds.includes(version_of(each))]
             version, newest, high = start.version, start, start
+
+    async def _by_positions(self, version: int, size: int, newest: Link) -> Page | None:
+        """The events up to `newest` that lie far apart; None if they do not, or do not follow."""
+        if newest.version - version > size:
+            return None
+        count = newest.version - version + size + 1
+        messages = await self._linked.up_to(self._subject, newest.position, count)
+        if messages is None:
+            return None
+        begin = link_of(messages.pop(0)) if len(messages) == count else GENESIS_LINKS.head
+        if begin is None:
+            return None
+        reading = AggregateReading(self._codec, begin)
+        found = await self._following(reading, messages)
+        return None if found is None or reading.head != newest else (begin, found)
+
+    async def _by_search(self, version: int, size: int, newest: Link, high: Link | None) -> Page:
+        start = await self._start(version, size, newest)
+        found = None if start is None else await self._between(start, version, high)
+        if start is None or found is None:
+            return GENESIS_LINKS.head, await self._all(version)
+        return start, found
 
     async def _start(self, version: int, size: int, newest: Link) -> Link | None:
         """A link some versions before one, to read on from."""
@@ -81,20 +107,29 @@ class BackwardsReading:
         reading = AggregateReading(self._codec, start)
         found: list[FoundEvent] = []
         position = start.position
-        while reading.head.version < version:
-            messages = await self._page(position, version - reading.head.version)
-            keys = await self._keyring.to_open(message.headers for message in messages)
-            for message in messages[: version - reading.head.version]:
-                if not extends(reading.head, message):
-                    return None
-                read = reading.read(message, keys)
-                if read is None:
-                    return None
-                found.append((message, read))
-            if not messages:
+        while (missing := version - reading.head.version) > 0:
+            messages = (await self._page(position, missing))[:missing]
+            following = await self._following(reading, messages)
+            if not following:
                 return None
+            found += following
             position = messages[-1].sequence
         return found if last is None or reading.head == last else None
+
+    async def _following(
+        self, reading: AggregateReading, messages: list[StoredMessage]
+    ) -> list[FoundEvent] | None:
+        """What messages are decoded to; None if one of them does not follow."""
+        keys = await self._keyring.to_open(message.headers for message in messages)
+        found: list[FoundEvent] = []
+        for message in messages:
+            if not extends(reading.head, message):
+                return None
+            read = reading.read(message, keys)
+            if read is None:
+                return None
+            found.append((message, read))
+        return found
 
     async def _page(self, after: int, count: int) -> list[StoredMessage]:
         messages, _ = await self._reader.page(self._subject, after, count)

@@ -11,10 +11,10 @@ are many or lie close together, is left to be read in pages.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
+from eventstore.concurrency.chunks import chunked, map_chunked
 from eventstore.jetstream.direct_get import MAX_PAGE, DirectReader
 from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.jetstream.vocabulary import NatsHeader
@@ -56,8 +56,8 @@ class LinkedReading:
                     self._see(page[-1].sequence)
                     yield page
         else:
-            for start in range(0, len(messages), max_messages):
-                yield messages[start : start + max_messages]
+            for some in chunked(messages, max_messages):
+                yield list(some)
 
     async def messages(self, subject: str, after: int = 0) -> AsyncGenerator[StoredMessage, None]:
         """All messages on a literal subject after a position, up to the leader's last."""
@@ -91,9 +91,24 @@ class LinkedReading:
                 if page[-1].sequence >= until:
                     return
 
+    async def up_to(self, subject: str, position: int, count: int) -> list[StoredMessage] | None:
+        """At most so many messages up to the position of one of them, oldest first.
+
+        Fewer if the first one is among them. None if they are better read in pages.
+        """
+        if self._see(position) <= _FAR:
+            return None
+        last = await self._direct.at(position)
+        if last is None or last.subject != subject:
+            return None
+        before = _position_before(last)
+        if before is None or position - before <= _NEAR:
+            return None
+        return await self._backwards([last], 0, count)
+
     async def _newest(self, last: StoredMessage) -> list[StoredMessage]:
         """The last message, and if others come shortly before it, all that do; [] for too many."""
-        before = position_before(last)
+        before = _position_before(last)
         if before is None or last.sequence - before > _NEAR:
             return [last]
         async with aclosing(self._direct.pages(last.subject, last.sequence - _FAR)) as pages:
@@ -102,12 +117,15 @@ class LinkedReading:
         return []
 
     async def _backwards(
-        self, newest: list[StoredMessage], after: int
+        self, newest: list[StoredMessage], after: int, count: int | None = None
     ) -> list[StoredMessage] | None:
-        """The newest messages and those before, oldest first; None: read them all in pages."""
+        """The newest messages and those before, oldest first; None: read them all in pages.
+
+        With `count`, at most so many, counted from the oldest of the newest on.
+        """
         older = newest[:1]
-        while older and (before := position_before(older[-1])) is not None:
-            if before <= after:
+        while older and (before := _position_before(older[-1])) is not None:
+            if before <= after or len(older) == count:
                 return older[:0:-1] + newest
             if len(older) > _MIN_STEPS + (older[0].sequence - before) // _BLOCK:
                 return None
@@ -123,7 +141,7 @@ class LinkedReading:
         return self._end
 
 
-def position_before(message: StoredMessage) -> int | None:
+def _position_before(message: StoredMessage) -> int | None:
     """The position of the message before it on its subject, 0 if it is the first.
 
     None if it is unknown. Within a batch it is the position before, if the message there is on the
@@ -149,19 +167,17 @@ async def messages_before(
     unknown: list[str] = []
     named: list[tuple[str, int]] = []
     for message in messages:
-        before = position_before(message)
+        before = _position_before(message)
         if before is None or before > until:
             unknown.append(message.subject)
         elif before:
             named.append((message.subject, before))
-    for start in range(0, len(named), _AT_ONCE):
-        some = named[start : start + _AT_ONCE]
-        answers = await asyncio.gather(*(reader.at(before) for _, before in some))
-        for (subject, _), answer in zip(some, answers, strict=True):
-            if answer is None or answer.subject != subject:
-                unknown.append(subject)
-            else:
-                found[subject] = answer
+    answers = await map_chunked(reader.at, [before for _, before in named], _AT_ONCE)
+    for (subject, _), answer in zip(named, answers, strict=True):
+        if answer is None or answer.subject != subject:
+            unknown.append(subject)
+        else:
+            found[subject] = answer
     if unknown and until:
         others = await reader.last_of_each(unknown, until)
         found.update({message.subject: message for message in others})

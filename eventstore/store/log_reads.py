@@ -116,14 +116,14 @@ class LogReads:
         Events that their class or an upcaster refuses are skipped, logged and noted in `findings`.
         Raises `UnreadableEvent` for events that only newer code may know: of an unknown type,
         unless those are skipped, filtered out, or read as `opaque`; or of a newer schema.
-        `read_log` yields both, and goes on. `InvalidRange` for bounds that are none; `live` has no
-        `backwards`.
+        `read_log` yields both, and goes on. `InvalidRange` for bounds that are none, and for a type
+        that is in no collection; `live` has no `backwards`.
         """
         bounds = Bounds.checked(after, until, limit)
         if live and backwards:
             raise InvalidRange("a live reading goes on with new events: it cannot go backwards")
         self._check_aggregate(aggregate, opaque)
-        names = frozenset(each if isinstance(each, str) else each.__name__ for each in types)
+        names = _names_of(types)
         consumes = live or (bounds.is_open and not backwards and aggregate is None)
         skip_unknown = skip_unknown and not opaque
         if names:  # how many are read for one of these types is not known
@@ -195,3 +195,9 @@ async def _events(
                     yield event
             if page.position >= until and not backwards:
                 return
+
+
+def _names_of(types: Types) -> frozenset[str]:
+    if isinstance(types, str | type):
+        raise InvalidRange(f"types is {types!r}: give a list, even of one type")
+    return frozenset(each if isinstance(each, str) else each.__name__ for each in types)

@@ -21,10 +21,11 @@ from eventstore.jetstream.publish import (
     publish,
     read_publication,
 )
-from eventstore.store.append import ANY_VERSION, NO_STREAM, PendingAppend
+from eventstore.store.append import ANY_VERSION, NO_STREAM
 from eventstore.store.head import NOTHING, FoundHead, Head
 from eventstore.store.id_index import IdIndex
 from eventstore.store.known_heads import KnownHeads
+from eventstore.store.pending_append import PendingAppend
 
 _MAX_OPEN_BATCHES = 40  # the server takes 50 of a stream
 
@@ -63,7 +64,7 @@ class LogWriter:
         """
         era, client = self._heads.era, self._client
         messages: list[Draft] = []
-        batch = iter(batch_lines(sum(map(len, (write.event_ids for write in writes)))))
+        batch = iter(batch_lines(sum([len(write.event_ids) for write in writes])))
         for write in writes:
             messages += write.drafts(batch)
         check_sizes(messages, client.max_payload, added=PUBLICATION_HEADERS)

@@ -23,13 +23,7 @@ from eventstore.messages.events import NewEvent
 from eventstore.messages.subjects import AggregateId
 from eventstore.messages.types import Event
 from eventstore.store.aggregate_reads import AggregateReads
-from eventstore.store.append import (
-    ANY,
-    Append,
-    AppendResult,
-    Expected,
-    PendingAppend,
-)
+from eventstore.store.append import ANY, Append, AppendResult, Expected
 from eventstore.store.appender import Appender
 from eventstore.store.foreign import LogFindings
 from eventstore.store.id_index import IdIndex
@@ -40,6 +34,7 @@ from eventstore.store.log import StoredLog
 from eventstore.store.log_range import LogRange
 from eventstore.store.log_reads import LogReads
 from eventstore.store.log_writer import LogWriter
+from eventstore.store.pending_append import PendingAppend
 from eventstore.store.reader import EventReader
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
@@ -148,9 +143,9 @@ class EventStore(AggregateReads, LogReads, Resource):
         """Append what was prepared, once; guarantees and raises what `append_all` does."""
         if len(writes) != 1:
             _check_together(writes)
-        if any(write.has_personal for write in writes):
+        if personal := [write for write in writes if write.has_personal]:
             try:
-                await self._seal(writes)
+                await self._seal(personal)
             except SubjectForgotten:  # perhaps after it was recorded
                 if before := await self._appender(writes).recorded_before(self._append_timeout):
                     return before

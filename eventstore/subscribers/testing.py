@@ -20,8 +20,8 @@ from types import MappingProxyType
 from typing import Any
 
 from eventstore.commands import ScheduledCommand, SentCommand
-from eventstore.commands.client import recipient
-from eventstore.commands.scheduling import check_recurring
+from eventstore.commands.composer import recipient
+from eventstore.commands.scheduling import schedule_of
 from eventstore.errors import UnknownType
 from eventstore.messages.context import MessageContext
 from eventstore.messages.envelope import Identity, MessageId, derive_id
@@ -31,7 +31,7 @@ from eventstore.messages.outcome import Outcome
 from eventstore.messages.subjects import AggregateId, check_aggregate_id
 from eventstore.messages.types import Command, Event
 from eventstore.subscribers.declaration import Subscriber
-from eventstore.testing.log import CORRELATION, START, next_event, round_trip
+from eventstore.testing.log import CORRELATION, START, round_trip, with_events
 from eventstore.timers.schedule import Delay, Schedule, WhenPast, check_timer_name
 
 __all__ = ["START", "Commands", "Scenario", "ScenarioOutcome", "scenario"]
@@ -105,11 +105,16 @@ class Commands:
     ) -> ScheduledCommand:
         """Record a timer; raises `InvalidMessage` for one that could not be set."""
         check_timer_name(name)
-        if cron is None:
-            schedule = Schedule.once(START, at=at, after=after, past=past)
-        else:
-            schedule = Schedule.recurring(cron, time_zone)
-            check_recurring(command_id, expected)
+        schedule = schedule_of(
+            START,
+            at=at,
+            after=after,
+            cron=cron,
+            time_zone=time_zone,
+            past=past,
+            command_id=command_id,
+            expected=expected,
+        )
         identity = self._identity(command_id, cause)
         to = recipient(command, aggregate_id, identity.id)
         self.timers[name] = schedule, to, round_trip(command)
@@ -177,10 +182,7 @@ class Scenario:
 
         Raises `InvalidId` for an illegal aggregate id.
         """
-        own_id = check_aggregate_id(aggregate_id)
-        log = self._log
-        for data in events:
-            log += (next_event(log, own_id, data, actor=actor, time=time),)
+        log = with_events(self._log, aggregate_id, events, actor=actor, time=time)
         return Scenario(self._subscriber, self._resources, log)
 
     def when(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 
 from eventstore.sync.iterator import BlockingIterator
 from eventstore.sync.loop_thread import LoopThread
@@ -25,6 +27,33 @@ class Calls(Generic[T_co]):
     def _target(self) -> T_co:
         """The object that is called; raises `BlockingCallRefused` if it is not open."""
         raise NotImplementedError
+
+
+class Facade(Calls[T_co]):
+    """Blocking calls of what it opens in a thread of its own; a context manager."""
+
+    def __init__(
+        self, opening: AbstractAsyncContextManager[T_co], name: str, timeout: float
+    ) -> None:
+        super().__init__(LoopThread(opening, name), timeout)
+        self._opened: T_co | None = None
+
+    def __enter__(self) -> Self:
+        self._opened = self._thread.open()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._thread.close()
+
+    def _target(self) -> T_co:
+        if self._opened is None:
+            raise self._thread.closed()
+        return self._opened
 
 
 def blocking(

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
-from types import TracebackType
-from typing import Self
 
 from eventstore.application.client import Requests
 from eventstore.store.store import EventStore
-from eventstore.sync.bridge import Calls, blocking
-from eventstore.sync.loop_thread import LoopThread
+from eventstore.sync.bridge import Facade, blocking
 from eventstore.sync.store import StoreCalls
 
 
-class SyncApplicationClient(Calls[Requests]):
+class SyncApplicationClient(Facade[Requests]):
     """A client, or a running application, for programs without an event loop; a context manager.
 
         with SyncApplicationClient(app.client()) as bank:
@@ -29,31 +26,15 @@ class SyncApplicationClient(Calls[Requests]):
     def __init__(
         self, opening: AbstractAsyncContextManager[Requests], *, timeout: float = 60.0
     ) -> None:
-        self._opened: Requests | None = None
-        super().__init__(LoopThread(opening, "client"), timeout)
+        super().__init__(opening, "client", timeout)
         self.store = _ClientStore(self)
 
     execute = blocking(Requests.execute)
     send = blocking(Requests.send)
+    schedule = blocking(Requests.schedule)
+    cancel = blocking(Requests.cancel)
     load = blocking(Requests.load)
     ask = blocking(Requests.ask)
-
-    def __enter__(self) -> Self:
-        self._opened = self._thread.open()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._thread.close()
-
-    def _target(self) -> Requests:
-        if self._opened is None:
-            raise self._thread.closed()
-        return self._opened
 
 
 class _ClientStore(StoreCalls):

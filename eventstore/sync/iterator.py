@@ -134,6 +134,8 @@ class BlockingIterator(Iterator[T]):
 
     def close(self) -> None:
         """End the iteration; what was read ahead is dropped. Does nothing if it has ended."""
+        if self._thread.is_forked:
+            return
         self._buffer.end(None)
         self._buffer.take(None)
         self._taken = deque()

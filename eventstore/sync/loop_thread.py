@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import os
 import threading
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, suppress
@@ -24,7 +25,8 @@ class LoopThread(Generic[T]):
     If the resource fails by itself, all calls are refused, and `close` raises the error.
 
     All methods may be called from any thread, except from one that runs an event loop. They raise
-    `BlockingCallRefused` there, and when it is not open.
+    `BlockingCallRefused` there, when it is not open, and in a process that was forked from the one
+    that opened it: threads are not inherited.
     """
 
     def __init__(self, resource: AbstractAsyncContextManager[T], name: str) -> None:
@@ -36,6 +38,7 @@ class LoopThread(Generic[T]):
         self._tasks: set[asyncio.Task[Any]] = set()
         self._lock = threading.Lock()
         self._is_open = self._is_closed = False
+        self._process: int | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._main: asyncio.Task[None] | None = None
 
@@ -44,6 +47,7 @@ class LoopThread(Generic[T]):
         self.check_thread()
         if self._loop is not None:
             raise BlockingCallRefused(f"the {self._name} was opened before: make another one")
+        self._process = os.getpid()
         self._loop = loop = new_loop()
         thread = threading.Thread(target=self._run, args=(loop,), name=self._name, daemon=True)
         try:
@@ -55,7 +59,12 @@ class LoopThread(Generic[T]):
             raise
 
     def close(self) -> None:
-        """Cancel all calls, close the resource and end the thread; a second time, do nothing."""
+        """Cancel all calls, close the resource and end the thread.
+
+        Does nothing a second time, and in a forked process, which must leave it to the other one.
+        """
+        if self.is_forked:
+            return
         self.check_thread()
         with self._lock:
             is_done = self._is_closed or self._loop is None
@@ -104,8 +113,18 @@ class LoopThread(Generic[T]):
         """The error of a call that cannot be made, or was cancelled, because it is not open."""
         return BlockingCallRefused(f"the {self._name} is not open: use it inside of its `with`")
 
+    @property
+    def is_forked(self) -> bool:
+        """Whether another process has opened it, and this one was forked from that."""
+        return self._process not in (None, os.getpid())
+
     def check_thread(self) -> None:
-        """Raise `BlockingCallRefused` if an event loop runs in this thread."""
+        """Raise `BlockingCallRefused` if an event loop runs in this thread, or it is forked."""
+        if self.is_forked:
+            raise BlockingCallRefused(
+                f"the {self._name} was opened before this process was forked: open one in each "
+                "process, such as in a hook after the fork"
+            )
         try:
             asyncio.get_running_loop()
         except RuntimeError:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from eventstore.client.client import connect
 from eventstore.config import Settings
 from eventstore.jetstream.topology import declare, topology
 from eventstore.messages.codec import Codec
 from eventstore.store.store import EventStore
-from eventstore.sync.bridge import Calls, blocking, iterating
-from eventstore.sync.loop_thread import LoopThread
+from eventstore.sync.bridge import Calls, Facade, blocking, iterating
 
 
 class StoreCalls(Calls[EventStore]):
@@ -41,7 +39,7 @@ class StoreCalls(Calls[EventStore]):
     read_page = blocking(EventStore.read_page)
 
 
-class SyncEventStore(StoreCalls):
+class SyncEventStore(Facade[EventStore], StoreCalls):
     """A connection and a store, for programs without an event loop; a context manager.
 
     With `declare_log`, the stream of the log is created if it is missing. `timeout` bounds each
@@ -59,26 +57,7 @@ class SyncEventStore(StoreCalls):
         timeout: float = 60.0,
         **options: Any,
     ) -> None:
-        opening = _opened(settings, codec, declare_log, options)
-        self._opened: EventStore | None = None
-        super().__init__(LoopThread(opening, "store"), timeout)
-
-    def __enter__(self) -> Self:
-        self._opened = self._thread.open()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._thread.close()
-
-    def _target(self) -> EventStore:
-        if self._opened is None:
-            raise self._thread.closed()
-        return self._opened
+        super().__init__(_opened(settings, codec, declare_log, options), "store", timeout)
 
 
 @asynccontextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -14,6 +14,7 @@ from eventstore.messages.envelope import Envelope, Identity, derive_id, format_t
 from eventstore.messages.events import LogEvent, RecordedEvent
 from eventstore.messages.fidelity import difference
 from eventstore.messages.opaque import OpaqueEvent
+from eventstore.messages.subjects import AggregateId, check_aggregate_id
 from eventstore.messages.types import Command, Event
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -25,6 +26,7 @@ Each further event is a second later.
 CORRELATION = "00000000-0000-4000-8000-000000000001"
 """The correlation id of all events."""
 
+L = TypeVar("L", bound=LogEvent)
 M = TypeVar("M", Event, Command)
 
 
@@ -34,6 +36,22 @@ def round_trip(message: M) -> M:
     if lost := difference(message, decoded):
         raise InvalidPayload(f"payload of {type(message).__name__}: {lost}")
     return decoded
+
+
+def with_events(
+    log: tuple[L, ...],
+    aggregate_id: AggregateId,
+    events: Iterable[Event],
+    *,
+    actor: str | None = None,
+    time: datetime | None = None,
+) -> tuple[L | RecordedEvent, ...]:
+    """A log and further events of one aggregate; raises `InvalidId`, and what `round_trip` does."""
+    own_id = check_aggregate_id(aggregate_id)
+    longer: tuple[L | RecordedEvent, ...] = log
+    for data in events:
+        longer += (next_event(longer, own_id, data, actor=actor, time=time),)
+    return longer
 
 
 def next_event(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Literal, get_args
 
 from msgspec import Struct
 
@@ -28,7 +28,8 @@ BETWEEN = ":"
 """Separates the user of another account from the name of his timer, which cannot have it."""
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,256}")
-AT_ONCE = "@at 1970-01-01T00:00:00Z"
+_AT = "@at "
+AT_ONCE = f"{_AT}1970-01-01T00:00:00Z"
 _CRON = re.compile(
     r"@(?:yearly|annually|monthly|weekly|daily|midnight|hourly|every [0-9a-zµ.]{1,32})"
     r"|[0-9A-Za-z*/,-]{1,64}(?: [0-9A-Za-z*/,-]{1,64}){4,5}"
@@ -58,6 +59,11 @@ def check_stored_name(name: str) -> str:
     return name
 
 
+def time_in(pattern: str) -> str | None:
+    """The time in the pattern of a timer that is due once, as it is written; None of another."""
+    return pattern.removeprefix(_AT) if pattern.startswith(_AT) else None
+
+
 class Schedule(Struct, frozen=True):
     """When a timer is due: its pattern for the server, and its time unless it is recurring."""
 
@@ -77,15 +83,18 @@ class Schedule(Struct, frozen=True):
         """Due once, at a time or after a delay.
 
         Raises `InvalidTimer` for both or neither, a time without a zone, or one more than a hundred
-        years ahead; `TimerInPast` for one that has passed, if that is to be refused.
+        years ahead, and any other `past`; `TimerInPast` for one that has passed, if that is to be
+        refused.
         """
         if (at is None) == (after is None):
             raise InvalidTimer("a timer needs either a time (at) or a delay (after)")
+        if past not in get_args(WhenPast):
+            raise InvalidTimer(f"past is {past!r}, neither 'fire' nor 'refuse'")
         time = _after(now, after) if after is not None else _in_utc(at)
         if time - now > MAX_DELAY:
             raise InvalidTimer(f"{time} is more than 100 years ahead")
         if time > now:
-            return cls(f"@at {format_timestamp(time)}", time)
+            return cls(f"{_AT}{format_timestamp(time)}", time)
         if past == "refuse":
             raise TimerInPast(f"{time} has passed: it is {now}")
         return cls(AT_ONCE, time)  # the server's clock may be behind

@@ -16,7 +16,7 @@ from eventstore.messages.envelope import parse_timestamp
 from eventstore.messages.headers import DUE, ID_DERIVED, Header
 from eventstore.messages.subjects import Subject, Subjects
 from eventstore.messages.undecodable import UNDECODABLE
-from eventstore.timers.schedule import Schedule
+from eventstore.timers.schedule import Schedule, time_in
 
 _OF_EACH_FIRING = {Header.EVENT_ID, Header.TIMESTAMP, Header.TRACEPARENT, ID_DERIVED}
 _OF_A_ROOT = {Header.CORRELATION_ID, Header.CAUSATION_ID}
@@ -131,9 +131,10 @@ def read_timer(message: StoredMessage, subjects: Subjects) -> Timer:
 
 def _due(headers: Mapping[str, str]) -> datetime | None:
     pattern = headers.get(NatsHeader.SCHEDULE, "")
-    if not pattern.startswith("@at "):
+    time = time_in(pattern)
+    if time is None:
         return None
-    for text in (headers.get(DUE, ""), pattern.removeprefix("@at ")):
+    for text in (headers.get(DUE, ""), time):
         try:
             return parse_timestamp(text)
         except ValueError:

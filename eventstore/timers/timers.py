@@ -18,7 +18,7 @@ from eventstore.jetstream.stored_message import StoredMessage, delete_message, l
 from eventstore.jetstream.vocabulary import CONFLICTS, Api, ErrorCode, NatsHeader
 from eventstore.messages.envelope import new_id, parse_timestamp, utc_now
 from eventstore.messages.subjects import Subjects
-from eventstore.timers.schedule import AT_ONCE, check_stored_name
+from eventstore.timers.schedule import AT_ONCE, check_stored_name, time_in
 from eventstore.timers.timer import Timer, read_timer, scheduled
 
 _CLOCK_SKEW = timedelta(seconds=0.5)
@@ -36,20 +36,23 @@ async def set_timer(client: Client, draft: Draft, timeout: float = 5.0, *, strea
         )
     except JetStreamError as error:
         if error.err_code in (ErrorCode.SCHEDULE_INVALID, ErrorCode.TIME_ZONE_INVALID):
-            raise InvalidTimer(
-                f"{draft.headers[NatsHeader.SCHEDULE]!r}: {error.description}; recurring timers "
-                "need nats-server 2.14"
-            ) from error
+            raise InvalidTimer(_refused(draft, error)) from error
         raise
     return ack.seq
+
+
+def _refused(draft: Draft, error: JetStreamError) -> str:
+    pattern = draft.headers[NatsHeader.SCHEDULE]
+    zone = draft.headers.get(NatsHeader.SCHEDULE_TIME_ZONE)
+    shown = repr(pattern) if zone is None else f"{pattern!r} in the time zone {zone!r}"
+    return f"the server refuses {shown}: {error.description} (recurring timers need 2.14)"
 
 
 def _is_due(message: StoredMessage) -> bool:
     """Whether a timer may be due by now, by the server's clock."""
     try:
-        pattern = message.headers[NatsHeader.SCHEDULE]
-        at = parse_timestamp(pattern.removeprefix("@at "))
-    except (KeyError, ValueError):
+        at = parse_timestamp(time_in(message.headers.get(NatsHeader.SCHEDULE, "")) or "")
+    except ValueError:
         return False
     return at <= utc_now() + _CLOCK_SKEW
 

@@ -20,7 +20,8 @@ from eventstore.client.connection import Connection
 from eventstore.commands import CommandWorker, Outcome, Outcomes
 from eventstore.config import StreamSettings
 from eventstore.jetstream.acks import Acknowledgements, TrackedDelivery
-from eventstore.store.append import AppendResult, PendingAppend
+from eventstore.store.append import AppendResult
+from eventstore.store.pending_append import PendingAppend
 from eventstore.store.store import EventStore
 from tests.connection import settings_for
 from tests.integration.commanding import counting, opened

@@ -15,7 +15,8 @@ from eventstore.client.client import connect
 from eventstore.commands import CommandClient, ScheduledCommand, SentCommand
 from eventstore.jetstream.acks import Acknowledgements, TrackedDelivery
 from eventstore.messages.types import Command
-from eventstore.store.append import AppendResult, PendingAppend
+from eventstore.store.append import AppendResult
+from eventstore.store.pending_append import PendingAppend
 from eventstore.store.store import EventStore
 from tests.connection import settings_for
 from tests.integration.trading import Note, fulfilling, traded

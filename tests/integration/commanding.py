@@ -22,7 +22,8 @@ from eventstore.errors import EventStoreError, Rejected
 from eventstore.jetstream.topology import declare, topology
 from eventstore.messages.events import RecordedEvent
 from eventstore.messages.types import Command, Event
-from eventstore.store.append import AppendResult, PendingAppend
+from eventstore.store.append import AppendResult
+from eventstore.store.pending_append import PendingAppend
 from eventstore.store.snapshots.snapshots import Snapshots
 from eventstore.store.store import EventStore
 

@@ -19,6 +19,8 @@ CORE = (
         "store/log_writer",
         "store/append_search",
         "store/append",
+        "store/pending_append",
+        "store/event_encoder",
         "store/head",
         "store/store",
     ),
@@ -31,6 +33,7 @@ CORE = (
     # decide
     *("decider/decider", "commands/handler", "commands/decoding", "commands/deduplication"),
     *("commands/loader", "commands/outcomes", "messages/outcome", "commands/client"),
+    *("commands/composer", "commands/sent"),
     *("commands/state_cache", "commands/worker", "concurrency/keyed", "snapshots/format"),
     # deliveries
     *("jetstream/consumer", "jetstream/acks", "subscribers/delivery"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -32,6 +33,7 @@ ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"]
 DOCUMENTS += [*sorted((ROOT / "ops").rglob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 DOCUMENTS = [each for each in DOCUMENTS if "generated" not in each.parts]  # as `make docs` leaves
+PUBLIC_NAMES = ROOT / "tests" / "unit" / "public_names.txt"
 RUN = {ROOT / "docs" / "quickstart.md"}
 """Documents whose code is run by a test of their own."""
 
@@ -54,6 +56,19 @@ def named(document: str, heading: str) -> list[str]:
 def test_links_refer_to_files(document: Path) -> None:
     links = LINK.findall(document.read_text())
     assert [link for link in links if not (document.parent / link).exists()] == []
+
+
+def test_the_reference_has_a_page_for_every_public_name() -> None:
+    source = ast.parse((ROOT / "docs" / "_extensions" / "reference.py").read_text())
+    assigned = {
+        ast.unparse(node.targets[0]): ast.literal_eval(node.value)
+        for node in source.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in {"PACKAGES", "MODULES"}
+    }
+    shown = {*assigned["PACKAGES"], *(each for own in assigned["MODULES"].values() for each in own)}
+    public = {line.split()[0] for line in PUBLIC_NAMES.read_text().splitlines()}
+    own_pages = {"eventstore", "eventstore.cli", "eventstore.errors", "eventstore.scaffold"}
+    assert public - own_pages - shown == {"eventstore.nix", "eventstore.nix.stale_packages"}
 
 
 def test_the_guide_for_contributors_names_every_room() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import errno
 import io
@@ -11,6 +10,7 @@ import re
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,6 +25,7 @@ from eventstore.cli.output.events import payload_data
 from eventstore.cli.output.progress import events_bar
 from eventstore.cli.output.terminal import Terminal, say
 from eventstore.cli.session import Session
+from eventstore.concurrency.chunks import map_chunked
 from eventstore.errors import ConfigurationError, CorruptLog
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.messages.headers import Header
@@ -105,11 +106,7 @@ async def _log_reader(session: Session) -> AsyncIterator[DirectReader]:
 
 async def _payloads(reader: DirectReader, entries: Sequence[AuditEntry]) -> list[bytes | None]:
     """A payload for each event, None for each command."""
-    found: list[bytes | None] = []
-    for start in range(0, len(entries), _MAX_CONCURRENCY):
-        some = entries[start : start + _MAX_CONCURRENCY]
-        found += await asyncio.gather(*(_payload(reader, entry) for entry in some))
-    return found
+    return await map_chunked(partial(_payload, reader), entries, _MAX_CONCURRENCY)
 
 
 async def _payload(reader: DirectReader, entry: AuditEntry) -> bytes | None:

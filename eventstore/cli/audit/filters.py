@@ -8,8 +8,8 @@ import typer
 
 from eventstore.audit import SearchAudit
 from eventstore.audit.entries import Kind, Status
-from eventstore.cli.audit.times import parse_time
 from eventstore.cli.options import MadeBy
+from eventstore.cli.times import parse_time
 from eventstore.messages.envelope import utc_now
 
 

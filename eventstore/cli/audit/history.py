@@ -8,9 +8,9 @@ import msgspec
 import typer
 
 from eventstore.audit import Change, GetHistory, HistoryView, StepView, StopView, aggregate_history
-from eventstore.cli.audit.times import parse_at
 from eventstore.cli.options import ClientSession, Json
 from eventstore.cli.output.terminal import Terminal, say_json
+from eventstore.cli.times import exact_moment, parse_at
 from eventstore.client.queries import QueryClient
 from eventstore.errors import PermissionDenied
 from eventstore.messages.envelope import utc_now
@@ -90,13 +90,12 @@ def _print(terminal: Terminal, found: HistoryView) -> None:
 
 
 def _print_step(terminal: Terminal, step: StepView) -> None:
-    time = step.time.isoformat(sep=" ", timespec="milliseconds").removesuffix("+00:00")
     by = "" if step.actor is None else f" by {step.actor}"
     if step.authenticated_as is not None:
         by += f", authenticated as {step.authenticated_as}"
     cause = "" if step.causation_id == step.id else f", caused by {step.causation_id[:8]}"
     terminal.print()
-    terminal.print_line(f"v{step.version}  {time}  {step.type}{by}{cause}")
+    terminal.print_line(f"v{step.version}  {exact_moment(step.time)}  {step.type}{by}{cause}")
     for change in step.changes:
         terminal.print_line(f"    {_changed(change)}")
     if step.dropped:

@@ -14,6 +14,7 @@ from eventstore.cli.audit.filters import Matching
 from eventstore.cli.audit.index import IndexPosition, index_of, index_position
 from eventstore.cli.options import Json, ReadModelSession
 from eventstore.cli.output.terminal import STATUS_STYLES, Terminal, brief, say_json, table
+from eventstore.cli.times import moment
 from eventstore.messages.queries import MAX_ITEMS, Listed
 from eventstore.messages.text import printable
 
@@ -67,7 +68,7 @@ def _table(found: Listed[AuditEntry]) -> Table:
     for entry in found.items:
         about = " ".join(word for word in (entry.aggregate, entry.aggregate_id) if word)
         shown.add_row(
-            f"{entry.time:%Y-%m-%d %H:%M:%S}",
+            moment(entry.time),
             entry.id[:8],
             printable(entry.type or "(unknown)"),
             printable(brief(about)),

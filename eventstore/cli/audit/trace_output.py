@@ -14,6 +14,7 @@ from eventstore.audit import AuditEntry, CausationEntry, CausationTree
 from eventstore.audit.chain_check import ChainReport
 from eventstore.cli.audit.index import IndexPosition
 from eventstore.cli.output.terminal import STATUS_STYLES, Terminal, brief
+from eventstore.cli.times import moment
 from eventstore.messages.text import counted, printable
 
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
@@ -105,7 +106,7 @@ def _summary(tree: CausationTree, known: list[AuditEntry]) -> str:
     ]
     if known:
         first, last = min(entry.time for entry in known), max(entry.time for entry in known)
-        shown = f"{first:%Y-%m-%d %H:%M:%S} UTC"
+        shown = f"{moment(first)} UTC"
         parts.append(f"from {shown}, within {_span(last - first)}" if last > first else shown)
     return ", ".join(parts)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from typing import Annotated, Any
 
 import typer
@@ -12,19 +11,17 @@ from eventstore.cli.options import ClientSession, Json, Timeout, with_retry
 from eventstore.cli.output.outcomes import EXIT_STATUS, print_outcome
 from eventstore.cli.output.terminal import Terminal, say
 from eventstore.cli.session import Session
+from eventstore.cli.typed import CommandPayload, CommandSubject, typed_command
 from eventstore.commands import CommandClient, Outcome
 from eventstore.config import Settings
-from eventstore.errors import EventStoreError, InvalidSubject
+from eventstore.errors import EventStoreError
 from eventstore.messages.envelope import check_message_id, new_id
-from eventstore.messages.subjects import Subject
 from eventstore.messages.text import encodable
 
 
 async def send(
     session: ClientSession,
-    subject: Annotated[
-        str, typer.Argument(metavar="SUBJECT", help="For example nix.cmd.flake.create")
-    ],
+    subject: CommandSubject,
     aggregate_id: Annotated[
         str | None,
         typer.Option(
@@ -33,7 +30,7 @@ async def send(
             help="The aggregate's id; only a command that creates one can do without.",
         ),
     ] = None,
-    payload: Annotated[str, typer.Option("--data", metavar="JSON", help="The payload.")] = "{}",
+    payload: CommandPayload = "{}",
     command_id: Annotated[
         str | None,
         typer.Option(metavar="UUID", help="The command's id; repeating it has no further effect."),
@@ -92,11 +89,7 @@ async def _execute(
     deadline = loop.time() + timeout
     check_message_id(command_id)
     codec = session.codec
-    parsed = Subject.parse(subject)
-    if parsed.domain != codec.domain or parsed.kind != "cmd":
-        raise InvalidSubject(f"subject {subject!r} does not begin with {codec.domain}.cmd.")
-    # The bytes as they were typed, even if they are no text.
-    command = codec.decode_command(parsed.aggregate, parsed.action, os.fsencode(data))
+    command = typed_command(codec, subject, data)
     async with (
         session.connect(_with_connect_timeout(session.settings, timeout)) as client,
         CommandClient(client, codec) as commands,

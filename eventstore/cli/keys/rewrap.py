@@ -13,6 +13,7 @@ from eventstore.cli.options import ClientSession, Json
 from eventstore.cli.output.progress import Advance, events_bar
 from eventstore.cli.output.terminal import Terminal, say, say_json
 from eventstore.client.master_keys import KeyWrapping, MasterKeys
+from eventstore.concurrency.chunks import chunked
 from eventstore.errors import ConfigurationError
 from eventstore.messages.text import counted
 from eventstore.store.key_bucket import KeyBucket
@@ -69,8 +70,7 @@ def _master_keys(files: list[Path] | None) -> KeyWrapping | None:
 async def _rewrap_all(bucket: KeyBucket, advance: Advance) -> Counter[str]:
     refs = list(dict.fromkeys([ref async for ref, _ in bucket.refs()]))
     counts: Counter[str] = Counter()
-    for start in range(0, len(refs), _MAX_CONCURRENCY):
-        some = refs[start : start + _MAX_CONCURRENCY]
+    for some in chunked(refs, _MAX_CONCURRENCY):
         counts.update(await asyncio.gather(*map(bucket.rewrap, some)))
-        advance(start + len(some), len(refs))
+        advance(counts.total(), len(refs))
     return counts

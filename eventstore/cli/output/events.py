@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from eventstore.cli.times import exact_moment
 from eventstore.messages.events import LogEvent, UnreadEvent
 from eventstore.messages.headers import JSON
 from eventstore.messages.text import decoded, encodable, printable
@@ -13,10 +14,9 @@ from eventstore.store.foreign import ForeignMessage
 
 def event_line(event: LogEvent) -> str:
     """An event for people; if it cannot be read, with the reason."""
-    time = event.time.isoformat(sep=" ", timespec="milliseconds").removesuffix("+00:00")
     error = event.error if isinstance(event, UnreadEvent) else None
     return printable(
-        f"{event.position:>6}  {time}  {event.envelope.type} "
+        f"{event.position:>6}  {exact_moment(event.time)}  {event.envelope.type} "
         f"{event.aggregate} {event.aggregate_id} v{event.version}  {decoded(event.payload)}"
         + ("" if error is None else f"  (unreadable: {error})")
     )

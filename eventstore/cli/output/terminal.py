@@ -6,9 +6,9 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import msgspec
 import typer
@@ -17,6 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 from eventstore.messages.text import printable, printable_json, printable_lines
+
+T = TypeVar("T")
 
 STATUS_STYLES = {"success": "green", "rejected": "yellow", "error": "red"}
 """How the status of a command's outcome is coloured."""
@@ -92,6 +94,19 @@ def say(text: str, *, newline: bool = True) -> bool:
 def say_json(value: object) -> bool:
     """Print a value as JSON on one line; False if nobody reads any more."""
     return say(msgspec.json.encode(value).decode())
+
+
+def print_all(
+    found: Sequence[T], show: Callable[[Terminal, Sequence[T]], None], *, json: bool, none: str
+) -> None:
+    """Print a list: for programs an object a line; for people by `show`, or that there is none."""
+    if json:
+        for each in found:
+            say_json(each)
+    elif found:
+        show(Terminal(), found)
+    else:
+        Terminal(stderr=True).print_line(none)
 
 
 def brief(text: str) -> str:

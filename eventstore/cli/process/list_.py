@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated
 
 import typer
 from rich.text import Text
 
 from eventstore.cli.options import ClientSession, Json
-from eventstore.cli.output.terminal import Terminal, say_json, table
+from eventstore.cli.output.terminal import Terminal, print_all, table
+from eventstore.cli.times import moment
 from eventstore.messages.envelope import utc_now
 from eventstore.processes.status import Processes, ProcessStatus, ProcessStatusName
 from eventstore.store.store import EventStore
@@ -43,13 +44,7 @@ async def list_(
         processes = Processes(client, store, session.app.processes)
         listed = processes.list(name, failed=status == "failed", limit=limit)
         found = [each async for each in listed if status in (None, each.status)]
-    if json:
-        for each in found:
-            say_json(each)
-    elif found:
-        _print(Terminal(), found)
-    else:
-        Terminal(stderr=True).print_line("no process has started")
+    print_all(found, _print, json=json, none="no process has started")
 
 
 def _print(terminal: Terminal, found: Sequence[ProcessStatus]) -> None:
@@ -71,8 +66,3 @@ def _print(terminal: Terminal, found: Sequence[ProcessStatus]) -> None:
 def waiting(process: ProcessStatus, now: datetime) -> list[str]:
     """The timers that are waiting, each with when it is due."""
     return [f"{name} at {moment(at)}" for name, at in process.timers.items() if at > now]
-
-
-def moment(time: datetime) -> str:
-    """A time as it is printed, in UTC."""
-    return time.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -1,4 +1,4 @@
-"""`eventstore process show`: the story of one process."""
+"""`eventstore process show`: what one process has done."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import typer
 
 from eventstore.cli.options import ClientSession, Json
 from eventstore.cli.output.terminal import Terminal, say_json
-from eventstore.cli.process.list_ import STYLES, moment, waiting
+from eventstore.cli.process.list_ import STYLES, waiting
+from eventstore.cli.times import moment
 from eventstore.messages.envelope import utc_now
 from eventstore.processes.status import Processes, ProcessStatus, ProcessStep
 from eventstore.store.store import EventStore
@@ -25,14 +26,14 @@ ProcessKey = Annotated[
 async def show(
     session: ClientSession, name: ProcessName, key: ProcessKey, json: Json = False
 ) -> None:
-    """Print the story of one process.
+    """Print what one process has done.
 
     Each event that it has reacted to, and the commands and timers that this led to; what it has
     failed at, and which of its commands were rejected.
     """
     async with session.connect() as client, EventStore(client, session.codec) as store:
         processes = Processes(client, store, session.app.processes)
-        status, steps = await processes.get(name, key), await processes.story(name, key)
+        status, steps = await processes.get(name, key), await processes.steps(name, key)
     if json:
         say_json({"status": status, "steps": steps})
     else:

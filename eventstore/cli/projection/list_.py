@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.table import Table
 from rich.text import Text
 
 from eventstore.cli.options import Json, ReadModelSession
-from eventstore.cli.output.terminal import Terminal, say_json
+from eventstore.cli.output.terminal import Terminal, say_json, table
 from eventstore.cli.projection.status import ProjectionStatus, statuses
 
 STYLES = {"live": "green", "failed": "red", "paused": "yellow", "version changed": "yellow"}
@@ -30,14 +29,13 @@ async def list_(session: ReadModelSession, json: Json = False) -> None:
 
 
 def _print(terminal: Terminal, found: Sequence[ProjectionStatus], problem: str | None) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("projection", overflow="fold")
-    table.add_column("version", justify="right")
-    table.add_column("state", no_wrap=True)
+    shown = table("projection")
+    shown.add_column("version", justify="right")
+    shown.add_column("state", no_wrap=True)
     for name in ("position", "lag", "rate/s", "parked"):
-        table.add_column(name, justify="right", no_wrap=True)
+        shown.add_column(name, justify="right", no_wrap=True)
     for each in found:
-        table.add_row(
+        shown.add_row(
             each.name,
             str(each.version),
             Text(each.state, style=STYLES.get(each.state, "")),
@@ -46,7 +44,7 @@ def _print(terminal: Terminal, found: Sequence[ProjectionStatus], problem: str |
             f"{each.rate:,.0f}" if each.rate >= 1 else "-",
             f"{each.parked:,}" if each.parked else "-",
         )
-    terminal.print(table)
+    terminal.print(shown)
     for each in found:
         if each.error is not None:
             terminal.print_line(f"{each.name}: {each.error}")

@@ -12,6 +12,7 @@ from eventstore.cli.projection.list_ import STYLES
 from eventstore.cli.projection.parked import parked_line
 from eventstore.cli.projection.status import ProjectionDetails, ProjectionStatus, details
 from eventstore.cli.read_models import ProjectionName, projection_named
+from eventstore.cli.times import moment
 from eventstore.messages.envelope import utc_now
 from eventstore.messages.text import counted
 
@@ -80,7 +81,7 @@ def _rebuild(status: ProjectionStatus) -> str | None:
     return None
 
 
-def _ago(moment: datetime) -> str:
-    seconds = max(0, round((utc_now() - moment).total_seconds()))
-    shown = f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+def _ago(time: datetime) -> str:
+    seconds = max(0, round((utc_now() - time).total_seconds()))
+    shown = f"{moment(time)} UTC"
     return f"{shown}, {seconds} s ago" if seconds < 120 else shown

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.table import Table
 from rich.text import Text
 
 from eventstore.cli.options import ClientSession, Json
-from eventstore.cli.output.terminal import Terminal, say_json
+from eventstore.cli.output.terminal import Terminal, print_all, table
 from eventstore.subscribers.status import Subscribers, SubscriberStatus
 
 STYLES = {"running": "green", "stopped": "yellow"}
@@ -24,27 +23,20 @@ async def list_(session: ClientSession, json: Json = False) -> None:
     """
     async with session.connect() as client:
         found = await Subscribers(client, session.subjects).list()
-    if json:
-        for each in found:
-            say_json(each)
-    elif found:
-        _print(Terminal(), found)
-    else:
-        Terminal(stderr=True).print_line("no subscriber has run")
+    print_all(found, _print, json=json, none="no subscriber has run")
 
 
 def _print(terminal: Terminal, found: Sequence[SubscriberStatus]) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("subscriber", overflow="fold")
-    table.add_column("state", no_wrap=True)
+    shown = table("subscriber")
+    shown.add_column("state", no_wrap=True)
     for name in ("position", "lag", "parked"):
-        table.add_column(name, justify="right", no_wrap=True)
+        shown.add_column(name, justify="right", no_wrap=True)
     for each in found:
-        table.add_row(
+        shown.add_row(
             each.name,
             Text(each.state, style=STYLES.get(each.state, "")),
             f"{each.position:,}",
             f"{each.lag:,}",
             "?" if each.parked is None else f"{each.parked:,}" if each.parked else "-",
         )
-    terminal.print(table)
+    terminal.print(shown)

@@ -11,6 +11,7 @@ import typer
 from eventstore.cli.options import ClientSession, Json
 from eventstore.cli.output.terminal import Terminal, say, table
 from eventstore.cli.timer.show import timer_json
+from eventstore.cli.times import moment
 from eventstore.messages.text import printable
 from eventstore.timers import Timer, Timers
 
@@ -23,6 +24,7 @@ async def list_(
     """List the timers that wait, in the order in which they were set.
 
     A timer of a user of another account is called USER:NAME. With --json each line is an object.
+    How many more there are than --limit is printed to standard error.
     """
     found: list[Timer] = []
     async with session.connect() as client:
@@ -30,14 +32,14 @@ async def list_(
         async with aclosing(timers.read()) as waiting:
             async for timer in waiting:
                 found.append(timer)
-                if (json and not say(timer_json(timer))) or len(found) == limit:
+                if json and not say(timer_json(timer)):
+                    return
+                if len(found) == limit:
                     break
         left = (await timers.counts()).waiting - len(found)
-    if json:
-        return
-    if found:
+    if found and not json:
         _print(found)
-    if not found or left > 0:
+    if left > 0 or not (found or json):
         Terminal(stderr=True).print_line(f"{left:,} more" if found else "no timer is waiting")
 
 
@@ -58,7 +60,7 @@ def _print(timers: list[Timer]) -> None:
 def when(timer: Timer) -> str:
     """When a timer is due, for people."""
     if timer.due is not None:
-        return f"{timer.due:%Y-%m-%d %H:%M:%S}Z"
+        return f"{moment(timer.due)}Z"
     return f"{timer.schedule} {timer.time_zone or 'UTC'}"
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 from datetime import datetime, timedelta
 from typing import Annotated
 
@@ -11,38 +9,36 @@ import typer
 
 from eventstore.cli.options import ClientSession, Json
 from eventstore.cli.output.terminal import say, say_json
+from eventstore.cli.times import parse_delay
+from eventstore.cli.typed import CommandPayload, CommandSubject, typed_command
 from eventstore.commands import CommandClient
-from eventstore.errors import InvalidSubject
-from eventstore.messages.subjects import Subject
-
-_DELAY = re.compile(r"([0-9]{1,6})([smhdw])")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 def _delay(text: str) -> timedelta:
-    found = _DELAY.fullmatch(text.strip())
+    found = parse_delay(text)
     if found is None:
         raise typer.BadParameter(f"{text!r} is not a delay: write 90s, 15m, 2h, 3d or 1w")
-    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+    return found
 
 
 def _time(text: str) -> datetime:
     try:
-        return datetime.fromisoformat(text.strip())
+        time = datetime.fromisoformat(text.strip())
     except ValueError:
         raise typer.BadParameter(f"{text!r} is not a time: write 2026-05-04T12:30:00Z") from None
+    if time.utcoffset() is None:
+        raise typer.BadParameter(f"{text!r} needs a zone: write 2026-05-04T12:30:00Z")
+    return time
 
 
 async def set_(
     session: ClientSession,
     name: Annotated[str, typer.Argument(metavar="NAME", help="One timer has it; it is replaced.")],
-    subject: Annotated[
-        str, typer.Argument(metavar="SUBJECT", help="For example nix.cmd.flake.create")
-    ],
+    subject: CommandSubject,
     aggregate_id: Annotated[
         str | None, typer.Option("--id", metavar="ID", help="The aggregate's id.")
     ] = None,
-    payload: Annotated[str, typer.Option("--data", metavar="JSON", help="The payload.")] = "{}",
+    payload: CommandPayload = "{}",
     at: Annotated[
         datetime | None,
         typer.Option(metavar="TIME", parser=_time, help="Due at a time, such as 2026-05-04T12:30Z"),
@@ -51,6 +47,9 @@ async def set_(
         timedelta | None,
         typer.Option(metavar="DELAY", parser=_delay, help="Due after 90s, 15m, 2h, 3d or 1w."),
     ] = None,
+    refuse_past: Annotated[
+        bool, typer.Option("--refuse-past", help="Refuse a time that has passed.")
+    ] = False,
     cron: Annotated[
         str | None,
         typer.Option(metavar="EXPRESSION", help="Due repeatedly, such as '0 3 * * *' or @daily."),
@@ -64,12 +63,12 @@ async def set_(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Set a timer: the server queues a command when it is due."""
+    """Set a timer: the server queues a command when it is due.
+
+    A time that has passed is due now.
+    """
     codec = session.codec
-    parsed = Subject.parse(subject)
-    if parsed.domain != codec.domain or parsed.kind != "cmd":
-        raise InvalidSubject(f"subject {subject!r} does not begin with {codec.domain}.cmd.")
-    command = codec.decode_command(parsed.aggregate, parsed.action, os.fsencode(payload))
+    command = typed_command(codec, subject, payload)
     async with session.connect() as client, CommandClient(client, codec) as commands:
         scheduled = await commands.schedule(
             *(name, command, aggregate_id),
@@ -77,6 +76,7 @@ async def set_(
             after=after,
             cron=cron,
             time_zone=time_zone,
+            past="refuse" if refuse_past else "fire",
             actor=actor,
         )
     if json:

@@ -11,6 +11,7 @@ from sqlalchemy import func, or_, select
 
 from eventstore.audit import AuditEntry, CausationTree, TraceCorrelation
 from eventstore.audit.causation_tree import causation_entries
+from eventstore.concurrency.chunks import chunked
 from eventstore.errors import QueryNotFound
 from eventstore.projections.audit.models import audit_command, audit_event
 from eventstore.projections.audit.search import TABLES, entries, ordered
@@ -100,9 +101,7 @@ def _completed(rows: Rows, start: str) -> str:
 
 def _add(rows: Rows, ids: Iterable[str], chosen: dict[str, AuditEntry]) -> None:
     """Add the events and commands with these ids, of any correlation."""
-    wanted = sorted(ids)
-    for start in range(0, len(wanted), _BATCH):
-        some = wanted[start : start + _BATCH]
+    for some in chunked(sorted(ids), _BATCH):
         for kind, table in TABLES.items():
             named: Any = select(table).where(table.c.id.in_(some))
             for entry in entries(rows, kind, ordered(named, kind, "oldest")):

@@ -1,9 +1,9 @@
 """Prepared statements: compiled once, and given to the driver with values that are ready for it.
 
 SQLAlchemy looks up how a statement is compiled, and converts each row's values by their names, at
-each execution; for many rows that takes longer than the database does. Whatever needs more than
-text and values (defaults that are functions, lists that are expanded, `RETURNING`, schemas that
-are translated) is left to it.
+each execution; for many rows that takes longer than the database does, and for a query of one row
+several times as long. Whatever needs more than text and values (defaults that are functions, lists
+that are expanded, `RETURNING`, schemas that are translated) is left to it.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from operator import itemgetter
 from typing import Any, NamedTuple
+from weakref import WeakSet
 
 from sqlalchemy import Connection, CursorResult, Delete, Insert, Select, Update
 from sqlalchemy.engine import Dialect
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import BindParameter
+from sqlalchemy.types import TypeEngine
 
 Executable = Insert | Update | Delete | Select[*tuple[Any, ...]]
 Values = Mapping[str, Any]
@@ -40,28 +42,99 @@ def execute(
 
 
 Convert = Callable[[Any], Any]
+Row = Sequence[Any]
+
+
+def fetch(
+    connection: Connection, statement: Select[*tuple[Any, ...]], values: Values
+) -> tuple[Sequence[str], Sequence[Row]]:
+    """The names of a statement's columns, and all rows, converted by the columns' types.
+
+    A statement that is executed again is prepared; one that is built for each execution is left to
+    SQLAlchemy, which finds what it compiled before by the statement's structure. Raises as
+    `Connection.execute` does.
+    """
+    if statement not in _executed:
+        _executed.add(statement)
+    elif _is_plain(connection):
+        prepared = _prepared(statement, tuple(values), connection.dialect)
+        if prepared is not None and (found := prepared.fetched(connection, values)) is not None:
+            return found
+    result = connection.execute(statement, values)
+    return tuple(result.keys()), result.all()
+
+
+_executed: WeakSet[Select[*tuple[Any, ...]]] = WeakSet()
+
+
+def _is_plain(connection: Connection) -> bool:
+    """Whether its driver can be called directly, in the transaction that has begun."""
+    return (
+        connection.in_transaction()
+        and not connection.dialect.is_async
+        and not connection.get_execution_options().get("schema_translate_map")
+    )
 
 
 class _Prepared(NamedTuple):
     """The text of a statement, and how its parameters are made of a row.
 
     These are values of the row by `keys`, some of which are converted, and constants, by the index
-    of the parameter.
+    of the parameter. What it returns has columns of these `names`, and `results` converts some.
     """
 
     sql: str
     keys: tuple[str, ...]
     converted: tuple[tuple[int, Convert], ...]
     constants: tuple[tuple[int, Any], ...]
+    names: tuple[str, ...]
+    results: tuple[tuple[int, Convert], ...]
+
+    def fetched(
+        self, connection: Connection, values: Values
+    ) -> tuple[Sequence[str], Sequence[Row]] | None:
+        """What the driver returns; None if SQLAlchemy has to execute the statement."""
+        bound = self.bound([values])
+        if bound is None or not self.names:
+            return None
+        dialect = connection.dialect
+        errors = dialect.loaded_dbapi.Error
+        try:
+            cursor = connection.connection.cursor()
+            cursor.execute(self.sql, bound)
+            names, rows = tuple(map(_name, cursor.description)), cursor.fetchall()
+            cursor.close()
+        except errors as error:
+            raise DBAPIError.instance(self.sql, bound, error, errors, dialect=dialect) from error
+        # `*` has other names, and text may have several columns: SQLAlchemy finds their types.
+        return (names, self._converted(rows)) if names == self.names else None
+
+    def _converted(self, rows: Sequence[Row]) -> Sequence[Row]:
+        if not self.results:
+            return rows
+        found = list(map(list, rows))
+        for row in found:
+            for at, convert in self.results:
+                row[at] = convert(row[at])
+        return found
 
     def bound(self, rows: Sequence[Values]) -> Any:
         """What the driver is given; None if a value cannot be converted."""
         try:
-            columns = self._columns(rows)
+            return self._row(rows[0]) if len(rows) == 1 else self._rows(rows)
         except Exception:
             return None  # SQLAlchemy reports it
-        bound = list(zip(*columns, strict=True)) or [()] * len(rows)
-        return bound if len(rows) > 1 else bound[0]
+
+    def _row(self, row: Values) -> tuple[Any, ...]:
+        found = [row[key] for key in self.keys]
+        for at, constant in self.constants:
+            found.insert(at, constant)
+        for at, convert in self.converted:
+            found[at] = convert(found[at])
+        return tuple(found)
+
+    def _rows(self, rows: Sequence[Values]) -> list[tuple[Any, ...]]:
+        return list(zip(*self._columns(rows), strict=True)) or [()] * len(rows)
 
     def _columns(self, rows: Sequence[Values]) -> list[Sequence[Any]]:
         """The values of each parameter in all rows."""
@@ -100,7 +173,16 @@ def _prepared(statement: Executable, keys: tuple[str, ...], dialect: Dialect) ->
             constants.append((at, bind.value))
         if (convert := _converting(bind, dialect)) is not None:
             converted.append((at, convert))
-    return _Prepared(str(compiled), tuple(own), tuple(converted), tuple(constants))
+    columns = compiled._result_columns
+    results = [(at, _converting_result(each.type, dialect)) for at, each in enumerate(columns)]
+    return _Prepared(
+        str(compiled),
+        tuple(own),
+        tuple(converted),
+        tuple(constants),
+        tuple(str(each.keyname) for each in columns),
+        tuple((at, convert) for at, convert in results if convert is not None),
+    )
 
 
 def _is_special(compiled: SQLCompiler, statement: Executable) -> bool:
@@ -116,6 +198,14 @@ def _is_special(compiled: SQLCompiler, statement: Executable) -> bool:
     )
 
 
+_name = itemgetter(0)  # of a column that the driver describes
+
+
 def _converting(bind: BindParameter[Any], dialect: Dialect) -> Convert | None:
     convert: Convert | None = bind.type.dialect_impl(dialect).bind_processor(dialect)
+    return convert
+
+
+def _converting_result(kind: TypeEngine[Any], dialect: Dialect) -> Convert | None:
+    convert: Convert | None = kind.dialect_impl(dialect).result_processor(dialect, None)
     return convert

@@ -43,7 +43,7 @@ from eventstore.messages.queries import MAX_WAIT, WAIT_POSITION, WAIT_TIMEOUT, Q
 from eventstore.messages.subjects import Subjects
 from eventstore.messages.undecodable import UNDECODABLE
 from eventstore.projections.database.database import Database
-from eventstore.projections.database.prepared import execute
+from eventstore.projections.database.prepared import fetch
 from eventstore.projections.database.tables import checkpoints
 from eventstore.projections.projection import Projection
 from eventstore.projections.queries.rows import Rows
@@ -160,7 +160,7 @@ class _Reader:
         self, min_position: int, work: Callable[[Rows], bytes]
     ) -> tuple[bytes | None, int]:
         def read(connection: Connection) -> tuple[bytes | None, int]:
-            lowest, count = execute(connection, self._checkpoint, [{}]).all()[0]
+            _, ((lowest, count),) = fetch(connection, self._checkpoint, {})
             position = lowest if count == len(self._projections) else 0  # one was never used
             if position < min_position:
                 return None, position

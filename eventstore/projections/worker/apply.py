@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
+from eventstore.concurrency.chunks import chunked
 from eventstore.errors import PoisonEvent, ProjectionFailed
 from eventstore.messages.envelope import utc_now
 from eventstore.messages.events import LogEvent, RecordedEvent
@@ -151,8 +152,7 @@ def _apply_one(
         behind = [each for each in taken if (each.aggregate, each.aggregate_id) in blocked]
         parked = _park_all(connection, projection, behind, now)
         taken = [each for each in taken if each.position not in parked]
-    for begin in range(0, len(taken), _MAX_EVENTS):
-        some = taken[begin : begin + _MAX_EVENTS]
+    for some in chunked(taken, _MAX_EVENTS):
         _execute_all(connection, projection, some, savepoints=savepoints)
     return AppliedBatch(len(taken), parked)
 

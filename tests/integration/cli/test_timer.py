@@ -33,6 +33,8 @@ def test_timers_are_set_listed_shown_and_cancelled(service: CommandLine) -> None
     assert table[2][:8] == ["nightly", "0", "0", "3", "*", "*", "*", "Europe/Berlin"]
     cut = service.call("timer", "list", "--limit", 1)
     assert (cut.err.strip(), "nightly" in cut.out) == ("1 more", False)
+    cut = service.call("timer", "list", "--limit", 1, "--json")
+    assert (cut.err.strip(), len(cut.out.splitlines())) == ("1 more", 1)
 
     (line,) = good(service.call("timer", "show", "later", "--json"))
     shown = json.loads(line)
@@ -68,7 +70,14 @@ def test_what_cannot_be_set_is_refused(service: CommandLine) -> None:
     for words, problem in (
         ((CREATE, "--after", "soon"), "not a delay"),
         ((CREATE, "--at", "tomorrow"), "not a time"),
-        ((CREATE, "--at", "2099-01-01T00:00:00", "--id", "x", "--data", DATA), "needs a zone"),
+        (
+            (CREATE, "--at", "2099-01-01T00:00:00", "--id", "x", "--data", DATA),
+            "needs a zone: wr",
+        ),
+        (
+            (CREATE, "--at", "2020-01-01T00:00:00Z", "--id", "x", "--data", DATA, "--refuse-past"),
+            "has passed",
+        ),
         (("nix.event.flake.created", "--after", "1h"), "does not begin with nix.cmd."),
         ((CREATE, "--data", DATA), "needs either"),
     ):

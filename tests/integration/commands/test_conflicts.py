@@ -21,7 +21,8 @@ from eventstore.errors import DuplicateId, Rejected
 from eventstore.messages.envelope import new_id
 from eventstore.messages.events import RecordedEvent
 from eventstore.messages.types import Command, Event
-from eventstore.store.append import Append, AppendResult, PendingAppend
+from eventstore.store.append import Append, AppendResult
+from eventstore.store.pending_append import PendingAppend
 from eventstore.store.store import EventStore
 from tests.integration.commanding import (
     Add,

@@ -150,14 +150,14 @@ async def test_the_error_of_an_earlier_time_is_not_the_answer_to_a_later_one(
     own = new_id()
     await line.outcomes.put(Outcome.error(RequestTimeout("too slow"), own), sequence=0)
     looked = asyncio.Event()
-    get = line.commands._outcomes.get
+    get = line.commands._sent._outcomes.get
 
     async def seen(command_id: str, **options: Any) -> Outcome | None:
         found = await get(command_id, **options)
         looked.set()
         return found
 
-    monkeypatch.setattr(line.commands._outcomes, "get", seen)
+    monkeypatch.setattr(line.commands._sent._outcomes, "get", seen)
     executing = asyncio.create_task(line.commands.execute(Add(), "c1", command_id=own))
     await asyncio.wait_for(looked.wait(), 20)
     async with line.working():

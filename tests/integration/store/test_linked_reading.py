@@ -35,7 +35,11 @@ def spread(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def without_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server does not search the whole log for messages."""
-    pages = DirectReader.pages
+    page, pages = DirectReader.page, DirectReader.pages
+
+    def one(self: DirectReader, subject: str, after: int, max_messages: int) -> Any:
+        assert after, "the server searches the log"
+        return page(self, subject, after, max_messages)
 
     def few(self: DirectReader, subject: str, after: int = 0, **options: Any) -> Any:
         assert after, "the server searches the log"
@@ -45,6 +49,7 @@ def without_pages(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("the server searches the log")
 
     monkeypatch.setattr(DirectReader, "pages", few)
+    monkeypatch.setattr(DirectReader, "page", one)
     monkeypatch.setattr(DirectReader, "last_of_each", searched)
 
 
@@ -106,6 +111,37 @@ async def test_reading_needs_no_more_rights_than_in_pages(
     monkeypatch.setattr(Client, "request", noted)
     assert len(await read(store, "a1")) == 5
     assert set(requested) == {f"$JS.API.DIRECT.GET.{store.codec.subjects.log_stream}"}
+
+
+@pytest.mark.usefixtures("spread", "without_pages")
+@pytest.mark.parametrize("limit", [None, 1, 2, 4, 5, 6])
+async def test_events_far_apart_are_read_backwards_without_a_search(
+    client: Client, codec: Codec, store: EventStore, limit: int | None
+) -> None:
+    await far_apart_again(store)
+    await far_apart_again(store)
+    async with EventStore(client, codec) as other:
+        found = other.read("account", "a1", backwards=True, limit=limit)
+        assert [event.version async for event in found] == [6, 5, 4, 3, 2, 1][:limit]
+        found = other.read("account", "a1", backwards=True, after=1, until=5, limit=limit)
+        assert [event.version async for event in found] == [5, 4, 3, 2][:limit]
+
+
+@pytest.mark.usefixtures("spread")
+@pytest.mark.parametrize("at", range(4))
+async def test_foreign_messages_far_apart_are_skipped_backwards(
+    client: Client, codec: Codec, store: EventStore, at: int
+) -> None:
+    for number in range(4):
+        await store.append("account", "a1", Deposited(amount=number))
+        await others(store)
+        if number == at:
+            await forge(client, codec, "a1", 2)
+            await others(store)
+    async with EventStore(client, codec) as other:
+        for limit in (1, 2, 3, None):
+            found = other.read("account", "a1", backwards=True, limit=limit)
+            assert [event.version async for event in found] == [4, 3, 2, 1][:limit]
 
 
 @pytest.mark.usefixtures("spread", "without_pages")

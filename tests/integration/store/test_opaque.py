@@ -33,7 +33,7 @@ from eventstore.messages.opaque import OpaqueEvent
 from eventstore.projections import Projection, Statement
 from eventstore.server.embedded import EmbeddedServer
 from eventstore.store import Append, EventStore
-from eventstore.store.append import PendingAppend
+from eventstore.store.pending_append import PendingAppend
 from eventstore.transfer import CopiedEvent, copy
 from examples import bank
 from tests.conftest import settings_for

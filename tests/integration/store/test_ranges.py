@@ -385,6 +385,10 @@ async def test_what_is_no_range_is_refused(
 async def test_more_that_is_no_range(store: EventStore) -> None:
     with pytest.raises(InvalidRange, match="live"):
         await positions(store.read_all(live=True, backwards=True))
+    wrong: Any
+    for wrong in ("Opened", Opened):
+        with pytest.raises(InvalidRange, match="give a list"):
+            await positions(store.read_all(types=wrong))
     with pytest.raises(InvalidRange):
         await store.read_page(after=-1)
     with pytest.raises(InvalidRange):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -204,3 +205,43 @@ def test_ctrl_c_ends_a_waiting_program(nats_server: EmbeddedServer, domain_name:
     assert errors.strip().endswith("KeyboardInterrupt"), errors
     assert errors.count("Traceback") == 1, errors
     assert process.returncode == -signal.SIGINT
+
+
+FORKED = """
+import os
+import sys
+
+from eventstore.errors import BlockingCallRefused
+from eventstore.sync import SyncEventStore
+from tests.conftest import settings_for
+from tests.integration.ledger import Opened, ledger
+
+url, domain = sys.argv[1:]
+settings, codec = settings_for(url, domain), ledger(domain)
+child = None
+with SyncEventStore(settings, codec, declare_log=True) as store:
+    store.append("account", "a", Opened())
+    live = store.read_all(live=True)
+    next(live)
+    child = os.fork()
+    if child == 0:
+        for call in (store.log_end, store.read_all, live.__next__):
+            try:
+                call()
+            except BlockingCallRefused as error:
+                assert "forked" in str(error), error
+        with SyncEventStore(settings, codec) as own:
+            assert own.log_end() == 1
+        sys.exit(3)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+    store.append("account", "a", Opened())
+    assert next(live).version == 2
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+def test_it_is_refused_in_a_forked_process(nats_server: EmbeddedServer, domain_name: str) -> None:
+    """Such as in the workers of a web server that loads the program before it forks them."""
+    program = [sys.executable, "-c", FORKED, str(nats_server.url), domain_name]
+    done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=45)
+    assert done.returncode == 0, done.stderr

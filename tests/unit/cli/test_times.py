@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import typer
 
-from eventstore.cli.audit.times import parse_at, parse_time
+from eventstore.cli.times import parse_at, parse_time
 
 NOW = datetime(2026, 5, 4, 12, 30, tzinfo=UTC)
 

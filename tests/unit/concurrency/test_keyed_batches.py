@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 
 from eventstore.concurrency.batching import Batchable
 from eventstore.concurrency.keyed_batches import KeyedBatches
@@ -24,10 +24,7 @@ class Step(Batchable[None]):
     def __init__(self, own: Batches, item: str) -> None:
         self.own = own
         self.item = item
-
-    @property
-    def kind(self) -> Hashable:
-        return self.own
+        self.kind = own
 
     async def alone(self) -> None:
         raise AssertionError("nothing leaves its batch here")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -25,8 +26,13 @@ from sqlalchemy import (
     bindparam,
     create_engine,
     delete,
+    event,
+    func,
     insert,
+    literal_column,
     select,
+    text,
+    type_coerce,
     update,
 )
 from sqlalchemy.exc import StatementError
@@ -84,7 +90,7 @@ WRONG = st.fixed_dictionaries(
 Execute = Callable[[Connection, Any, list[dict[str, Any]]], object]
 
 
-def carefully(connection: Connection, statement: Any, rows: list[dict[str, Any]]) -> object:
+def carefully(connection: Connection, statement: Any, rows: Any) -> object:
     return connection.execute(statement, rows)
 
 
@@ -150,7 +156,7 @@ def test_rows_are_changed_as_sqlalchemy_changes_them(row: dict[str, Any], own: s
 def test_whatever_needs_more_is_left_to_sqlalchemy(
     statement: Any, rows: list[dict[str, Any]]
 ) -> None:
-    def stored(run: Execute) -> object:
+    def tables(run: Execute) -> object:
         engine = create_engine("sqlite://")
         metadata.create_all(engine)
         with engine.connect() as connection:
@@ -160,7 +166,109 @@ def test_whatever_needs_more_is_left_to_sqlalchemy(
                 return type(error), str(error)
             return [connection.execute(select(each)).all() for each in (things, defaulted)]
 
-    assert stored(prepared.execute) == stored(carefully)
+    assert tables(prepared.execute) == tables(carefully)
+
+
+def reading(connection: Connection, statement: Any, values: dict[str, Any]) -> object:
+    """What SQLAlchemy returns: names and rows, or the kind of error and its text."""
+    return read(lambda: carefully(connection, statement, values))
+
+
+def prepared_reading(connection: Connection, statement: Any, values: dict[str, Any]) -> object:
+    """The same of a statement that was executed before."""
+    with suppress(Exception):
+        prepared.fetch(connection, statement, values)
+    return read(lambda: prepared.fetch(connection, statement, values))
+
+
+def read(run: Callable[[], Any]) -> object:
+    try:
+        found = run()
+        names, rows = found if isinstance(found, tuple) else (found.keys(), found.all())
+    except Exception as error:
+        return type(error), str(error)
+    return [*names], [tuple(row) for row in rows]
+
+
+@contextmanager
+def stored(rows: list[dict[str, Any]]) -> Iterator[Connection]:
+    engine = create_engine("sqlite://")
+    metadata.create_all(engine)
+    with engine.begin() as connection:
+        if rows:
+            connection.execute(insert(things), numbered(rows))
+        yield connection
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(ROWS, max_size=3))
+def test_rows_are_read_as_sqlalchemy_reads_them(rows: list[dict[str, Any]]) -> None:
+    statement = select(things).where(things.c.id != bindparam("other"), things.c.id != "n7")
+    with stored(rows) as connection:
+        expected = reading(connection, statement, {"other": "n1"})
+        assert prepared_reading(connection, statement, {"other": "n1"}) == expected
+
+
+again = things.alias()
+
+
+@pytest.mark.parametrize(
+    ("statement", "values"),
+    [
+        (select(func.count(), func.max(things.c.made), things.c.id + "x"), {}),
+        (select(things.c.made.label("id"), things.c.id), {}),
+        (select(things.c.id, again.c.id, things.c.id).where(things.c.id == again.c.id), {}),
+        (select(literal_column("*")).select_from(things), {}),
+        (select(text("id, made FROM things")), {}),
+        (select(literal_column("made, id", DateTime)).select_from(things), {}),
+        (select(things).where(things.c.id.in_(["n0", "n2"])).limit(1), {}),
+        (select(things).where(things.c.id.in_(bindparam("ids", expanding=True))), {"ids": ["n0"]}),
+        (select(things.c.made).where(things.c.made > bindparam("made")), {"made": datetime.max}),
+        (select(things).where(things.c.id == bindparam("id")), {}),
+        (select(things).where(things.c.id == bindparam("id")), {"id": object()}),
+        (select(things).where(things.c.id == bindparam("id")), {"id": 2**70}),
+        (select(things).where(things.c.id == bindparam("id")), {"id": "n0", "more": 1}),
+        (select(defaulted.c.by, text("nowhere")), {}),
+        (select(Table("missing", MetaData(), Column("id", Text))), {}),
+        (select(type_coerce(things.c.id, UtcDateTime)), {}),
+    ],
+)
+def test_all_that_can_be_selected_is_as_sqlalchemy_returns_it(
+    statement: Any, values: dict[str, Any]
+) -> None:
+    rows: list[dict[str, Any]] = [
+        {"made": datetime(2026, 1, 2, tzinfo=UTC), "number": 1},
+        {"made": None, "number": 3},
+    ]
+    with stored(rows) as connection:
+        expected = reading(connection, statement, values)
+        assert prepared_reading(connection, statement, values) == expected
+
+
+def executions(statement: Callable[[], Any]) -> int:
+    """How many of three reads are left to SQLAlchemy."""
+    with stored([{"number": 3}]) as connection:
+        seen: list[object] = []
+        event.listen(connection, "before_cursor_execute", lambda *each: seen.append(each))
+        for _ in range(3):
+            assert prepared.fetch(connection, statement(), {})[1] == [("n0", 3)]
+        return len(seen)
+
+
+def test_only_a_statement_that_is_executed_again_is_prepared() -> None:
+    once = select(things.c.id, things.c.number)
+    assert executions(lambda: once) == 1
+    assert executions(lambda: select(things.c.id, things.c.number)) == 3
+
+
+def test_a_read_without_a_transaction_is_left_to_sqlalchemy_which_begins_one() -> None:
+    statement = select(things.c.id)
+    engine = create_engine("sqlite://")
+    metadata.create_all(engine)
+    for _ in range(3):
+        with engine.connect() as connection:
+            assert prepared.fetch(connection, statement, {}) == (("id",), [])
+            assert connection.in_transaction()
 
 
 async def test_the_changed_rows_are_counted(database: Database) -> None:

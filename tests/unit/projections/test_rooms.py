@@ -45,7 +45,8 @@ def own_tables(module: str) -> set[str]:
 
 
 def test_the_read_side_does_not_append() -> None:
-    assert rooms_that_import("eventstore.store.append", "eventstore.store.appender") == set()
+    appending = ("append", "appender", "event_encoder", "log_writer", "pending_append")
+    assert rooms_that_import(*(f"eventstore.store.{each}" for each in appending)) == set()
 
 
 def test_only_the_room_of_the_database_changes_the_librarys_own_tables() -> None:

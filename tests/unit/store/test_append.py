@@ -15,8 +15,9 @@ from eventstore.messages.envelope import Identity, derive_id
 from eventstore.messages.events import NewEvent
 from eventstore.messages.headers import Header
 from eventstore.messages.types import Event
-from eventstore.store.append import ANY, Append, PendingAppend
+from eventstore.store.append import ANY, Append
 from eventstore.store.head import NOTHING, FoundHead, Head
+from eventstore.store.pending_append import PendingAppend
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
 

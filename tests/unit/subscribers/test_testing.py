@@ -137,6 +137,21 @@ class Offer(Command, subject="sale.offer", creates=True):
     pass
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"cron": "@daily", "at": START},
+        {"cron": "@daily", "after": 3_600},
+        {"cron": "@daily", "command_id": str(uuid.UUID(int=1))},
+        {"cron": "@daily", "expected": 1},
+        {"after": 3_600, "time_zone": "Europe/Berlin"},
+    ],
+)
+async def test_timers_are_refused_as_a_client_refuses_them(options: dict[str, Any]) -> None:
+    with pytest.raises(InvalidTimer):
+        await Commands().schedule("stale", mark(1), "p1", **options)
+
+
 async def test_commands_are_refused_as_a_client_refuses_them() -> None:
     commands = Commands()
     with pytest.raises(InvalidHeader, match="is missing: Sell needs the id of its sale"):

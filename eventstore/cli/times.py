@@ -1,4 +1,4 @@
-"""Times as people write them: an instant, a date, or how long ago."""
+"""Times as people write and read them: an instant, a date, or how long it is."""
 
 from __future__ import annotations
 
@@ -7,9 +7,15 @@ from datetime import UTC, datetime, timedelta
 
 import typer
 
-_AGO = re.compile(r"([0-9]{1,6})\s*([smhdw])")
+_DELAY = re.compile(r"([0-9]{1,6})\s*([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _VERSION = re.compile(r"[0-9]{1,18}")
+
+
+def parse_delay(text: str) -> timedelta | None:
+    """How long: 90s, 15m, 2h, 3d, 1w; None for what is not written so."""
+    found = _DELAY.fullmatch(text.strip())
+    return None if found is None else timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 
 def parse_time(text: str | None, option: str, now: datetime) -> datetime | None:
@@ -19,10 +25,10 @@ def parse_time(text: str | None, option: str, now: datetime) -> datetime | None:
     """
     if text is None:
         return None
-    ago = _AGO.fullmatch(text.strip())
     try:
+        ago = parse_delay(text)
         if ago is not None:
-            return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+            return now - ago
         found = datetime.fromisoformat(text.strip())
         return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
     except (ValueError, OverflowError):
@@ -38,3 +44,13 @@ def parse_at(text: str | None, option: str, now: datetime) -> int | datetime | N
     if text is not None and _VERSION.fullmatch(text.strip()):
         return int(text)
     return parse_time(text, option, now)
+
+
+def moment(time: datetime) -> str:
+    """A time as it is printed, in UTC."""
+    return f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def exact_moment(time: datetime) -> str:
+    """A time in UTC with milliseconds, as it is printed."""
+    return time.astimezone(UTC).isoformat(sep=" ", timespec="milliseconds").removesuffix("+00:00")
