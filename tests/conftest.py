@@ -38,6 +38,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
+# Servers live for minutes and hold little: collecting their garbage less often is a tenth of the
+# CPU of the tests that use one.
+os.environ.setdefault("GOGC", "400")
+
+MEMORY = Path("/dev/shm")  # noqa: S108
+ROOM = 4 << 30
+if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM:
+    # Files that no crash of the machine needs to spare: half of the kernel's time.
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Iterator[None]:
