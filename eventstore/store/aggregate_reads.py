@@ -168,9 +168,8 @@ class AggregateReads:
         for message in await self._ids.find(subject, [wanted], head):
             link = link_of(message)  # a foreign message may have the id, too
             if link is not None and link.version <= head.version:
-                read = self.read(
-                    aggregate, aggregate_id, after=link.version - 1, until=link.version
-                )
+                before, until = link.version - 1, link.version
+                read = self.read(aggregate, aggregate_id, after=before, until=until, leader=True)
                 async with aclosing(read) as events:
                     async for event in events:
                         if event.position == message.sequence:
