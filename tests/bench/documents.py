@@ -24,13 +24,16 @@ BEGIN, END = "<!-- make bench -->", "<!-- end of make bench -->"
 _TABLE = re.compile(f"{BEGIN}\n.*?{END}\n", re.DOTALL)
 
 IN_SHORT = ("service", "store", "peers")
+SYNCED_LATER = "flushed by the system"
 COLUMNS = (0, 1, 2, 3, 5)
-"""The README's table: the benchmarks, of which those that have a ratio, and its columns."""
+"""The README's table: the benchmarks, of which those that have a ratio, each beside the first that
+it is compared with; without a repetition of some; and its columns."""
 
 
 def rendered(report: Report) -> Mapping[Path, str]:
     """The files that have to do with a report, as they have to be."""
-    short = [each for each in report.of(*IN_SHORT) if each.ratio is not None]
+    first = {each.name: each for each in reversed(report.of(*IN_SHORT)) if each.ratio is not None}
+    short = [each for each in reversed(first.values()) if SYNCED_LATER not in each.name]
     return {
         PAGE: between(PAGE, str(report)),
         README: between(README, f"{table(short, COLUMNS)}\n\n{report.origin}"),
