@@ -45,6 +45,8 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Odd]:
         while "FlakeCreated" not in cli.call("audit", "search", "--aggregate", "flake").out:
             assert time.monotonic() < deadline
         yield odd
+        while cli.call("health").status != 2:  # until the projections have tried often enough
+            assert time.monotonic() < deadline
         ended = running.stopped()
         assert (ended.status, "ModulePainted" in ended.err) == (2, True)
 
