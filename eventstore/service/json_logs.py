@@ -25,7 +25,7 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
-            **_story(),
+            **_ids_of_message(),
         }
         if record.exc_info and not record.exc_text:
             record.exc_text = self.formatException(record.exc_info)
@@ -34,7 +34,7 @@ class JsonFormatter(logging.Formatter):
         return msgspec.json.encode(found).decode()
 
 
-def _story() -> dict[str, str]:
+def _ids_of_message() -> dict[str, str]:
     context = current()
     if context is None:
         return {}

@@ -52,7 +52,7 @@ def test_a_traceback_is_a_field() -> None:
     assert found["exception"].endswith("KeyError: 'nothing'")
 
 
-def test_while_a_message_is_handled_its_story_is_named() -> None:
+def test_while_a_message_is_handled_its_ids_are_named() -> None:
     parent = f"00-{TRACE}-b7ad6b7169203331-01"
     with MessageContext(Identity.root(EVENT), "handler", traceparent=parent).begun():
         found = formatted()
