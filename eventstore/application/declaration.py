@@ -35,6 +35,7 @@ _AUDIT = "audit"
 _ANSWERED = [
     ("command", "get_status"),
     *(("audit", each) for each in ("history", "search", "trace")),
+    *(("projection", each) for each in ("list", "parked")),
 ]
 _MADE_ONCE = "{0} {1} is given twice to application {2}"
 

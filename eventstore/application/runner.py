@@ -30,10 +30,12 @@ from eventstore.delegation import (
     ConfigurationRequests,
     ConsumerRequests,
     ParkingRequests,
+    ProjectionRequests,
     TimerRequests,
 )
 from eventstore.processes import Process, process_runner
 from eventstore.projections.audit import CommandCollector, audit, audit_queries
+from eventstore.projections.control import ProjectionControl
 from eventstore.projections.database.database import Database
 from eventstore.projections.feed.feed import Feed
 from eventstore.projections.feed.supervisor import FeedSupervisor
@@ -163,7 +165,7 @@ async def _answering(
         answering.append(queries)
         subjects = queries.subjects
     if service.projections is not None:
-        answering.append(service.projections)
+        answering += [service.projections, *_projection_control(service)]
     health = service_health(service, feed=feed, subscribers=subscribers, is_second=link is not None)
     parent = None if link is None else ParentLink(link, health, metrics, subjects)
     answering += [parent] if parent else _own_endpoints(service, health, subjects, metrics)
@@ -236,6 +238,20 @@ def _queries(service: RunningApplication) -> Responder:
     answers = status | history_answers(service.client, service.domain) | answered
     name = service.identity.name
     return Responder(service.client, answers, queue=name, max_pending=_MAX_PENDING_QUERIES)
+
+
+def _projection_control(service: RunningApplication) -> list[ReadyComponent]:
+    """What shows the projections of this process to others, and takes their requests."""
+    control = ProjectionControl(
+        service.client,
+        service.store,
+        service.read_model,
+        projections_of(service.app),
+        telemetry=service.telemetry,
+    )
+    requests = ProjectionRequests(control, service.domain.codec.subjects)
+    answers = control.answers() | requests.answers()
+    return [control, Responder(service.client, answers, queue=service.identity.name)]
 
 
 def _feed(service: RunningApplication) -> FeedSupervisor:

@@ -9,6 +9,19 @@ below `{domain}.api`.
 from eventstore.delegation.configuration import ConfigurationRequests
 from eventstore.delegation.consumers import ConsumerRequests
 from eventstore.delegation.parking import ParkingRequests
+from eventstore.delegation.projections import (
+    ProjectionActions,
+    ProjectionRequests,
+    request_projection,
+)
 from eventstore.delegation.timers import TimerRequests
 
-__all__ = ["ConfigurationRequests", "ConsumerRequests", "ParkingRequests", "TimerRequests"]
+__all__ = [
+    "ConfigurationRequests",
+    "ConsumerRequests",
+    "ParkingRequests",
+    "ProjectionActions",
+    "ProjectionRequests",
+    "TimerRequests",
+    "request_projection",
+]

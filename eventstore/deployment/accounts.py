@@ -19,6 +19,7 @@ from eventstore.delegation import (
     ConfigurationRequests,
     ConsumerRequests,
     ParkingRequests,
+    ProjectionRequests,
     TimerRequests,
 )
 from eventstore.errors import ConfigurationError, InvalidSubject
@@ -196,6 +197,7 @@ class Roles:
         for key in KEYS:
             subject = ConfigurationRequests.subject(self.domain, key)
             yield Import("service", subject, bucket_subject(config, key))
+        yield _service(ProjectionRequests.subject(self.domain))
         yield _service(f"{self.domain}.retry.*")  # of the service's own subscribers
         for subscriber in self._subscribers:
             subject = self.subjects.retry(subscriber)

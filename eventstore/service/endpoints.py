@@ -17,18 +17,19 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from eventstore.client.client import Client
+from eventstore.client.client import Client, Msg
 from eventstore.client.responder import Answer, Reply, Request, Responder
 from eventstore.concurrency.failures import ungrouped
 from eventstore.config import ServiceIdentity
 from eventstore.errors import ClientError, QueryRefused
+from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import format_timestamp
 from eventstore.messages.subjects import Subject
 from eventstore.messages.text import make_log_records_safe
 from eventstore.messages.undecodable import UNDECODABLE
 from eventstore.service.discovery import ANNOUNCEMENTS, Announcement, Endpoint
-from eventstore.service.health import Health
+from eventstore.service.health import Health, HealthReport
 from eventstore.service.micro import Micro
 
 if TYPE_CHECKING:
@@ -212,6 +213,17 @@ class ServiceEndpoints:
             return Reply(payload, {"Content-Type": content_type, INSTANCE_ID: self.instance_id})
 
         return answer
+
+
+def report_in(answer: Msg, subject: str) -> HealthReport:
+    """The report in an answer on `health.*`; raises `ClientError` if there is none."""
+    refusal = (answer.headers or {}).get(NatsHeader.SERVICE_ERROR)
+    if refusal is not None:
+        raise ClientError(f"{subject}: {refusal}")
+    try:
+        return HealthReport.from_json(answer.data)
+    except UNDECODABLE as error:
+        raise ClientError(f"{subject}: the answer is not a health report: {error}") from error
 
 
 def _commands(codec: Codec) -> list[Endpoint]:

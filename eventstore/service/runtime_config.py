@@ -7,7 +7,7 @@ person would type (`debug`, `flakes,packages`) is accepted too, so that any NATS
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
@@ -122,6 +122,19 @@ class RuntimeConfig:
         raise JetStreamError(
             conflict, 400, f"configuration key {key} is written by others as well; try again"
         )
+
+    async def change_paused(
+        self, *, add: Sequence[str] = (), remove: Sequence[str] = ()
+    ) -> list[str]:
+        """Add projections to the paused ones, or remove them; returns all that are paused then."""
+
+        def changed(value: Value | None) -> Value | None:
+            names = value if isinstance(value, list) else []
+            left = [name for name in dict.fromkeys([*names, *add]) if name not in remove]
+            return left or None
+
+        paused = await self.change(PAUSED, changed)
+        return paused if isinstance(paused, list) else []
 
     async def unset(self, key: str) -> None:
         """Delete a key, so that each service uses its default; also if it is not set."""

@@ -43,6 +43,7 @@ ROOMS = [
     "eventstore.pytest_plugin",
     "eventstore.scaffold",
     "eventstore",
+    "eventstore.console",
     "eventstore.nix",
     "projections",
     "eventstore.cli",
@@ -51,7 +52,7 @@ ROOMS = [
 """From bottom to top: each may import those listed before it, and itself."""
 
 READ_SIDE = ["signature", "table_names", "projection", "database", "worker", "testing", "health"]
-READ_SIDE += ["feed", "queries", "audit", "rebuild"]
+READ_SIDE += ["feed", "queries", "audit", "rebuild", "status", "control"]
 """The rooms of `eventstore.projections`, in the same order."""
 
 NOT_PURE = {"asyncio", "nats", "random", "socket", "sqlalchemy", "subprocess", "time"}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from typing import Annotated
 
 import typer
 
-from eventstore.audit import CausationEntry, CausationTree, TraceCorrelation
-from eventstore.audit.chain_check import ChainReport, Witness, check_chain
+from eventstore.audit import TraceCorrelation
+from eventstore.audit.chain_check import ChainReport
+from eventstore.audit.tree_check import check_tree
 from eventstore.cli.audit.index import IndexPosition, index_of
 from eventstore.cli.audit.trace_output import Trace, print_trace
 from eventstore.cli.options import Json, ReadModelSession
@@ -17,10 +17,6 @@ from eventstore.cli.session import Session
 from eventstore.errors import ClientError, StreamMissing
 from eventstore.jetstream.api import log_end
 from eventstore.jetstream.direct_get import SEARCH_SECONDS, DirectReader
-from eventstore.messages.subjects import Subjects
-
-MAX_VERIFIED = 10_000
-"""How many events are read at most to verify a trace, so that it takes about a second."""
 
 
 async def trace(
@@ -74,35 +70,8 @@ async def _trace(session: Session, query: TraceCorrelation, *, verify: bool) -> 
             if verify:
                 log = session.subjects.log_stream
                 reader = DirectReader(client, log, timeout=SEARCH_SECONDS)
-                chains = await _verify(reader, session.subjects, tree)
+                chains = await check_tree(reader, session.subjects, tree)
     except (ClientError, StreamMissing) as error:
         why = str(error) if verify else None
         return Trace(tree=tree, index=IndexPosition(position, None), unverified=why)
     return Trace(tree=tree, index=IndexPosition(position, end), chains=chains)
-
-
-async def _verify(
-    reader: DirectReader, subjects: Subjects, tree: CausationTree
-) -> tuple[ChainReport, ...]:
-    """Check the chains of the tree's aggregates, as many as there is time for."""
-    reports = []
-    left = MAX_VERIFIED
-    for subject, witnesses in _witnesses(subjects, tree.lines).items():
-        report = await check_chain(reader, subject, witnesses=witnesses, max_events=left)
-        reports.append(report)
-        left -= report.events
-    return tuple(reports)
-
-
-def _witnesses(
-    subjects: Subjects, lines: Iterable[CausationEntry]
-) -> Mapping[str, dict[int, Witness]]:
-    """What the index has of the events in the tree, for each aggregate."""
-    found: dict[str, dict[int, Witness]] = {}
-    for line in lines:
-        entry = line.entry
-        if entry is not None and entry.kind == "event":
-            subject = subjects.log(str(entry.aggregate), str(entry.aggregate_id))
-            witness = Witness(entry.id, str(entry.type), entry.chain)
-            found.setdefault(subject, {})[entry.position] = witness
-    return found

@@ -11,10 +11,8 @@ from rich.text import Text
 from eventstore.cli.options import ClientSession, Json, Timeout
 from eventstore.cli.output.terminal import Terminal, say, table
 from eventstore.cli.session import Session
-from eventstore.errors import ClientError
-from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.text import printable
-from eventstore.messages.undecodable import UNDECODABLE
+from eventstore.service.endpoints import report_in
 from eventstore.service.health import HealthReport
 
 EXIT_STATUS = {"healthy": 0, "degraded": 1, "unhealthy": 2}
@@ -53,14 +51,7 @@ async def request_health(session: Session, name: str | None, timeout: float) -> 
     """
     subject = f"health.{name or session.app.identity(session.settings).name}"
     async with session.connect() as client:
-        answer = await client.request(subject, timeout=timeout)
-    refusal = (answer.headers or {}).get(NatsHeader.SERVICE_ERROR)
-    if refusal is not None:
-        raise ClientError(f"{subject}: {refusal}")
-    try:
-        return HealthReport.from_json(answer.data)
-    except UNDECODABLE as error:
-        raise ClientError(f"{subject}: the answer is not a health report: {error}") from error
+        return report_in(await client.request(subject, timeout=timeout), subject)
 
 
 def print_health(terminal: Terminal, report: HealthReport) -> None:

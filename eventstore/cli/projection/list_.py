@@ -8,7 +8,8 @@ from rich.text import Text
 
 from eventstore.cli.options import Json, ReadModelSession
 from eventstore.cli.output.terminal import Terminal, say_json, table
-from eventstore.cli.projection.status import ProjectionStatus, statuses
+from eventstore.cli.projection.status import statuses
+from eventstore.projections.status import ProjectionStatus
 
 STYLES = {"live": "green", "failed": "red", "paused": "yellow", "version changed": "yellow"}
 """How a projection's state is coloured."""

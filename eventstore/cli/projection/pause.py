@@ -8,7 +8,7 @@ from eventstore.cli.options import ClientSession, Json
 from eventstore.cli.output.terminal import say, say_json
 from eventstore.cli.read_models import ProjectionNames, projections_named
 from eventstore.cli.session import Session
-from eventstore.service.runtime_config import PAUSED, RuntimeConfig, Value
+from eventstore.service.runtime_config import RuntimeConfig
 
 
 async def pause(session: ClientSession, names: ProjectionNames, json: Json = False) -> None:
@@ -28,15 +28,8 @@ async def change_paused(
     session: Session, *, add: Sequence[str] = (), remove: Sequence[str] = ()
 ) -> list[str]:
     """Add projections to the paused ones, or remove them; returns all that are paused then."""
-
-    def changed(value: Value | None) -> Value | None:
-        names = value if isinstance(value, list) else []
-        left = [name for name in dict.fromkeys([*names, *add]) if name not in remove]
-        return left or None
-
     async with session.connect() as client:
-        paused = await RuntimeConfig(client, session.subjects).change(PAUSED, changed)
-    return paused if isinstance(paused, list) else []
+        return await RuntimeConfig(client, session.subjects).change_paused(add=add, remove=remove)
 
 
 def say_paused(names: Sequence[str]) -> None:

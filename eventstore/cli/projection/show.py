@@ -10,11 +10,12 @@ from eventstore.cli.options import Json, ReadModelSession
 from eventstore.cli.output.terminal import Terminal, say_json
 from eventstore.cli.projection.list_ import STYLES
 from eventstore.cli.projection.parked import parked_line
-from eventstore.cli.projection.status import ProjectionDetails, ProjectionStatus, details
+from eventstore.cli.projection.status import ProjectionDetails, details
 from eventstore.cli.read_models import ProjectionName, projection_named
 from eventstore.cli.times import moment
 from eventstore.messages.envelope import utc_now
 from eventstore.messages.text import counted
+from eventstore.projections.status import ProjectionStatus
 
 
 async def show(session: ReadModelSession, name: ProjectionName, json: Json = False) -> None:

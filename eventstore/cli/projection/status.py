@@ -1,13 +1,8 @@
-"""The status of projections: from their checkpoints, the log, and the configuration.
-
-What is in the database is known without a running service; what only the server knows is unknown
-if it cannot be reached.
-"""
+"""The status of projections, as the command line knows it: with or without a running service."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from msgspec import Struct
 from sqlalchemy import Connection, func, select
@@ -15,51 +10,19 @@ from sqlalchemy import Connection, func, select
 from eventstore.cli.read_models import open_read_model
 from eventstore.cli.session import Session
 from eventstore.errors import ClientError, ConfigurationError, TopologyError
-from eventstore.jetstream.api import log_end
-from eventstore.messages.envelope import utc_now
 from eventstore.messages.events import StoredEvent
+from eventstore.projections import status as library
 from eventstore.projections.database import checkpoint, parking
-from eventstore.projections.database.database import Database
-from eventstore.projections.database.locks import Locks, locks_of
 from eventstore.projections.database.parking import ParkedEvent
 from eventstore.projections.projection import Projection
-from eventstore.projections.rebuild.shadow import shadow_position
-from eventstore.service.runtime_config import PAUSED, RuntimeConfig
+from eventstore.projections.status import (
+    ProjectionStatus,
+    ServerFacts,
+    server_facts,
+    unknown_facts,
+)
 
-_RECENT = timedelta(seconds=15)
 _FIRST_PARKED = 5
-
-
-class ServerFacts(Struct, frozen=True):
-    """Facts from the server: the log's end and what is paused; `problem` is why any is unknown."""
-
-    log_end: int | None = None
-    paused: Sequence[str] = ()
-    problem: str | None = None
-
-
-class ProjectionStatus(Struct, frozen=True, kw_only=True):
-    """The status of a projection.
-
-    `version` is the code's, `rows_version` the one that made the rows; `lag` is events, None if
-    the log's end is unknown; `rate` is events a second, 0 if it has not moved recently;
-    `rebuilt_to` is the position of a shadow, None if there is none. `owner` and `rebuilder` are
-    the processes that keep the rows up to date, and that build new ones.
-    """
-
-    name: str
-    state: str
-    version: int
-    rows_version: int | None
-    position: int
-    log_end: int | None
-    lag: int | None
-    rate: float
-    error: str | None
-    parked: int
-    rebuilt_to: int | None
-    owner: str | None
-    rebuilder: str | None
 
 
 class ProjectionDetails(Struct, frozen=True, kw_only=True):
@@ -82,82 +45,16 @@ async def statuses(session: Session) -> tuple[list[ProjectionStatus], str | None
     """
     async with open_read_model(session) as database:
         facts = await _server_facts(session)
-        async with locks_of(database) as locks:
-            found = [await _status(database, locks, facts, each) for each in session.projections]
-    return found, facts.problem
+        return await library.statuses(database, session.projections, facts), facts.problem
 
 
 async def details(session: Session, projection: Projection) -> ProjectionDetails:
     """All that is known of a projection; raises as `open_read_model` does."""
     async with open_read_model(session) as database:
         facts = await _server_facts(session)
-        async with locks_of(database) as locks:
-            status = await _status(database, locks, facts, projection)
+        (status,) = await library.statuses(database, [projection], facts)
         async with database.engine.connect() as connection:
             return await connection.run_sync(_details, projection, status, facts.problem)
-
-
-async def _status(
-    database: Database, locks: Locks, facts: ServerFacts, projection: Projection
-) -> ProjectionStatus:
-    name = projection.name
-    async with database.engine.connect() as connection:
-        known = await connection.run_sync(checkpoint.read, name)
-        parked = await connection.run_sync(parking.count, [name])
-    rebuilt_to = await shadow_position(database, projection)
-    owner = await locks.holder(f"projection-{name}")
-    rebuilder = await locks.holder(f"rebuild-{name}")
-    position = 0 if known is None else known.position
-    lag = None if facts.log_end is None else max(0, facts.log_end - position)
-    state = _state(projection, known, lag, facts, is_owned=owner is not None)
-    return ProjectionStatus(
-        name=name,
-        state=state if rebuilder is None else _rebuilding(rebuilt_to, facts.log_end),
-        version=projection.version,
-        rows_version=None if known is None else known.version,
-        position=position,
-        log_end=facts.log_end,
-        lag=lag,
-        rate=0.0 if owner is None else _rate(known),
-        error=None if known is None else known.error,
-        parked=parked.get(name, 0),
-        rebuilt_to=rebuilt_to,
-        owner=owner,
-        rebuilder=rebuilder,
-    )
-
-
-def _rate(known: checkpoint.Checkpoint | None) -> float:
-    is_moving = known is not None and utc_now() - known.updated_at < _RECENT
-    return known.rate if known is not None and is_moving else 0.0
-
-
-def _rebuilding(rebuilt_to: int | None, log_end: int | None) -> str:
-    if rebuilt_to is None or log_end is None:
-        return "rebuilding"
-    return f"rebuilding {100 * rebuilt_to // max(log_end, rebuilt_to, 1)} %"
-
-
-def _state(
-    projection: Projection,
-    known: checkpoint.Checkpoint | None,
-    lag: int | None,
-    facts: ServerFacts,
-    *,
-    is_owned: bool,
-) -> str:
-    """The first of these that is true; the last one otherwise."""
-    states = {
-        "never used": known is None,
-        "failed": known is not None and known.error is not None,
-        "version changed": known is not None and known.version != projection.version,
-        "paused": projection.name in facts.paused,
-        "stopped": not is_owned,
-        "running": lag is None,
-        "catching up": bool(lag),
-        "live": True,
-    }
-    return next(state for state, is_true in states.items() if is_true)
 
 
 def _details(
@@ -192,11 +89,6 @@ def _types(projection: Projection) -> list[str]:
 async def _server_facts(session: Session) -> ServerFacts:
     try:
         async with session.connect() as client:
-            end = await log_end(client, session.subjects)
-            try:
-                paused = await RuntimeConfig(client, session.subjects).get(PAUSED)
-            except ConfigurationError as error:
-                return ServerFacts(log_end=end, problem=f"paused or not is unknown: {error}")
+            return await server_facts(client, session.subjects)
     except (ClientError, TopologyError, ConfigurationError) as error:
-        return ServerFacts(problem=f"lag unknown: {error}")
-    return ServerFacts(log_end=end, paused=paused if isinstance(paused, list) else ())
+        return unknown_facts(error)
