@@ -7,6 +7,7 @@ from eventstore.config.loading import load_settings
 from eventstore.config.settings import (
     DEFAULT_URL,
     AuthSettings,
+    ConsoleSettings,
     NatsSettings,
     OperationsSettings,
     PersonalSettings,
@@ -24,6 +25,7 @@ __all__ = [
     "DEFAULT_URL",
     "Address",
     "AuthSettings",
+    "ConsoleSettings",
     "LocalAddress",
     "NatsSettings",
     "OperationsSettings",

@@ -17,7 +17,13 @@ from eventstore.jetstream.vocabulary import API_PREFIX
 from eventstore.messages.subjects import check_name
 from eventstore.messages.undecodable import UNDECODABLE
 
-LISTS = ("nats.url", "nats.reply_prefixes")
+LISTS = (
+    "nats.url",
+    "nats.reply_prefixes",
+    "console.hosts",
+    "console.operators",
+    "console.personal",
+)
 """Settings whose values may be one string, separated by commas."""
 
 _REPLICAS = (1, 3, 5)  # an even number survives no more failures than the odd one below it
@@ -34,6 +40,9 @@ _WORDS = {
     "nats.service.name": "up to 64 letters, digits, _ and -",
     "nats.service.version": "a semantic version",
     "operations.metrics_address": f"host:port, with a port of 0 to {_MAX_PORT}",
+    "console.address": f"host:port, with a port of 0 to {_MAX_PORT}",
+    "console.hosts": "names of hosts, such as console.example",
+    "console.login_header": "up to 64 letters, digits, _ and -",
 }
 
 
@@ -165,7 +174,7 @@ def _check_replicas(count: int) -> None:
         raise ValueError(f"{count} is none of {', '.join(map(str, _REPLICAS))}")
 
 
-def _check_metrics_address(address: str) -> None:
+def _check_port(address: str) -> None:
     port = address.rpartition(":")[2]
     if port and int(port) > _MAX_PORT:
         raise ValueError(f"port {port} is not in the allowed range, 0 to {_MAX_PORT}")
@@ -201,5 +210,6 @@ _CHECKS: Mapping[str, Callable[[Any], object]] = {
     "nats.api_prefix": _check_api_prefix,
     "nats.reply_prefixes": _check_inbox_prefixes,
     "streams.replicas": _check_replicas,
-    "operations.metrics_address": _check_metrics_address,
+    "operations.metrics_address": _check_port,
+    "console.address": _check_port,
 }

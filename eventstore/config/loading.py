@@ -35,6 +35,7 @@ _FILES = (
     "nats.tls.cert_file",
     "nats.tls.key_file",
     "personal.master_key_file",
+    "console.tokens_file",
 )
 
 

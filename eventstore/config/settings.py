@@ -258,6 +258,33 @@ class OperationsSettings(Table, frozen=True, kw_only=True):
     query_wait_ms: Annotated[int, Meta(ge=1, le=30_000)] = 5_000
 
 
+class ConsoleSettings(Table, frozen=True, kw_only=True):
+    """The console in the browser: where it listens, and who may do what.
+
+    `address` is `host:port`. Another host than the machine's own (loopback) needs logins:
+    `tokens_file`, whose lines are a name and a token each, or `login_header`, in which a reverse
+    proxy names who has logged in; then nobody else may be able to reach the address. `hosts` are
+    further names that the console is called by, as in the URL.
+
+    `operators` are the names of those who may act: retry, discard, rebuild, pause, cancel; and
+    `personal` of those who may see personal data. `*` is everybody. Without logins, everybody is
+    called `local`.
+    """
+
+    path: ClassVar[str] = "console"
+    address: Annotated[str, Meta(pattern=r"^.+:[0-9]{1,5}$")] = "127.0.0.1:8480"
+    hosts: tuple[Annotated[str, Meta(pattern=r"^[A-Za-z0-9.:\[\]_-]{1,255}$")], ...] = ()
+    tokens_file: Path | None = None
+    login_header: Name | None = None
+    operators: tuple[str, ...] = ()
+    personal: tuple[str, ...] = ()
+
+    @property
+    def has_logins(self) -> bool:
+        """Whether people have to say who they are."""
+        return self.tokens_file is not None or self.login_header is not None
+
+
 class Settings(Table, frozen=True, kw_only=True):
     """All settings; safe to print, because their `repr` masks secrets.
 
@@ -270,6 +297,7 @@ class Settings(Table, frozen=True, kw_only=True):
     read_model: ReadModelSettings = ReadModelSettings()
     operations: OperationsSettings = OperationsSettings()
     personal: PersonalSettings = PersonalSettings()
+    console: ConsoleSettings = ConsoleSettings()
 
     def with_url(self, url: str) -> Settings:
         """The same settings for the server, or servers, at `url`; raises `ConfigurationError`.

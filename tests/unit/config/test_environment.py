@@ -45,6 +45,7 @@ def example(key: str, folder: Path) -> str:
         "nats.retry.first_connect_ms": "17",
         "nats.service.version": "9.8.7",
         "operations.metrics_address": "localhost:9464",
+        "console.address": "localhost:8480",
     }
     return special.get(key, "other")
 

@@ -1,0 +1,146 @@
+"""Aggregates: the events of one, what each changed, and the state at any version."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec.structs import replace
+from starlette.requests import Request
+from starlette.responses import Response
+
+from eventstore.audit import GetHistory, HistoryView, SearchAudit, StepView, aggregate_history
+from eventstore.console.desk import Desk
+from eventstore.console.forms import whole_number, word
+from eventstore.console.pages.endpoint import route, visitor_of
+from eventstore.console.pages.stories import aggregates_of, hidden_texts
+from eventstore.console.source import ANSWER_SECONDS, Source
+from eventstore.errors import (
+    AnswerTooLarge,
+    NoResponders,
+    PermissionDenied,
+    QueryNotFound,
+    StreamMissing,
+)
+from eventstore.messages.subjects import check_aggregate_id
+
+STEPS = 20
+"""How many events a page shows with what each changed."""
+
+MAX_FOLDED = 5_000
+"""Up to how many events the state is shown without being asked for: it takes reading them all."""
+
+HIDDEN = "(personal data)"
+"""What is shown in place of a value that a visitor may not see."""
+
+_FOLD_SECONDS = 120.0
+
+
+async def _index(request: Request, desk: Desk) -> Response:
+    aggregate, aggregate_id = word(request, "aggregate"), word(request, "id")
+    if aggregate is not None and aggregate_id is not None:
+        return desk.go(request, "/aggregates", aggregate, aggregate_id)
+    query = SearchAudit(kind="event", aggregate=aggregate, limit=200)
+    found = (await desk.source.queries.ask(query, timeout=ANSWER_SECONDS)).data
+    latest: dict[tuple[Any, Any], Any] = {}
+    for entry in found.items:
+        latest.setdefault((entry.aggregate, entry.aggregate_id), entry)
+    return desk.page(
+        request,
+        "aggregates",
+        entries=list(latest.values()),
+        aggregate=aggregate,
+        aggregates=aggregates_of(desk),
+    )
+
+
+async def _show(request: Request, desk: Desk) -> Response:
+    aggregate = request.path_params["aggregate"]
+    desk.domain.codec.check_aggregate(aggregate)
+    aggregate_id = check_aggregate_id(request.path_params["id"])
+    source = desk.source
+    total = await _version(source, aggregate, aggregate_id)
+    at = whole_number(word(request, "at"), "at")
+    wants_state = total <= MAX_FOLDED or word(request, "state") == "1"
+    history = None
+    if wants_state:
+        history = await _history(source, aggregate, aggregate_id, at)
+        total = max(total, 0 if history is None else history.version + history.later)
+    if not total and (history is None or not history.chain.events):
+        raise QueryNotFound(f"{aggregate} {aggregate_id} has no events")
+    if history is not None and _is_hidden(request, desk, aggregate):
+        history = _without_personal(desk, history)
+    query = SearchAudit(aggregate=aggregate, aggregate_id=aggregate_id)
+    rejected = replace(query, kind="command", status="rejected", limit=STEPS)
+    listed = replace(query, kind="event", limit=STEPS, after=word(request, "after"))
+    return desk.page(
+        request,
+        "aggregate",
+        aggregate=aggregate,
+        aggregate_id=aggregate_id,
+        total=total,
+        at=total if at is None else min(at, total),
+        history=history,
+        is_hidden=_is_hidden(request, desk, aggregate),
+        wants_state=wants_state,
+        steps=STEPS,
+        limit=MAX_FOLDED,
+        listed=None if history else await _searched(source, listed),
+        rejected=hidden_texts(request, desk, (await _searched(source, rejected)).items),
+    )
+
+
+async def _version(source: Source, aggregate: str, aggregate_id: str) -> int:
+    """The number of its events by the audit index; 0 if that does not answer."""
+    newest = SearchAudit(kind="event", aggregate=aggregate, aggregate_id=aggregate_id, limit=1)
+    found = (await _searched(source, newest)).items
+    return int(found[0].version) if found else 0
+
+
+async def _searched(source: Source, query: SearchAudit) -> Any:
+    return (await source.queries.ask(query, timeout=ANSWER_SECONDS)).data
+
+
+async def _history(
+    source: Source, aggregate: str, aggregate_id: str, at: int | None
+) -> HistoryView | None:
+    """The history, of the service, or else from the log; None if this user may read neither.
+
+    The service answers with what its keys open; of the log, this process's own.
+    """
+    query = GetHistory(aggregate=aggregate, id=aggregate_id, at=at, limit=STEPS)
+    try:
+        return (await source.queries.ask(query, timeout=_FOLD_SECONDS)).data
+    except (AnswerTooLarge, NoResponders):
+        pass
+    try:
+        return await aggregate_history(
+            source.client, source.domain, aggregate, aggregate_id, at=at, limit=STEPS
+        )
+    except (PermissionDenied, NoResponders, StreamMissing):
+        return None
+
+
+def _is_hidden(request: Request, desk: Desk, aggregate: str) -> bool:
+    """Whether the visitor may not see the state of this kind of aggregate."""
+    if visitor_of(request).sees_personal:
+        return False
+    events = desk.domain.codec.event_types
+    return any(desk.personal[each.__name__] for each in events if each.__aggregate__ == aggregate)
+
+
+def _without_personal(desk: Desk, history: HistoryView) -> HistoryView:
+    """The history without personal data: fields of events, and all that is made of them."""
+    return replace(
+        history, state=None, steps=tuple(_step_without(desk, each) for each in history.steps)
+    )
+
+
+def _step_without(desk: Desk, step: StepView) -> StepView:
+    data = step.data
+    if isinstance(data, dict):
+        names = {each.key for each in desk.personal.get(step.type, ())}
+        data = {name: HIDDEN if name in names else value for name, value in data.items()}
+    return replace(step, data=data, changes=())
+
+
+ROUTES = [route("/aggregates", _index), route("/aggregates/{aggregate}/{id}", _show)]
