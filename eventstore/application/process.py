@@ -6,8 +6,13 @@ import asyncio
 import gc
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import (
+    AbstractAsyncContextManager,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 from pathlib import Path
 
 from eventstore.application.declaration import Declaration
@@ -22,6 +27,14 @@ from eventstore.errors import EventStoreError
 from eventstore.messages.text import counted
 from eventstore.service.json_logs import log_as_json
 
+Beside = Callable[[RunningApplication], AbstractAsyncContextManager[object]]
+"""What runs beside a service, for as long as it does."""
+
+
+def nothing_beside(_: RunningApplication) -> AbstractAsyncContextManager[object]:
+    """Nothing."""
+    return nullcontext()
+
 
 async def serving(
     app: Declaration,
@@ -30,8 +43,11 @@ async def serving(
     *,
     parts: Parts = ALL_PARTS,
     say: Callable[[str], object] = print,
+    beside: Beside = nothing_beside,
 ) -> None:
     """Run parts of a service until Ctrl-C or SIGTERM; `say` prints the ready line.
+
+    What `beside` makes of the service is entered when that is ready, in its first process.
 
     With two processes in the settings, this one starts the other one, and runs the write side.
     Raises `KeyboardInterrupt` for Ctrl-C before it is ready.
@@ -44,7 +60,7 @@ async def serving(
         await _serve_read_side(app, settings, directory, parts, link)
         return
     in_two = settings.operations.processes > 1 and parts.has_both_sides
-    running = run_application(app, settings, directory, parts, in_two=in_two)
+    running = _with(beside, run_application(app, settings, directory, parts, in_two=in_two))
 
     def say_ready(service: RunningApplication) -> None:
         read_model = f", read model {service.read_model_name}" if service.read_model_name else ""
@@ -70,6 +86,21 @@ async def _serve_read_side(
         link.send(Failure(str(error), error.retryable))
     finally:
         await link.close()
+
+
+@asynccontextmanager
+async def _with(
+    beside: Beside, running: AbstractAsyncContextManager[RunningApplication]
+) -> AsyncIterator[RunningApplication]:
+    async with running as service, beside(service):
+        yield service
+
+
+async def until_signal() -> None:
+    """Return on the first Ctrl-C or SIGTERM; the second ends the process immediately."""
+    stopped = asyncio.Event()
+    with _on_signals(lambda _: stopped.set()):
+        await stopped.wait()
 
 
 def _nothing(*_: object) -> None:

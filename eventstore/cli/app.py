@@ -23,6 +23,7 @@ SUBCOMMANDS = {
     "new": "Make a project, with one example of each part.",
     "serve": "Run the service until Ctrl-C or SIGTERM.",
     "dev": "Run the service, and start it again when a file changes.",
+    "console": "Serve the console until Ctrl-C or SIGTERM.",
     "shell": "Open a Python prompt with the application connected.",
     "migrate": "Migrate the read model's schema to the newest revision.",
     "send": "Execute one command, and print its outcome.",

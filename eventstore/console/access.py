@@ -22,14 +22,12 @@ from eventstore.errors import ConfigurationError
 from eventstore.messages.headers import RULES, Header
 from eventstore.messages.undecodable import UNDECODABLE
 
-COOKIE = "eventstore_console"
-"""The cookie of a visitor's session."""
-
 LOCAL = "local"
 """The name of everybody, if there are no logins."""
 
 SESSION_SECONDS = 12 * 3_600
 
+_COOKIE = "eventstore_console"
 _EVERYBODY = "*"
 _MIN_TOKEN = 20
 _NAME, _ = RULES[Header.ACTOR]
@@ -46,6 +44,11 @@ class Visitor(Struct, frozen=True):
     may_act: bool = False
     sees_personal: bool = False
     nonce: str = ""
+
+
+def cookie_name(request: Request) -> str:
+    """The cookie of a visitor's session: browsers send those of all ports of a host."""
+    return f"{_COOKIE}_{request.url.port or request.url.scheme}"
 
 
 FindVisitor = Callable[[Request], Visitor | None]
@@ -81,7 +84,7 @@ class Access:
 
     def visitor(self, request: Request) -> Visitor | None:
         """Who sent a request; None is somebody who has to log in first."""
-        session = self._session(request.cookies.get(COOKIE, ""))
+        session = self._session(request.cookies.get(cookie_name(request), ""))
         nonce = "" if session is None else session.nonce
         if self._find is not None:
             found = self._find(request)
@@ -105,7 +108,7 @@ class Access:
 
     def has_session(self, request: Request) -> bool:
         """Whether a request has a valid cookie."""
-        return self._session(request.cookies.get(COOKIE, "")) is not None
+        return self._session(request.cookies.get(cookie_name(request), "")) is not None
 
     def form_token(self, nonce: str) -> str:
         """The token that the forms of a session contain."""

@@ -124,7 +124,7 @@ def _application(desk: Desk) -> ASGIApp:
     static = StaticFiles(directory=_STATIC)
     made = Starlette(
         routes=[*routes, Mount("/static", static)],
-        exception_handlers={HTTPException: _refused, Exception: _failed},
+        exception_handlers={HTTPException: _refused},
     )
     made.state.desk = desk
     return made
@@ -133,13 +133,5 @@ def _application(desk: Desk) -> ASGIApp:
 async def _refused(request: Request, error: Exception) -> Response:
     desk: Desk = request.app.state.desk
     status = error.status_code if isinstance(error, HTTPException) else 500
-    text = error.detail if isinstance(error, HTTPException) else ""
-    if text in ("Not Found", "Method Not Allowed"):
-        text = "The console has no page at this address."
+    text = "The console has no page at this address, or not for this method."
     return desk.problem(request, Problem.with_status(status, text))
-
-
-async def _failed(request: Request, _: Exception) -> Response:
-    desk: Desk = request.app.state.desk
-    text = "This is a fault of the console; its log says more."
-    return desk.problem(request, Problem.with_status(500, text))

@@ -17,7 +17,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from eventstore.application.declaration import Declaration
 from eventstore.config.settings import Settings
 from eventstore.console import charts, text
-from eventstore.console.access import COOKIE, SESSION_SECONDS, Access, FindVisitor, Visitor
+from eventstore.console.access import SESSION_SECONDS, Access, FindVisitor, Visitor, cookie_name
 from eventstore.console.actions import ACTIONS
 from eventstore.console.connection import Connection
 from eventstore.console.problems import Problem
@@ -72,7 +72,7 @@ class Desk:
     def page(self, request: Request, template: str, *, code: int = 200, **values: Any) -> Response:
         """A page from a template, with the session's cookie if the visitor has none yet."""
         cookie = None if self.access.has_session(request) else self.access.new_session()
-        nonce = self.access.session_nonce(cookie or request.cookies[COOKIE])
+        nonce = self.access.session_nonce(cookie or request.cookies[cookie_name(request)])
         visitor: Visitor | None = getattr(request.state, "visitor", None)
         rendered = self.fragment(
             request,
@@ -105,7 +105,7 @@ class Desk:
     def set_cookie(self, request: Request, answer: Response, value: str) -> None:
         """Give a session to the visitor."""
         answer.set_cookie(
-            COOKIE,
+            cookie_name(request),
             value,
             max_age=SESSION_SECONDS,
             path=prefix_of(request) or "/",

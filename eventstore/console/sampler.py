@@ -83,9 +83,11 @@ class Sampler:
             await pause(self._seconds, self._stopping)
 
     async def newest(self) -> Sample:
-        """The newest sample, at most two intervals old; otherwise a new one."""
-        if self._samples and time.monotonic() - self._samples[-1].at < 2 * self._seconds:
-            return self._samples[-1]
+        """The newest sample, if it is at most two intervals old and not empty; or a new one."""
+        if self._samples:
+            newest = self._samples[-1]
+            if newest.reports and time.monotonic() - newest.at < 2 * self._seconds:
+                return newest
         return await self.sample()
 
     async def sample(self) -> Sample:

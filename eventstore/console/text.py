@@ -76,8 +76,10 @@ def since(time: datetime) -> str:
     return f"{duration(seconds)} ago" if seconds >= 0 else f"in {duration(-seconds)}"
 
 
-def duration(seconds: float) -> str:
-    """A duration, in one or two units."""
+def duration(seconds: object) -> str:
+    """A duration, in one or two units; what is no number, as it is."""
+    if not isinstance(seconds, int | float):
+        return line("?" if seconds is None else seconds)
     if seconds < 0.001:
         return "0 ms"
     if seconds < 1:
@@ -93,17 +95,19 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def number(value: float | None) -> str:
-    """A number with separators; a fraction if it is small."""
-    if value is None:
-        return "?"
+def number(value: object) -> str:
+    """A number with separators, a fraction if it is small; what is no number, as it is."""
+    if not isinstance(value, int | float):
+        return line("?" if value is None else value)
     if isinstance(value, int) or value >= 100 or value == int(value):
         return f"{value:,.0f}"
     return f"{value:,.1f}"
 
 
-def size(count: int) -> str:
-    """A number of bytes."""
+def size(count: object) -> str:
+    """A number of bytes; what is no number, as it is."""
+    if not isinstance(count, int):
+        return line("?" if count is None else count)
     amount = float(count)
     for unit in ("bytes", "KB", "MB", "GB"):
         if amount < 1_000 or unit == "GB":
@@ -113,9 +117,15 @@ def size(count: int) -> str:
 
 
 def facts(check: Mapping[str, Any]) -> str:
-    """The facts of a health check that are neither its status nor a table, in words."""
+    """The facts of a health check besides its status, in words; of tables, their sizes."""
     return ", ".join(
-        f"{name.replace('_', ' ')} {line(each)}"
+        f"{name.replace('_', ' ')} {_fact(each)}"
         for name, each in check.items()
-        if name not in ("status", "problem") and not isinstance(each, Mapping | list)
+        if name not in ("status", "problem")
     )
+
+
+def _fact(found: object) -> str:
+    if isinstance(found, Mapping | list):
+        return str(len(found))
+    return f"{found:,}" if isinstance(found, int) else line(found)

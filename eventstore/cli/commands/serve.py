@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
-from eventstore.application.process import serving
+from typing import Annotated
+
+import typer
+from msgspec.structs import replace
+
+from eventstore.application.process import nothing_beside, serving
+from eventstore.cli.commands.console import console_of
 from eventstore.cli.options import ServeSession
 from eventstore.cli.output.terminal import say
 
 
-async def serve(session: ServeSession) -> None:
+async def serve(
+    session: ServeSession,
+    console: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Serve the console there, too: pages in a browser.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
     """Run the service until Ctrl-C or SIGTERM.
 
     If no server is named, it runs on an embedded one. A server that does not answer yet is waited
@@ -20,4 +36,13 @@ async def serve(session: ServeSession) -> None:
     Prints one line when it is ready. A second Ctrl-C ends the process immediately. Ends with
     status 0 when it is stopped, 2 for an error, 130 for Ctrl-C before it is ready.
     """
-    await serving(session.app, session.settings, session.directory, say=say)
+    app, settings = session.app, session.settings
+    if console is not None:
+        settings = replace(settings, console=replace(settings.console, address=console))
+    await serving(
+        *(app, settings, session.directory),
+        say=say,
+        beside=nothing_beside
+        if console is None
+        else lambda service: console_of(app, service.settings),
+    )

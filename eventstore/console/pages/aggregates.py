@@ -65,13 +65,14 @@ async def _show(request: Request, desk: Desk) -> Response:
     if wants_state:
         history = await _history(source, aggregate, aggregate_id, at)
         total = max(total, 0 if history is None else history.version + history.later)
-    if not total and (history is None or not history.chain.events):
-        raise QueryNotFound(f"{aggregate} {aggregate_id} has no events")
     if history is not None and _is_hidden(request, desk, aggregate):
         history = _without_personal(desk, history)
     query = SearchAudit(aggregate=aggregate, aggregate_id=aggregate_id)
     rejected = replace(query, kind="command", status="rejected", limit=STEPS)
     listed = replace(query, kind="event", limit=STEPS, after=word(request, "after"))
+    refusals = (await _searched(source, rejected)).items
+    if not (total or refusals or (history is not None and history.chain.events)):
+        raise QueryNotFound(f"{aggregate} {aggregate_id} has no events and no rejected commands")
     return desk.page(
         request,
         "aggregate",
@@ -85,7 +86,7 @@ async def _show(request: Request, desk: Desk) -> Response:
         steps=STEPS,
         limit=MAX_FOLDED,
         listed=None if history else await _searched(source, listed),
-        rejected=hidden_texts(request, desk, (await _searched(source, rejected)).items),
+        rejected=hidden_texts(request, desk, refusals),
     )
 
 

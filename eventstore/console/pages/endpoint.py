@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
@@ -12,6 +14,9 @@ from eventstore.console.access import Visitor
 from eventstore.console.desk import Desk
 from eventstore.console.problems import Problem
 from eventstore.errors import EventStoreError
+from eventstore.messages.text import make_log_records_safe
+
+_logger = make_log_records_safe(logging.getLogger(__name__))
 
 Handler = Callable[[Request, Desk], Awaitable[Response]]
 
@@ -40,12 +45,32 @@ def route(path: str, handler: Handler, *, methods: tuple[str, ...] = ("GET",)) -
         if visitor is None:
             return _log_in(request, desk)
         request.state.visitor = visitor
-        try:
-            return await handler(request, desk)
-        except EventStoreError as error:
-            return desk.problem(request, Problem.of(error))
+        return await handler(request, desk)
 
-    return Route(path, endpoint, methods=methods)
+    return open_route(path, endpoint, methods=methods)
+
+
+def open_route(
+    path: str,
+    endpoint: Callable[[Request], Awaitable[Response]],
+    *,
+    methods: tuple[str, ...] = ("GET",),
+) -> Route:
+    """A route for everybody; errors become pages, of which none shows a traceback."""
+
+    async def answered(request: Request) -> Response:
+        try:
+            return await endpoint(request)
+        except EventStoreError as error:
+            problem = Problem.of(error)
+        except HTTPException as error:
+            problem = Problem.with_status(error.status_code, error.detail)
+        except Exception:  # of a page, which must not end the connection of others
+            _logger.exception("console: %s %s failed", request.method, request.url.path)
+            problem = Problem.with_status(500, "This is a fault of the console; its log says more.")
+        return desk_of(request).problem(request, problem)
+
+    return Route(path, answered, methods=methods)
 
 
 def _log_in(request: Request, desk: Desk) -> Response:

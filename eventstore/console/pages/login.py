@@ -7,12 +7,11 @@ import logging
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
-from starlette.routing import Route
 
-from eventstore.console.access import COOKIE
+from eventstore.console.access import cookie_name
 from eventstore.console.desk import prefix_of, url
 from eventstore.console.forms import read_form
-from eventstore.console.pages.endpoint import desk_of
+from eventstore.console.pages.endpoint import desk_of, open_route
 from eventstore.messages.text import make_log_records_safe
 
 _logger = make_log_records_safe(logging.getLogger(__name__))
@@ -41,7 +40,7 @@ async def _log_in(request: Request) -> Response:
 
 async def _log_out(request: Request) -> Response:
     answer = RedirectResponse(url(request, "/"), 303)
-    answer.delete_cookie(COOKIE, path=prefix_of(request) or "/")
+    answer.delete_cookie(cookie_name(request), path=prefix_of(request) or "/")
     return answer
 
 
@@ -51,7 +50,7 @@ def _is_own(request: Request, to: str) -> bool:
 
 
 ROUTES = [
-    Route("/login", _show),
-    Route("/login", _log_in, methods=["POST"]),
-    Route("/logout", _log_out, methods=["POST"]),
+    open_route("/login", _show),
+    open_route("/login", _log_in, methods=("POST",)),
+    open_route("/logout", _log_out, methods=("POST",)),
 ]

@@ -1,0 +1,88 @@
+"""A shop that runs in one process, and its console in another one, as people have them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from msgspec import Struct
+
+from eventstore.server.embedded import EmbeddedServer
+from tests.browser.shop import SHOP, fill
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
+"""The system's browser."""
+
+_BOUND = 60.0
+
+
+class RunningShop(Struct):
+    """A console at `url`, of the shop on the server at `nats_url`, in a folder."""
+
+    url: str
+    nats_url: str
+    folder: Path
+    server: EmbeddedServer
+
+
+@contextmanager
+def running_shop(folder: Path, *, filled: bool = True) -> Iterator[RunningShop]:
+    """The shop on a server of its own, and its console, whose visitor may do everything."""
+    server = EmbeddedServer(folder / "nats")
+    asyncio.run(server.start())
+    try:
+        with (
+            started(folder, "serve", "--nats-url", server.url, "--dir", folder),
+            started(folder, *console_words(server.url), *_EVERYTHING) as line,
+        ):
+            if filled:
+                asyncio.run(fill(server.url))
+            url = line.removeprefix("console: ").rstrip("/")
+            yield RunningShop(url, server.url, folder, server)
+    finally:
+        asyncio.run(server.stop())
+
+
+_EVERYTHING = ("--operator", "*", "--personal", "*")
+
+
+def console_words(nats_url: str) -> tuple[str, ...]:
+    """The words of a command line that starts a console on a free port."""
+    return "console", "--nats-url", nats_url, "--address", "127.0.0.1:0"
+
+
+@contextmanager
+def started(folder: Path, *words: object) -> Iterator[str]:
+    """A subcommand for the shop, until the end of the block; yields the first line it prints."""
+    path = os.pathsep.join([str(SHOP), *sys.path])
+    environ = {"EVENTSTORE_APP": "shop.app:app", "PYTHONPATH": path, "PATH": os.environ["PATH"]}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "eventstore", *map(str, words)],
+        cwd=folder,
+        env=environ,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    timer = threading.Timer(_BOUND, process.kill)
+    timer.start()
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline().rstrip("\n")
+        timer.cancel()
+        assert line, f"eventstore {words[0]} has ended"
+        yield line
+    finally:
+        timer.cancel()
+        process.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(30)
+        process.kill()
+        process.wait()

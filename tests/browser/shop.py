@@ -1,0 +1,90 @@
+"""A shop with something to see: stories, rejections, timers, what is parked, and hostile texts."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from eventstore import Application, load_settings
+from eventstore.messages.text import printable
+
+ROOT = Path(__file__).parents[2]
+SHOP = ROOT / "examples" / "shop"
+
+FIRST = "3f1d6c5a-94a1-4d3e-8d0b-6b1f6a2f0c11"
+"""The id of the command that places the first order."""
+
+HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>\x1b[31m\u202egpj.exe"
+"""A name as no customer has it."""
+
+SHOWN = printable(HOSTILE)
+LARGE = 900_000
+_BOUND = 60.0
+_ORDERS = 14
+
+
+def application() -> Application:
+    """The shop of the examples."""
+    if str(SHOP) not in sys.path:
+        sys.path.insert(0, str(SHOP))
+    app: Application = importlib.import_module("shop.app").app
+    return app
+
+
+async def fill(url: str) -> None:
+    """Have the shop at a server sell something; returns when its index reflects that."""
+    app = application()
+    customer, stock, order, money = (
+        importlib.import_module(f"shop.{name}") for name in ("customer", "stock", "order", "money")
+    )
+    price = money.Money(amount=350, currency="EUR")
+    async with app.client(load_settings(environ={}, nats_url=url)) as shop:
+
+        async def done(command: Any, own: str, **options: Any) -> Any:
+            return await shop.execute(command, own, timeout=_BOUND, **options)
+
+        def placed(article: str, quantity: int = 2, who: str = "ann") -> Any:
+            return order.PlaceOrder(customer=who, article=article, quantity=quantity, price=price)
+
+        await done(customer.RegisterCustomer(name="Ann"), "ann")
+        await done(customer.RegisterCustomer(name=HOSTILE), "mallory", actor="\u202emallory")
+        await done(customer.RegisterCustomer(name="x" * LARGE), "large")
+        for article, quantity in (("tea", 30), ("coffee", 5)):
+            await done(stock.ReceiveStock(quantity=quantity), article, actor="warehouse")
+        await done(placed("tea"), "o-1", command_id=FIRST, actor="ann")
+        await done(order.PayOrder(), "o-1", actor="ann")
+        await done(placed("coffee", 9), "o-2", actor="bob")
+        await done(placed("tea"), "o-1", actor="bob")
+        for number in range(3, _ORDERS):
+            await done(placed("tea", who="bob"), f"o-{number}", actor="bob")
+        for number in range(3, 9):
+            await done(order.PayOrder(), f"o-{number}", actor="bob")
+        for own, payload in (("o-90", b'{"customer": 1}'), ("o-91", f'{{"a": "{HOSTILE}'.encode())):
+            headers = {"X-Aggregate-ID": own, "X-Actor": "mallory"}
+            await shop.client.request("shop.cmd.order.place", payload, headers=headers)
+        await _indexed(shop)
+
+
+async def _indexed(shop: Any) -> None:
+    """Return when the saga has ended, the index has all, and the broken commands are parked."""
+    from eventstore.audit import SearchAudit
+
+    deadline = time.monotonic() + _BOUND
+    query = SearchAudit(type="CustomerRegistered"), SearchAudit(type="RecordPurchase")
+    while time.monotonic() < deadline:
+        found = [len((await shop.ask(each)).items) for each in query]
+        parked = [each async for each in _parked(shop)]
+        if found[0] == 3 and found[1] >= 7 and len(parked) == 2:
+            return
+        await asyncio.sleep(0.1)
+    raise AssertionError(f"the shop has not sold in time: {found}, {len(parked)} parked")
+
+
+def _parked(shop: Any) -> Any:
+    from eventstore.parking import ParkedMessages
+
+    return ParkedMessages(shop.client, shop.domain.codec.subjects).read()
