@@ -89,10 +89,9 @@ class Console(Resource):
         self._desk = Desk(app, chosen, visitor)
         self._asgi = Protection(_application(self._desk), hosts)
 
-    @property
-    def is_connected(self) -> bool:
-        """Whether it has been connected to a server since it was entered."""
-        return self._desk.connection.ready.is_set()
+    async def connected(self) -> None:
+        """Return when it has been connected to a server since it was entered."""
+        await self._desk.connection.ready.wait()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or, without another application around it, run its lifespan."""

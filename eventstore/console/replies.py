@@ -8,7 +8,7 @@ from typing import Any
 
 from eventstore.client.client import Client, Msg, is_unanswerable
 
-_REST_SECONDS = 0.2
+_REST_SECONDS = 0.1
 """How long further answers are waited for after the first one."""
 
 

@@ -13,7 +13,6 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from eventstore.client.client import Client, Msg
 from eventstore.client.queries import QueryClient
-from eventstore.concurrency.backoff import pause
 from eventstore.console.charts import Chart, chart
 from eventstore.console.connection import Connection
 from eventstore.console.replies import all_answers
@@ -78,9 +77,15 @@ class Sampler:
     async def run(self) -> None:
         """Take samples until `stop`."""
         self.ready.set()
-        while not self._stopping.is_set():
+        sampling = asyncio.create_task(self._sample_on())
+        await self._stopping.wait()
+        sampling.cancel()
+        await asyncio.wait({sampling})
+
+    async def _sample_on(self) -> None:
+        while True:
             await self.sample()
-            await pause(self._seconds, self._stopping)
+            await asyncio.sleep(self._seconds)
 
     async def newest(self) -> Sample:
         """The newest sample, if it is at most two intervals old and not empty; or a new one."""
