@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from functools import cache
 from importlib import import_module
 from types import ModuleType
 
 from eventstore.application.service import RunningApplication
 from eventstore.commands.worker import worker_consumer
 from eventstore.config import ServiceIdentity
+from eventstore.contracts import describe, query_metadata
 from eventstore.errors import ConfigurationError
 from eventstore.jetstream.api import log_end
 from eventstore.jetstream.topology import topology
@@ -32,6 +34,7 @@ from eventstore.service.health import (
 )
 from eventstore.service.http_server import HttpServer
 from eventstore.service.metrics import Metrics
+from eventstore.service.micro import EndpointStats
 from eventstore.service.timers_check import TimersCheck
 from eventstore.subscribers import EventSubscriber
 from eventstore.telemetry import NO_TELEMETRY, Telemetry, combined
@@ -147,10 +150,11 @@ def service_endpoints(
     service: RunningApplication,
     health: Health,
     *,
-    queries: Sequence[str] = (),
+    queries: Callable[[], Iterable[EndpointStats]] = tuple,
     metrics: Metrics | None = None,
 ) -> ServiceEndpoints:
     """The service endpoints, such as health and info, to be run beside its other parts."""
+    app = service.app
     operations = service.settings.operations
     return ServiceEndpoints(
         service.client,
@@ -158,6 +162,7 @@ def service_endpoints(
         health,
         service.identity,
         queries=queries,
+        described=cache(lambda: query_metadata(describe(app.domain, app.query_types))),
         metrics=metrics,
         announce_interval=operations.announce_interval_ms / 1000,
         sample_interval=operations.sample_interval_ms / 1000,
