@@ -240,7 +240,11 @@ def _queries(service: RunningApplication, endpoints: list[EndpointStats]) -> Res
 
 
 def _feed(service: RunningApplication) -> FeedSupervisor:
-    return FeedSupervisor(lambda: Feed(service.client, service.store, telemetry=service.telemetry))
+    options = {"cloudevents": service.settings.operations.cloudevents}
+    telemetry = service.telemetry
+    return FeedSupervisor(
+        lambda: Feed(service.client, service.store, **options, telemetry=telemetry)
+    )
 
 
 def _subscribers(service: RunningApplication) -> list[EventSubscriber]:

@@ -47,6 +47,7 @@ from eventstore.projections.feed.position import FeedPoint, FeedPosition
 from eventstore.store.foreign import LogFindings
 from eventstore.store.reader import Page
 from eventstore.store.store import EventStore
+from eventstore.subscribers.cloudevents import as_cloud_event
 from eventstore.subscribers.publication import data_subjects, publication, stored_publication
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
@@ -92,6 +93,7 @@ class Feed:
         batch: int = 1000,
         standby: float = 1.0,
         skip_unknown: bool = False,
+        cloudevents: bool = False,
         timeout: float = 5.0,
         telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
@@ -112,6 +114,7 @@ class Feed:
         self._batch = batch
         self._standby = standby
         self._skip_unknown = skip_unknown
+        self._cloudevents = cloudevents
         self._timeout = timeout
         self._point: FeedPoint | None = None
         self._moved = asyncio.Event()
@@ -275,10 +278,12 @@ class Feed:
 
     def _draft(self, event: LogEvent, keys: Keys) -> Draft:
         if isinstance(event, RecordedEvent):
-            return publication(event, self._store.codec, keys)
-        draft = stored_publication(event, self._store.codec)
-        assert draft is not None  # noqa: S101  # others are left out
-        return draft
+            draft = publication(event, self._store.codec, keys)
+        else:
+            stored = stored_publication(event, self._store.codec)
+            assert stored is not None  # noqa: S101  # others are left out
+            draft = stored
+        return as_cloud_event(draft, self._client.max_payload) if self._cloudevents else draft
 
     async def _find_end(self, *, overtaken: bool) -> None:
         """Find the end of the stream; `overtaken` if somebody else has written to it."""
