@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from types import ModuleType
 
@@ -16,6 +16,7 @@ from eventstore.contracts import describe, query_metadata
 from eventstore.errors import ConfigurationError
 from eventstore.jetstream.api import log_end
 from eventstore.jetstream.topology import topology
+from eventstore.jetstream.waiting import waiting_seconds
 from eventstore.messages.text import make_log_records_safe
 from eventstore.projections.feed.subscribers_check import SubscribersCheck
 from eventstore.projections.health import DatabaseCheck, ProjectionsCheck
@@ -88,6 +89,7 @@ def service_health(
         checks["projections"] = ProjectionsCheck(
             service.projections,
             lambda: log_end(client, codec.subjects),
+            waiting_seconds=partial(waiting_seconds, client, codec.subjects.log_stream, ">"),
             max_lag=bounds.max_projection_lag,
             max_stall=bounds.max_projection_stall_ms / 1000,
             telemetry=telemetry,

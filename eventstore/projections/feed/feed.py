@@ -37,6 +37,7 @@ from eventstore.errors import (
 from eventstore.jetstream.publish import Draft, check_sizes, guarded, publish
 from eventstore.jetstream.retry import Retry
 from eventstore.jetstream.vocabulary import CONFLICTS, TRANSIENT, ErrorCode, NatsHeader
+from eventstore.jetstream.waiting import waiting_seconds
 from eventstore.messages.encryption import Keys
 from eventstore.messages.events import LogEvent, RecordedEvent
 from eventstore.messages.opaque import OpaqueEvent
@@ -135,6 +136,17 @@ class Feed:
         """For how many seconds events have been pending and no feed has published any."""
         since = self._waiting_since
         return 0.0 if since is None else asyncio.get_running_loop().time() - since
+
+    async def report_lag(self) -> None:
+        """Report the age of the oldest event that is not published, if the server says it."""
+        age = 0.0
+        if self.pending:
+            log = self._store.codec.subjects.log_stream
+            try:
+                age = await waiting_seconds(self._client, log, ">", self.position)
+            except ClientError:
+                return
+        self._telemetry.gauge("feed_lag_seconds", round(age, 3))
 
     def stop(self) -> None:
         """Have `run` end; whether a publish under way was stored, the next run finds out."""
