@@ -14,8 +14,6 @@ from eventstore.config import Settings
 from eventstore.errors import ConnectFailed, EventStoreError
 from eventstore.messages.text import make_log_records_safe
 
-__all__ = ["Connection"]
-
 _FIRST_PAUSE = 0.25
 _LONGEST_PAUSE = 5.0
 _CHECK_SECONDS = 0.5

@@ -37,8 +37,6 @@ from eventstore.console.problems import Problem
 from eventstore.console.security import Protection
 from eventstore.errors import ConfigurationError
 
-__all__ = ["Console"]
-
 _STATIC = Path(__file__).parent / "static"
 _PAGES = (
     *(overview, stories, aggregates, events, projections, parked, timers, live, schemas),

@@ -17,8 +17,6 @@ from eventstore.console.console import Console
 from eventstore.console.security import host_of
 from eventstore.errors import ConfigurationError
 
-__all__ = ["serve_console"]
-
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _END_SECONDS = 3
 

@@ -37,7 +37,10 @@ def value(value: object) -> str:
 def json_block(value: object) -> str:
     """A JSON value, indented."""
     encoded = msgspec.json.encode(value)
-    return block(msgspec.json.format(encoded, indent=2).decode())
+    try:
+        return block(msgspec.json.format(encoded, indent=2).decode())
+    except UNDECODABLE:  # nested too deeply
+        return block(encoded.decode())
 
 
 def payload_block(payload: bytes) -> str:

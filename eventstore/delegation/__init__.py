@@ -12,6 +12,7 @@ from eventstore.delegation.parking import ParkingRequests
 from eventstore.delegation.projections import (
     ProjectionActions,
     ProjectionRequests,
+    RequestResult,
     request_projection,
 )
 from eventstore.delegation.timers import TimerRequests
@@ -22,6 +23,7 @@ __all__ = [
     "ParkingRequests",
     "ProjectionActions",
     "ProjectionRequests",
+    "RequestResult",
     "TimerRequests",
     "request_projection",
 ]

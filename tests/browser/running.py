@@ -9,13 +9,16 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, TypeVar
 
 from msgspec import Struct
 
-from eventstore.server.embedded import EmbeddedServer
+from eventstore.application.server import server_directory
+from eventstore.server.embedded import running_server
 from tests.browser.shop import SHOP, fill
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
@@ -23,32 +26,31 @@ CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/c
 
 _BOUND = 60.0
 
+T = TypeVar("T")
+
 
 class RunningShop(Struct):
-    """A console at `url`, of the shop on the server at `nats_url`, in a folder."""
+    """A console at `url`, of the shop on the server at `nats_url`."""
 
     url: str
     nats_url: str
-    folder: Path
-    server: EmbeddedServer
+
+
+def run_beside(work: Coroutine[Any, Any, T]) -> T:
+    """Run to the end in a thread: the browser's own loop runs in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()
 
 
 @contextmanager
-def running_shop(folder: Path, *, filled: bool = True) -> Iterator[RunningShop]:
+def running_shop(folder: Path) -> Iterator[RunningShop]:
     """The shop on a server of its own, and its console, whose visitor may do everything."""
-    server = EmbeddedServer(folder / "nats")
-    asyncio.run(server.start())
-    try:
-        with (
-            started(folder, "serve", "--nats-url", server.url, "--dir", folder),
-            started(folder, *console_words(server.url), *_EVERYTHING) as line,
-        ):
-            if filled:
-                asyncio.run(fill(server.url))
-            url = line.removeprefix("console: ").rstrip("/")
-            yield RunningShop(url, server.url, folder, server)
-    finally:
-        asyncio.run(server.stop())
+    with started(folder, "serve", "--dir", folder):
+        nats_url = running_server(server_directory(folder))
+        assert nats_url is not None
+        with started(folder, *console_words(nats_url), *_EVERYTHING) as line:
+            run_beside(fill(nats_url))
+            yield RunningShop(line.removeprefix("console: ").rstrip("/"), nats_url)
 
 
 _EVERYTHING = ("--operator", "*", "--personal", "*")

@@ -69,6 +69,14 @@ async def fill(url: str) -> None:
         await _indexed(shop)
 
 
+async def sell(url: str, article: str) -> None:
+    """Have the shop receive some of an article."""
+    app = application()
+    receive = importlib.import_module("shop.stock").ReceiveStock(quantity=1)
+    async with app.client(load_settings(environ={}, nats_url=url)) as shop:
+        await shop.execute(receive, article, timeout=_BOUND)
+
+
 async def _indexed(shop: Any) -> None:
     """Return when the saga has ended, the index has all, and the broken commands are parked."""
     from eventstore.audit import SearchAudit

@@ -28,6 +28,7 @@ ROOT = Path(__file__).parents[2]
 PRIVATE = (
     "eventstore.projections.database.backends",
     "eventstore.projections.database.catalog",
+    "eventstore.console.pages",
 )
 """Packages that only the library itself imports."""
 

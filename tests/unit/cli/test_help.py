@@ -125,7 +125,7 @@ def test_the_short_option_for_help_works_everywhere(words: str) -> None:
 def test_everything_but_a_stream_of_its_own_can_be_json() -> None:
     streams = {"serve", "demo", "query", "audit export", "audit anchor", "ops nats"}
     streams |= {"schema json", "schema asyncapi"}  # which are JSON
-    streams |= {"new", "dev", "shell", "ops service", "ops monitoring"}  # for people
+    streams |= {"new", "dev", "shell", "console", "ops service", "ops monitoring"}  # for people
 
     assert {words for words in ALL if "--json" not in options(helped(*words.split()))} == streams
 
