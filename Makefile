@@ -8,7 +8,9 @@ TESTS := $(VENV)/tests
 PEERS := $(VENV)/peers
 SITE := $(VENV)/site
 
-.PHONY: run test coverage fault attack mutate lint docs bench bench-compare scale cold clean
+CONSOLE := $(VENV)/console
+
+.PHONY: test-console pictures run test coverage fault attack mutate lint docs bench bench-compare scale cold clean
 
 ## run: import sample lock files, with an embedded server and its data in ./var
 run: $(RUNS)
@@ -17,6 +19,15 @@ run: $(RUNS)
 ## test: the tests
 test: $(TESTS)
 	$(BIN)/pytest --numprocesses=5 --dist=worksteal
+
+## test-console: the console in Debian's chromium, which is installed if that is possible
+test-console: $(CONSOLE)
+	@command -v chromium >/dev/null || test -n "$$CHROMIUM" || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -yqq chromium; } || { echo 'install chromium (apt-get install chromium), or set CHROMIUM=/path/to/it'; exit 2; }
+	BROWSER=1 $(BIN)/pytest tests/browser --numprocesses=2 --dist=worksteal
+
+## pictures: those of the console's pages, into docs/pictures
+pictures: $(CONSOLE)
+	$(BIN)/python -m tests.browser.pictures $(PICTURES)
 
 ## coverage: the tests, with line and branch coverage
 coverage: $(TESTS)
@@ -81,6 +92,10 @@ $(RUNS): pyproject.toml
 
 $(TESTS): $(RUNS)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[embedded,uvloop,dev]'
+	touch $@
+
+$(CONSOLE): $(TESTS)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[console,console-tests]'
 	touch $@
 
 $(PEERS): $(TESTS)

@@ -51,6 +51,7 @@ _TITLES: Mapping[int, str] = {
     500: "The console failed",
     502: "The answer cannot be used",
     503: "Not reachable",
+    504: "It took too long",
 }
 
 

@@ -12,7 +12,7 @@ from typing import Literal
 from playwright.async_api import async_playwright
 
 from tests.browser.running import CHROMIUM, running_shop
-from tests.browser.shop import FIRST, ROOT
+from tests.browser.shop import FIRST, ROOT, sell
 
 PICTURES = ROOT / "docs" / "pictures"
 MAX_BYTES = 150_000
@@ -33,7 +33,9 @@ PAGES = {
 }
 """The pages that are shown, by the names of their pictures."""
 
-_SIZES = {"desktop": (1200, 860), "narrow": (320, 720)}
+_TURNS = 24
+_SECONDS = 2.5
+_SIZES = {"desktop": (1120, 760), "narrow": (320, 720)}
 _SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 
 
@@ -63,7 +65,15 @@ def main() -> None:
     names = sys.argv[1:] or [*PAGES]
     PICTURES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, running_shop(Path(folder)) as shop:
+        asyncio.run(_sell_for_a_while(shop.nats_url))
         asyncio.run(draw(shop.url, PICTURES, names))
+
+
+async def _sell_for_a_while(nats_url: str) -> None:
+    """Sell more and less by turns, so that the charts of the overview have something to show."""
+    for turn in range(_TURNS):
+        await asyncio.gather(*(sell(nats_url, f"a-{n}") for n in range(2 + 5 * (turn % 7))))
+        await asyncio.sleep(_SECONDS)
 
 
 if __name__ == "__main__":

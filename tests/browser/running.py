@@ -66,25 +66,24 @@ def started(folder: Path, *words: object) -> Iterator[str]:
     """A subcommand for the shop, until the end of the block; yields the first line it prints."""
     path = os.pathsep.join([str(SHOP), *sys.path])
     environ = {"EVENTSTORE_APP": "shop.app:app", "PYTHONPATH": path, "PATH": os.environ["PATH"]}
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "eventstore", *map(str, words)],
         cwd=folder,
         env=environ,
         stdout=subprocess.PIPE,
         text=True,
-    )
-    timer = threading.Timer(_BOUND, process.kill)
-    timer.start()
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline().rstrip("\n")
-        timer.cancel()
-        assert line, f"eventstore {words[0]} has ended"
-        yield line
-    finally:
-        timer.cancel()
-        process.send_signal(signal.SIGINT)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(30)
-        process.kill()
-        process.wait()
+    ) as process:
+        timer = threading.Timer(_BOUND, process.kill)
+        timer.start()
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline().rstrip("\n")
+            timer.cancel()
+            assert line, f"eventstore {words[0]} has ended"
+            yield line
+        finally:
+            timer.cancel()
+            process.send_signal(signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(30)
+            process.kill()

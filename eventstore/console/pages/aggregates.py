@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from msgspec.structs import replace
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -19,6 +20,7 @@ from eventstore.errors import (
     NoResponders,
     PermissionDenied,
     QueryNotFound,
+    RequestTimeout,
     StreamMissing,
 )
 from eventstore.messages.subjects import check_aggregate_id
@@ -113,6 +115,12 @@ async def _history(
         return (await source.queries.ask(query, timeout=_FOLD_SECONDS)).data
     except (AnswerTooLarge, NoResponders):
         pass
+    except RequestTimeout as error:  # which a reload would only repeat
+        raise HTTPException(
+            504,
+            f"Its events could not be read within {_FOLD_SECONDS:.0f} s. Without the state, they "
+            "are listed; `eventstore audit history` takes as long as it needs.",
+        ) from error
     try:
         return await aggregate_history(
             source.client, source.domain, aggregate, aggregate_id, at=at, limit=STEPS
