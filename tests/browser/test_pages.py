@@ -193,7 +193,16 @@ def test_a_projection_is_rebuilt(page: Any) -> None:
 def test_a_page_comes_back_by_itself_with_its_server(chromium: Any, tmp_path: Path) -> None:
     (port,) = free_ports(1)
     nats_url = f"nats://127.0.0.1:{port}"
-    server = [find_server(None).path, "-js", "-a", "127.0.0.1", "-p", str(port), "-sd", tmp_path]
+    server = [
+        str(find_server(None).path),
+        "-js",
+        "-a",
+        "127.0.0.1",
+        "-p",
+        str(port),
+        "-sd",
+        str(tmp_path),
+    ]
     with started(tmp_path, *console_words(nats_url)) as line:
         context = chromium.new_context(base_url=line.removeprefix("console: "))
         page = context.new_page()

@@ -18,12 +18,17 @@ TOKEN = "0123456789abcdefghij"  # noqa: S105
 
 def request(cookie: str = "", **headers: str) -> Request:
     given = {"host": "localhost:8480", **headers}
-    scope = {"type": "http", "scheme": "http", "path": "/", "server": ("localhost", 8480)}
-    scope["headers"] = [(name.encode(), value.encode()) for name, value in given.items()]
-    made = Request(scope)
+    lines = [(name.encode(), value.encode()) for name, value in given.items()]
     if cookie:
-        scope["headers"].append((b"cookie", f"{cookie_name(made)}={cookie}".encode()))
-    return Request(scope)
+        lines.append((b"cookie", f"{cookie_name(_request(lines))}={cookie}".encode()))
+    return _request(lines)
+
+
+def _request(lines: list[tuple[bytes, bytes]]) -> Request:
+    server = ("localhost", 8480)
+    return Request(
+        {"type": "http", "scheme": "http", "path": "/", "server": server, "headers": lines}
+    )
 
 
 def with_tokens(folder: Path, text: str) -> Access:
