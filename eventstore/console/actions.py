@@ -22,7 +22,8 @@ class Action(Struct, frozen=True, kw_only=True):
     """Something that can be done to a `target`: a `name` (of a projection or timer) or a number.
 
     `title` is what its button says, `question` what is asked before, with the target, and `warns`
-    what cannot be undone. `page` is where its visitor comes from, and goes back to.
+    of what follows; what `is_final` cannot be undone. `page` is where its visitor comes from, and
+    goes back to.
     """
 
     title: str
@@ -30,6 +31,7 @@ class Action(Struct, frozen=True, kw_only=True):
     page: str
     work: Work
     warns: str = ""
+    is_final: bool = False
 
 
 async def _retry_parked(source: Source, _: str, number: int, actor: str) -> str:
@@ -96,6 +98,7 @@ ACTIONS: Mapping[str, Action] = {
         question="Discard parked message {number}?",
         page="/parked",
         work=_discard_parked,
+        is_final=True,
         warns=_GONE,
     ),
     "timer-fire": Action(
@@ -109,6 +112,7 @@ ACTIONS: Mapping[str, Action] = {
         question="Cancel timer {name}?",
         page="/timers",
         work=_cancel,
+        is_final=True,
         warns="Its command will not be carried out.",
     ),
     "projection-pause": Action(
@@ -142,6 +146,7 @@ ACTIONS: Mapping[str, Action] = {
         question="Have projection {name} give up the event at position {number}?",
         page="/projections/{name}",
         work=_discard_event,
+        is_final=True,
         warns=f"The event stays in the log, and missing in the rows. {_GONE}",
     ),
 }
