@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from pathlib import Path
 
+import httpx
 import msgspec
 import pytest
 from nats.aio.msg import Msg
@@ -25,13 +26,15 @@ from eventstore import (
     nix,
 )
 from eventstore.application import running
-from eventstore.config import load_settings
+from eventstore.config import ConsoleSettings, load_settings
+from eventstore.console import Console
 from eventstore.errors import JetStreamError, PermissionDenied
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.jetstream.publish import publish_acked
 from eventstore.parking.messages import ParkedMessages
 from eventstore.parking.record import ParkedRecord, store_record
 from eventstore.timers import Timers
+from projections import app as nix_application
 from tests.attack.attacks import ROLES, attacks
 from tests.attack.running import Result, attacked_service, run_attacks, until_led
 from tests.integration.commanding import until
@@ -533,3 +536,31 @@ def test_settings_of_a_user_are_few_and_complete(shipped: ShippedServers) -> Non
     assert settings.nats.inbox_prefix == "_INBOX_c.reader"
     assert settings.nats.api_prefix == "nix.api"
     assert "secret" not in (shipped.directory / "reader.toml").read_text()
+
+
+async def test_the_console_shows_and_does_what_its_user_may(shipped: ShippedServers) -> None:
+    pages = {
+        "reader": {"/": 200, "/stories": 200, "/projections": 200, "/live": 200, "/parked": 403},
+        "admin": {"/": 200, "/stories": 200, "/parked": 200, "/timers": 200},
+    }
+    found, rebuilt = {}, {}
+    for user, wanted in pages.items():
+        console = ConsoleSettings(operators=("*",))
+        settings = msgspec.structs.replace(shipped.settings(user), console=console)
+        made = Console(nix_application, settings, is_local=True)
+        transport = httpx.ASGITransport(made)
+        async with (
+            asyncio.timeout(BOUND),
+            made,
+            httpx.AsyncClient(transport=transport, base_url="http://localhost") as browser,
+        ):
+            await made.connected()
+            found[user] = {path: (await browser.get(path)).status_code for path in wanted}
+            path = "/act/projection-rebuild?name=flakes"
+            asked = (await browser.get(path)).text
+            token = asked.partition('name="form_token" value="')[2].partition('"')[0]
+            answer = await browser.post(path, data={"form_token": token})
+            rebuilt[user] = answer.status_code
+
+    assert found == pages
+    assert rebuilt == {"reader": 403, "admin": 303}
