@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import Mapping
 from functools import partial
-from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -166,7 +166,8 @@ def _environment() -> Environment:
         *("exact", "machine_time", "since", "duration", "number", "size", "facts"),
     ):
         made.filters[name] = getattr(text, name)
-    assets = hashlib.sha256(version("jetstream-eventstore").encode()).hexdigest()[:8]
+    files = sorted((Path(__file__).parent / "static").iterdir())
+    assets = hashlib.sha256(b"".join(each.read_bytes() for each in files)).hexdigest()[:8]
     globals_: Mapping[str, Any] = {
         "pages": PAGES,
         "actions": ACTIONS,

@@ -20,6 +20,7 @@ _HEADERS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
 _NO_STORE = "no-store"
+_STORED = "public, max-age=86400"  # their addresses change when they do
 
 
 class Protection:
@@ -39,12 +40,14 @@ class Protection:
             await self._app(scope, receive, send)
             return
 
+        has_data = "/static/" not in scope["path"]
+
         async def send_protected(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     headers[name] = value
-                headers.setdefault("Cache-Control", _NO_STORE)
+                headers.setdefault("Cache-Control", _NO_STORE if has_data else _STORED)
             await send(message)
 
         problem = self._problem(Headers(scope=scope))

@@ -79,7 +79,8 @@ def _log_in(request: Request, desk: Desk) -> Response:
         here = str(request.url.replace(scheme="", netloc=""))
         safe = here.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
         return HTMLResponse(_CONTINUE.format(safe), headers={"Refresh": "0"})
-    if desk.access.has_form and request.method == "GET":
+    is_part = "hx-request" in request.headers  # whose page is to be loaded again
+    if desk.access.has_form and request.method == "GET" and not is_part:
         return desk.go(request, "/login", to=str(request.url.replace(scheme="", netloc="")))
     text = "The reverse proxy in front of this console did not say who you are."
     if desk.access.has_form:

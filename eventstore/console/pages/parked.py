@@ -33,6 +33,7 @@ async def _index(request: Request, desk: Desk) -> Response:
         after=after,
         next=found[PAGE - 1].sequence if len(found) > PAGE else None,
         aggregate=word(request, "aggregate"),
+        is_hidden=is_hidden(request, desk),
     )
 
 
@@ -64,7 +65,7 @@ async def _message(request: Request, desk: Desk) -> ParkedMessage | UnreadableMe
 
 
 def is_hidden(request: Request, desk: Desk) -> bool:
-    """Whether the visitor may not see payloads of commands, in which nothing is encrypted."""
+    """Whether the visitor may not see payloads and reasons, in which nothing is encrypted."""
     return desk.has_personal and not visitor_of(request).sees_personal
 
 

@@ -72,20 +72,20 @@ async def hotel_running(
         assert last.position is not None
         await service.wait(last.position, "audit")
         await service.wait(last.position, "rooms")
-        await until(lambda: parked_count(service), 2)
+        await until(lambda: parked(service), [1, 2])
         await until(lambda: indexed_rejections(service), 1)
         yield Hotel(app, settings, service)
 
 
-async def until(count: Callable[[], Any], wanted: int) -> None:
+async def until(count: Callable[[], Any], wanted: object) -> None:
     async with asyncio.timeout(BOUND):
         while await count() != wanted:  # noqa: ASYNC110  # the server tells only when asked
             await asyncio.sleep(0.02)
 
 
-async def parked_count(service: RunningApplication) -> int:
-    parked = ParkedMessages(service.client, service.domain.codec.subjects)
-    return len([each async for each in parked.read()])
+async def parked(service: RunningApplication) -> list[int]:
+    messages = ParkedMessages(service.client, service.domain.codec.subjects)
+    return [each.sequence async for each in messages.read()]
 
 
 async def indexed_rejections(service: RunningApplication) -> int:
@@ -275,7 +275,7 @@ async def test_a_parked_command_is_discarded_by_an_operator_and_that_is_recorded
         done = await confirmed(browser, "/act/parked-discard?number=1")
 
     assert "Parked message 1 was discarded." in text_of(done)
-    assert await parked_count(hotel_running.service) == 1
+    assert await parked(hotel_running.service) == [2]
     assert "console: parked-discard of 1 by local is done" in caplog.text
     assert (await browser.get("/parked/1")).status_code == 404
     again = await browser.get("/parked?done=Forged&sign=0")
@@ -327,18 +327,21 @@ async def test_parked_events_of_a_projection_are_retried_and_discarded(
 async def test_who_only_looks_cannot_act_and_sees_no_personal_data(hotel_running: Hotel) -> None:
     async with visiting(hotel_running, ConsoleSettings()) as browser:
         aggregate = await browser.get("/aggregates/guest/ann")
-        parked = await browser.get("/parked/2")
+        message = await browser.get("/parked/2")
         refused = await browser.get("/act/parked-discard?number=2")
         posted = await browser.post("/act/parked-discard?number=2")
         payload = await browser.get("/parked/2/payload")
+        event = await browser.get("/events/1")
+        stored = await browser.get("/events/1/payload")
 
     assert "Ann" not in aggregate.text
     assert "(personal data)" in aggregate.text
-    assert "alert(1)" not in parked.text
-    assert "Discard" not in parked.text
-    assert {each.status_code for each in (refused, posted, payload)} == {403}
+    assert "alert(1)" not in message.text
+    assert "Discard" not in message.text
+    assert "may have personal data" in event.text
+    assert {each.status_code for each in (refused, posted, payload, stored)} == {403}
     assert "console.operators" in text_of(refused)
-    assert await parked_count(hotel_running.service) == 1
+    assert 2 in await parked(hotel_running.service)
 
 
 @pytest.mark.parametrize(
@@ -361,7 +364,7 @@ async def test_a_form_of_another_site_is_refused(
     answer = await browser.post(path, data=data, headers=headers)
 
     assert answer.status_code == 403
-    assert await parked_count(hotel_running.service) == 1
+    assert 2 in await parked(hotel_running.service)
 
 
 async def test_a_login_gives_a_strict_cookie_and_the_rights_of_its_name(
