@@ -301,27 +301,27 @@ def test_all_others_query_the_history_from_the_service(
 
 
 def test_admins_see_how_far_subscribers_are(shipped: ShippedServers) -> None:
-    ended = shipped.command_line("admin").call("subscriber", "show", "stale-packages", "--json")
+    ended = shipped.command_line("admin").call("subscriber", "show", "stale-builds", "--json")
 
     assert (ended.status, '"state":"running"' in ended.out) == (0, True), ended
 
 
 def test_admins_reset_subscribers(shipped: ShippedServers) -> None:
     cli = shipped.command_line("admin")
-    reset = ("subscriber", "reset", "stale-packages", "--yes", "--json")
+    reset = ("subscriber", "reset", "stale-builds", "--yes", "--json")
 
     ended = cli.call(*reset)
     assert (ended.status, json.loads(ended.out)["after"]) == (0, 0), ended
     ended = cli.call(*reset, "--new")
     assert (ended.status, json.loads(ended.out)["events"]) == (0, 0), ended
     assert cli.call(*reset, "--after", 10**9).status == 2
-    shown = cli.call("subscriber", "show", "stale-packages", "--json")
+    shown = cli.call("subscriber", "show", "stale-builds", "--json")
     assert (shown.status, json.loads(shown.out)["lag"]) == (0, 0), shown
 
 
 @pytest.mark.parametrize("role", ["developer", "reader", "auditor", "subscriber"])
 def test_others_do_not_reset_subscribers(shipped: ShippedServers, role: str) -> None:
-    ended = shipped.command_line(role).call("subscriber", "reset", "stale-packages", "--yes")
+    ended = shipped.command_line(role).call("subscriber", "reset", "stale-builds", "--yes")
 
     assert (ended.status, "forbids" in ended.err) == (2, True), ended
 
