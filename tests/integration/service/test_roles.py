@@ -34,6 +34,7 @@ from eventstore.parking.record import ParkedRecord, store_record
 from eventstore.timers import Timers
 from tests.attack.attacks import ROLES, attacks
 from tests.attack.running import Result, attacked_service, run_attacks, until_led
+from tests.integration.command_line import CommandLine, ProcessResult
 from tests.integration.commanding import until
 from tests.shipped import ShippedServers, open_accounts
 
@@ -408,15 +409,16 @@ async def test_a_subscribers_event_is_parked_and_retried_by_an_admin(
     ):
         await commands.execute(nix.CreateFlake(path=".", description=""), "fails")
         parked = await _parked(admin, "fails")
-        failed = await asyncio.to_thread(
-            shipped.command_line("admin").run, "parked", "retry", parked
-        )
+        failed = await asyncio.to_thread(retried_by, shipped.command_line("admin"), parked)
         assert (failed.status, "not today" in failed.err) == (2, True), failed
         subscribed.fails = False
-        retried = await asyncio.to_thread(
-            shipped.command_line("admin").run, "parked", "retry", parked
-        )
+        retried = await asyncio.to_thread(retried_by, shipped.command_line("admin"), parked)
         assert (retried.status, "handled by subscriber" in retried.out) == (0, True), retried
+
+
+def retried_by(cli: CommandLine, parked: int) -> ProcessResult:
+    with cli.start("parked", "retry", parked) as running:
+        return running.ended()
 
 
 async def _parked(admin: Client, aggregate_id: str) -> int:
