@@ -35,7 +35,7 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"]
 DOCUMENTS += [*sorted((ROOT / "ops").rglob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 DOCUMENTS = [each for each in DOCUMENTS if "generated" not in each.parts]  # as `make docs` leaves
 PUBLIC_NAMES = ROOT / "tests" / "unit" / "public_names.txt"
-RUN = {ROOT / "docs" / "quickstart.md"}
+RUN = {ROOT / "docs" / "quickstart.md", *(ROOT / "docs" / "tutorial").glob("*.md")}
 """Documents whose code is run by a test of their own."""
 
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
