@@ -7,10 +7,9 @@ RUNS := $(VENV)/runs
 TESTS := $(VENV)/tests
 PEERS := $(VENV)/peers
 SITE := $(VENV)/site
-
 CONSOLE := $(VENV)/console
 
-.PHONY: test-console pictures run test coverage fault attack mutate lint docs bench bench-compare scale cold clean
+.PHONY: run test test-console pictures coverage fault attack compat mutate lint docs bench bench-compare scale cold clean
 
 ## run: import sample lock files, with an embedded server and its data in ./var
 run: $(RUNS)
@@ -40,6 +39,11 @@ fault: $(TESTS)
 ## attack: attempts of each role to exceed its permissions, with the shipped configuration
 attack: $(TESTS)
 	$(BIN)/python -m tests.attack
+
+## compat: the tests on each other Python of this machine, and with the lowest dependencies; the
+## quickstart from the wheel: some ten minutes; some of it: `make compat COMPAT='3.13 wheel'`
+compat: $(TESTS)
+	$(BIN)/python -m tests.compat $(COMPAT)
 
 ## mutate: mutation testing of a sample of the core; long
 mutate: $(TESTS)

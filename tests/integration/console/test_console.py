@@ -133,18 +133,17 @@ async def confirmed(browser: httpx.AsyncClient, path: str) -> httpx.Response:
 PAGES = ("/", "/stories", "/aggregates", "/projections", "/parked", "/timers", "/live", "/schemas")
 
 
-@pytest.mark.parametrize("path", PAGES)
-async def test_every_page_is_there_and_protected(browser: httpx.AsyncClient, path: str) -> None:
-    answer = await browser.get(path)
-
-    assert answer.status_code == 200, text_of(answer)
-    assert "script-src 'self'" in answer.headers["content-security-policy"]
-    assert "unsafe" not in answer.headers["content-security-policy"]
-    assert answer.headers["x-frame-options"] == "DENY"
-    assert answer.headers["x-content-type-options"] == "nosniff"
-    assert answer.headers["referrer-policy"] == "same-origin"
-    assert answer.headers["cache-control"] == "no-store"
-    assert re.findall(r"<script(?![^>]*src=)|\son\w+=|\sstyle=", answer.text) == []
+async def test_every_page_is_there_and_protected(browser: httpx.AsyncClient) -> None:
+    for path in PAGES:
+        answer = await browser.get(path)
+        assert answer.status_code == 200, text_of(answer)
+        assert "script-src 'self'" in answer.headers["content-security-policy"]
+        assert "unsafe" not in answer.headers["content-security-policy"]
+        assert answer.headers["x-frame-options"] == "DENY"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["referrer-policy"] == "same-origin"
+        assert answer.headers["cache-control"] == "no-store"
+        assert re.findall(r"<script(?![^>]*src=)|\son\w+=|\sstyle=", answer.text) == []
 
 
 async def test_the_overview_says_how_the_services_are(browser: httpx.AsyncClient) -> None:
@@ -235,37 +234,35 @@ async def test_what_is_large_is_cut_and_can_be_downloaded(browser: httpx.AsyncCl
     assert payload.headers["content-disposition"].startswith("attachment")
 
 
-@pytest.mark.parametrize(
-    ("path", "status", "words"),
-    [
-        ("/stories/forged", 404, "is not an id"),
-        ("/stories/00000000-0000-4000-8000-000000000000", 404, "has the id"),
-        ("/stories?after=forged", 400, "is not a cursor"),
-        ("/stories?status=<b>", 400, "status is one of"),
-        ("/stories?since=soon", 400, "is not a time"),
-        ("/stories?actor=%00", 400, "actor"),
-        ("/aggregates/none/x", 404, "known are guest"),
-        ("/aggregates/guest/nobody", 404, "no events"),
-        ("/aggregates/guest/a%20b", 400, "is not allowed"),
-        ("/aggregates/guest/ann?at=x", 400, "whole number"),
-        ("/events/999999", 404, "nothing at position"),
-        ("/events/0", 400, "whole number"),
-        ("/projections/none", 404, "there are rooms, audit"),
-        ("/parked/99", 404, "nothing is parked there"),
-        ("/timers/none", 404, "no timer none"),
-        ("/schemas?name=None", 404, "no command, event or query"),
-        ("/act/none", 404, "no such action"),
-        ("/act/parked-retry", 400, "does not say to what"),
-        ("/nothing", 404, "no page at this address"),
-    ],
-)
-async def test_what_is_forged_gets_a_page_that_says_so(
-    browser: httpx.AsyncClient, path: str, status: int, words: str
-) -> None:
-    answer = await browser.get(path)
+FORGED = [
+    ("/stories/forged", 404, "is not an id"),
+    ("/stories/00000000-0000-4000-8000-000000000000", 404, "has the id"),
+    ("/stories?after=forged", 400, "is not a cursor"),
+    ("/stories?status=<b>", 400, "status is one of"),
+    ("/stories?since=soon", 400, "is not a time"),
+    ("/stories?actor=%00", 400, "actor"),
+    ("/aggregates/none/x", 404, "known are guest"),
+    ("/aggregates/guest/nobody", 404, "no events"),
+    ("/aggregates/guest/a%20b", 400, "is not allowed"),
+    ("/aggregates/guest/ann?at=x", 400, "whole number"),
+    ("/events/999999", 404, "nothing at position"),
+    ("/events/0", 400, "whole number"),
+    ("/projections/none", 404, "there are rooms, audit"),
+    ("/parked/99", 404, "nothing is parked there"),
+    ("/timers/none", 404, "no timer none"),
+    ("/schemas?name=None", 404, "no command, event or query"),
+    ("/act/none", 404, "no such action"),
+    ("/act/parked-retry", 400, "does not say to what"),
+    ("/nothing", 404, "no page at this address"),
+]
+"""Addresses, the statuses of their pages, and what these say."""
 
-    assert (answer.status_code, words in text_of(answer)) == (status, True), text_of(answer)
-    assert "Traceback" not in answer.text
+
+async def test_what_is_forged_gets_a_page_that_says_so(browser: httpx.AsyncClient) -> None:
+    for path, status, words in FORGED:
+        answer = await browser.get(path)
+        assert (answer.status_code, words in text_of(answer)) == (status, True), text_of(answer)
+        assert "Traceback" not in answer.text
 
 
 async def test_a_parked_command_is_discarded_by_an_operator_and_that_is_recorded(
@@ -344,26 +341,23 @@ async def test_who_only_looks_cannot_act_and_sees_no_personal_data(hotel_running
     assert 2 in await parked(hotel_running.service)
 
 
-@pytest.mark.parametrize(
-    ("data", "headers"),
-    [
-        ({}, {}),
-        ({"form_token": "forged"}, {}),
-        ("own", {"sec-fetch-site": "cross-site"}),
-        ("own", {"origin": "http://evil.example"}),
-    ],
-)
 async def test_a_form_of_another_site_is_refused(
-    browser: httpx.AsyncClient, hotel_running: Hotel, data: Any, headers: dict[str, str]
+    browser: httpx.AsyncClient, hotel_running: Hotel
 ) -> None:
     path = "/act/parked-discard?number=2"
-    if data == "own":
-        token = re.search(r'name="form_token" value="([0-9a-f]+)"', (await browser.get(path)).text)
-        assert token is not None
-        data = {"form_token": token[1]}
-    answer = await browser.post(path, data=data, headers=headers)
-
-    assert answer.status_code == 403
+    token = re.search(r'name="form_token" value="([0-9a-f]+)"', (await browser.get(path)).text)
+    assert token is not None
+    own = {"form_token": token[1]}
+    attempts: list[tuple[dict[str, str], dict[str, str]]] = [
+        ({}, {}),
+        ({"form_token": "forged"}, {}),
+        (own, {"sec-fetch-site": "cross-site"}),
+        (own, {"origin": "http://evil.example"}),
+    ]
+    for data, headers in attempts:
+        assert (await browser.post(path, data=data, headers=headers)).status_code == 403
+    large = await browser.post(path, data={**own, "more": "x" * 20_000})
+    assert large.status_code == 413
     assert 2 in await parked(hotel_running.service)
 
 
