@@ -52,7 +52,8 @@ async def draw(url: str, folder: Path, names: list[str]) -> None:
             page = await context.new_page()
             for name in names:
                 answer = await page.goto(url + PAGES[name])
-                assert answer is not None and answer.ok, name
+                assert answer is not None
+                assert answer.ok, name
                 await page.wait_for_load_state("load")
                 file = folder / f"{name}-{size}-{scheme}.png"
                 await page.screenshot(path=file)
