@@ -45,8 +45,8 @@ def run_beside(work: Coroutine[Any, Any, T]) -> T:
 @contextmanager
 def running_shop(folder: Path) -> Iterator[RunningShop]:
     """The shop on a server of its own, and its console, whose visitor may do everything."""
-    with started(folder, "serve", "--dir", folder):
-        nats_url = running_server(server_directory(folder))
+    with started(folder, "serve", "--dir", "var"):
+        nats_url = running_server(server_directory(folder / "var"))
         assert nats_url is not None
         with started(folder, *console_words(nats_url), *_EVERYTHING) as line:
             run_beside(fill(nats_url))

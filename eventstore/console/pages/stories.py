@@ -12,14 +12,21 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from eventstore.audit import AuditEntry, CausationEntry, SearchAudit, TraceCorrelation
+from eventstore.audit import (
+    AuditEntry,
+    CausationEntry,
+    CausationTree,
+    SearchAudit,
+    TraceCorrelation,
+)
+from eventstore.audit.chain_check import ChainReport
 from eventstore.audit.entries import Kind, Status
 from eventstore.audit.tree_check import check_tree
 from eventstore.console.desk import Desk
 from eventstore.console.forms import time_of, word
 from eventstore.console.pages.endpoint import route, visitor_of
 from eventstore.console.source import ANSWER_SECONDS, Source
-from eventstore.errors import ClientError, EventStoreError, InvalidPayload, StreamMissing
+from eventstore.errors import EventStoreError
 from eventstore.jetstream.direct_get import DirectReader
 
 PAGE = 50
@@ -83,13 +90,7 @@ async def _story(request: Request, desk: Desk) -> Response:
     source = desk.source
     query = TraceCorrelation(id=request.path_params["id"], limit=MAX_LINES)
     tree = (await source.queries.ask(query, timeout=ANSWER_SECONDS)).data
-    lines = [
-        msgspec.structs.replace(line, entry=None if line.entry is None else entry)
-        for line, (entry,) in (
-            (line, hidden_texts(request, desk, [line.entry]) if line.entry else (None,))
-            for line in tree.lines
-        )
-    ]
+    lines = [_hidden_line(request, desk, line) for line in tree.lines]
     chains, unverified = await _verified(source, tree)
     return desk.page(
         request,
@@ -105,15 +106,15 @@ async def _story(request: Request, desk: Desk) -> Response:
     )
 
 
-async def _verified(source: Source, tree: Any) -> tuple[Sequence[Any], str | None]:
+async def _verified(
+    source: Source, tree: CausationTree
+) -> tuple[Sequence[ChainReport], str | None]:
     """The reports on the chains of a tree's aggregates; or why there are none."""
     reader = DirectReader(source.client, source.subjects.log_stream, timeout=ANSWER_SECONDS)
     try:
         return await check_tree(reader, source.subjects, tree), None
-    except (ClientError, StreamMissing) as error:
-        return (), str(error)
     except EventStoreError as error:
-        raise InvalidPayload(f"the chains cannot be checked: {error}") from error
+        return (), str(error)
 
 
 def nodes(lines: Sequence[CausationEntry]) -> list[Node]:
@@ -151,6 +152,13 @@ def _times(entry: AuditEntry | None, began: datetime | None) -> tuple[float | No
     if entry.finished_at is None:
         return offset, None
     return offset, max(0.0, (entry.finished_at - entry.time).total_seconds())
+
+
+def _hidden_line(request: Request, desk: Desk, line: CausationEntry) -> CausationEntry:
+    if line.entry is None:
+        return line
+    (entry,) = hidden_texts(request, desk, [line.entry])
+    return msgspec.structs.replace(line, entry=entry)
 
 
 def hidden_texts(
