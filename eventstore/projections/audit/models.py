@@ -33,7 +33,7 @@ from eventstore.projections.table_names import library_metadata
 # As INTEGER it is SQLite's rowid, and needs no second B-tree.
 _POSITION = BigInteger().with_variant(Integer(), "sqlite")
 
-_SUCCESS = literal_column("'success'")
+_SUCCESS: ColumnElement[str] = literal_column("'success'")
 
 
 def _index(*columns: str, of: ColumnElement[bool]) -> Index:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -33,7 +35,7 @@ def downgrade() -> None:
         _replace(table, columns)
 
 
-def _replace(table: str, columns: tuple[str, ...], **options: sa.TextClause) -> None:
+def _replace(table: str, columns: tuple[str, ...], **options: Any) -> None:
     name = op.f(f"ix_{table}_{'_'.join(columns)}")
     op.drop_index(name, table)
     op.create_index(name, table, list(columns), **options)
