@@ -203,7 +203,7 @@ def _store_page(
 ) -> None:
     """Store a page; a row that the database refuses fails it, or is skipped if `singly`."""
     values = {"own": bucket.name, "made_then": bucket.made, "start": start, "end": page.position}
-    if prepared.execute(connection, _move, [values]).rowcount != 1:
+    if prepared.execute(connection, _move, [values]) != 1:
         raise ProjectionFenced(f"another service has collected the outcomes after {start}")
     rows = list({record.outcome.command_id: _row(record) for record in page.outcomes}.values())
     if singly:
