@@ -82,7 +82,11 @@ async def test_a_page_says_how_many_events_have_come_after_it(log: MemoryLog) ->
         assert [(each.position, each.pending) for each in found] == [(6, 8), (11, 3), (14, 0)]
 
 
-async def test_after_many_events_those_that_follow_come_in_few_pages(log: MemoryLog) -> None:
+async def test_after_many_events_those_that_follow_come_in_few_pages(
+    log: MemoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tail_module, "_GATHERING_SECONDS", 0.3)
+
     def read(position: int) -> AsyncGenerator[Page, None]:
         return log.pages(after=position, live=True, unread=True)
 
