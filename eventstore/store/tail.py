@@ -20,7 +20,7 @@ M = TypeVar("M", RecordedEvent, UnreadEvent, ForeignMessage)
 _MAX_KEPT = 2_000
 _MAX_KEPT_BYTES = 8 * 1024 * 1024
 
-_MANY = 16
+_MANY = 32
 """So many events in a page mean that more will follow within milliseconds."""
 
 _GATHERING_SECONDS = 0.02

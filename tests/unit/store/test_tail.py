@@ -92,8 +92,8 @@ async def test_after_many_events_those_that_follow_come_in_few_pages(
 
     async with aclosing(Tails().pages(read, 0, 500, "all")) as pages:
         await joined(log, pages)
-        sizes = asyncio.create_task(_sizes(pages, log.end + 50))
-        await log.add_live("c", *[Counted(by=1)] * 20)
+        sizes = asyncio.create_task(_sizes(pages, log.end + 70))
+        await log.add_live("c", *[Counted(by=1)] * 40)
         for _ in range(30):
             await asyncio.sleep(0)
             await log.add_live("c", Counted(by=1))
