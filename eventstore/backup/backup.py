@@ -176,9 +176,9 @@ def _found(directory: Path, subjects: Subjects, *, resume: bool) -> Manifest | N
     """The manifest of the backup to continue; None to begin one."""
     if not directory.exists() or (resume and not (directory / NAME).exists()):
         return None
-    if not resume and os.listdir(directory):
+    if not resume and (not directory.is_dir() or os.listdir(directory)):
         raise TransferError(
-            f"{directory} is not empty: name another directory, or continue an interrupted backup "
+            f"{directory} is no empty directory: name another one, or continue an interrupted backup "
             "with --continue"
         )
     if not resume:
