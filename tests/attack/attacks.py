@@ -355,10 +355,7 @@ def _copying() -> Iterator[Attack]:
     yield Attack(
         "restore a stream",
         [
-            *(
-                Try(f"{api}.STREAM.RESTORE.EVIL", _json(config=config, state=state))
-                for api in _APIS
-            ),
+            *(Try(f"{api}.STREAM.RESTORE.EVIL", restored) for api in _APIS),
             *(Try(f"$JS.SNAPSHOT.{verb}.NIX_LOG.token") for verb in ("ACK", "RESTORE")),
         ],
         "answer",
