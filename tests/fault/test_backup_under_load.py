@@ -31,17 +31,20 @@ from eventstore.store.log import StoredLog
 from tests.conftest import settings_for
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "shop"
-ORDERS, ROUNDS = 1_000, 4
+ORDERS, ROUNDS = 400, 4
 AT_ONCE = 24
-BOUND = 120.0
+BOUND = 300.0
 SHOP = Subjects("shop")
 WAY = ["OrderPlaced", "OrderPaid", "OrderConfirmed"]
 
 
-pytestmark = pytest.mark.skipif(
-    os.environ.get("FAULT") != "long",
-    reason="minutes, in which the server redelivers what was in flight: make fault",
-)
+pytestmark = [
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(
+        os.environ.get("FAULT") != "long",
+        reason="minutes, in which the server redelivers what was in flight: make fault",
+    ),
+]
 
 
 @pytest.fixture
