@@ -178,8 +178,8 @@ def _found(directory: Path, subjects: Subjects, *, resume: bool) -> Manifest | N
         return None
     if not resume and (not directory.is_dir() or os.listdir(directory)):
         raise TransferError(
-            f"{directory} is no empty directory: name another one, or continue an interrupted backup "
-            "with --continue"
+            f"{directory} is no empty directory: name another one, or continue an interrupted "
+            "backup with --continue"
         )
     if not resume:
         return None

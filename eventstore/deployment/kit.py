@@ -15,8 +15,8 @@ def service_files(domain: str, service: str, app: str) -> Mapping[str, str]:
     """The files that run a service, by name.
 
     They are a Dockerfile, a compose file with three nats-servers and PostgreSQL, manifests for
-    Kubernetes with values of NATS' official chart, and a systemd unit. `app` names the application,
-    as `module:object`.
+    Kubernetes with values of NATS' official chart, and systemd units of the service, of a
+    nats-server and of a nightly backup. `app` names the application, as `module:object`.
     """
     values = {
         "domain": domain,

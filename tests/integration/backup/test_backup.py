@@ -34,7 +34,7 @@ from eventstore.messages.codec import Codec
 from eventstore.messages.subjects import Subjects
 from eventstore.messages.types import Event
 from eventstore.server.embedded import EmbeddedServer
-from eventstore.store.key_bucket import KeyEntry
+from eventstore.store.key_bucket import KeyBucket, KeyEntry
 from eventstore.store.store import EventStore
 from eventstore.transfer.fence import Fence
 from tests.conftest import settings_for
@@ -280,6 +280,30 @@ async def test_personal_data_need_the_master_key_which_is_not_in_the_backup(
     with pytest.raises(MasterKeyError, match="master key m1 is not known"):
         await read_ann(customers, new_master_key("m2"))
     assert await read_ann(customers, master) == ANN
+
+
+async def test_who_was_forgotten_is_remembered_in_no_backup_without_the_former_master_key(
+    customers: Shop, backup: Path
+) -> None:
+    """The way to forget a person in backups: another master key, and the former one destroyed."""
+    codec, former, master = customers.codec, new_master_key("m1"), new_master_key("m2")
+    both = f"{master},{former}"
+    async with customers.at(customers.here, former) as client, EventStore(client, codec) as store:
+        await declare(client, topology(codec.subjects, StreamSettings()))
+        await store.append("customer", "ann", ANN)
+        await back_up(client, codec.subjects, backup)
+    async with customers.at(customers.here, both) as client:
+        bucket = KeyBucket(client, codec.subjects)
+        (ref,) = [ref async for ref, _ in bucket.refs()]
+        await bucket.destroy(ref, "2026-01-01T00:00:00.000000Z")
+        assert await bucket.rewrap(ref) == "forgotten"
+
+    async with customers.at(customers.there) as client:
+        await restore(client, codec.subjects, backup)
+
+    assert await read_ann(customers, both) == ANN  # the backup has her key
+    with pytest.raises(MasterKeyError, match="master key m1 is not known"):
+        await read_ann(customers, master)
 
 
 def content_of(directory: Path) -> bytes:
