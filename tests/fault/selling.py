@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import os
+import signal
 import sqlite3
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import aclosing, closing
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 from uuid import NAMESPACE_OID, uuid5
@@ -22,7 +24,8 @@ from eventstore.client.client import Client
 from eventstore.messages.subjects import Subjects
 from eventstore.store.log import StoredLog
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "shop"
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "examples" / "shop"
 AT_ONCE = 24
 BOUND = 300.0
 SHOP = Subjects("shop")
@@ -136,3 +139,56 @@ def judge_rows(path: Path, count: int) -> None:
     names = {f"o{number}" for number in range(count)}
     assert sorted(orders) == sorted((name, "confirmed", 2) for name in names)
     assert sorted(sales) == sorted((name, 2) for name in names)
+
+
+@asynccontextmanager
+async def serving(
+    code: Path, url: str, folder: Path, **settings: str
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A service by the code of a release, stopped at the end as an operator stops it."""
+    environ = {
+        **os.environ,
+        "PYTHONPATH": f"{code}:{code / 'examples' / 'shop'}",
+        "EVENTSTORE_APP": "shop.app:app",
+        "NATS_URL": url,
+        "EVENTSTORE_DATABASE": "rows.sqlite",
+        **settings,
+    }
+    service = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "eventstore", "serve"),
+        cwd=folder,
+        env=environ,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        yield service
+        if service.returncode is None:
+            service.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(service.wait(), BOUND) == 0
+    finally:
+        if service.returncode is None:
+            service.kill()
+            await service.wait()
+
+
+async def until_ready(service: asyncio.subprocess.Process) -> None:
+    assert service.stdout is not None
+    async with asyncio.timeout(BOUND):
+        async for line in service.stdout:
+            if line.startswith(b"ready: "):
+                return
+    raise AssertionError("the service has ended")
+
+
+async def until_applied(folder: Path, position: int) -> None:
+    """Wait until all rows are as of a position of the log."""
+    with closing(sqlite3.connect(folder / "rows.sqlite")) as database:
+        async with asyncio.timeout(BOUND):
+            while True:
+                (least,) = database.execute(
+                    "SELECT min(position) FROM eventstore_projection"
+                ).fetchone()
+                if least >= position:
+                    return
+                await asyncio.sleep(0.1)

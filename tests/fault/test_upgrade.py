@@ -9,11 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
@@ -23,14 +20,26 @@ from eventstore.client.client import connect
 from eventstore.jetstream.api import log_end
 from eventstore.server.embedded import EmbeddedServer
 from tests.conftest import settings_for
-from tests.fault.selling import EXAMPLE, SHOP, Orders, judge, judge_rows, raw, settled, shop_app
+from tests.fault.selling import (
+    BOUND,
+    EXAMPLE,
+    ROOT,
+    SHOP,
+    Orders,
+    judge,
+    judge_rows,
+    raw,
+    serving,
+    settled,
+    shop_app,
+    until_applied,
+    until_ready,
+)
 
 __all__ = ["shop_app"]
 
-ROOT = Path(__file__).parents[2]
 PREVIOUS = os.environ.get("PREVIOUS", "6b662c4a")
 ORDERS = 300
-BOUND = 120.0
 
 pytestmark = [
     pytest.mark.timeout(900),
@@ -49,56 +58,6 @@ def previous(tmp_path_factory: pytest.TempPathFactory) -> Path:
     files = subprocess.run(archive, check=True, capture_output=True).stdout
     subprocess.run(["tar", "-x", "-C", folder], input=files, check=True)  # noqa: S607
     return folder
-
-
-@asynccontextmanager
-async def serving(code: Path, url: str, folder: Path) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A service by the code of a release, stopped at the end as an operator stops it."""
-    environ = {
-        **os.environ,
-        "PYTHONPATH": f"{code}:{code / 'examples' / 'shop'}",
-        "EVENTSTORE_APP": "shop.app:app",
-        "NATS_URL": url,
-        "EVENTSTORE_DATABASE": str(folder / "rows.sqlite"),
-    }
-    service = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "eventstore", "serve"),
-        cwd=folder,
-        env=environ,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    try:
-        yield service
-        if service.returncode is None:
-            service.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(service.wait(), BOUND) == 0
-    finally:
-        if service.returncode is None:
-            service.kill()
-            await service.wait()
-
-
-async def until_ready(service: asyncio.subprocess.Process) -> None:
-    assert service.stdout is not None
-    async with asyncio.timeout(BOUND):
-        async for line in service.stdout:
-            if line.startswith(b"ready: "):
-                return
-    raise AssertionError("the service has ended")
-
-
-async def until_applied(folder: Path, position: int) -> None:
-    """Wait until all rows are as of a position of the log."""
-    with closing(sqlite3.connect(folder / "rows.sqlite")) as database:
-        async with asyncio.timeout(BOUND):
-            while True:
-                (least,) = database.execute(
-                    "SELECT min(position) FROM eventstore_projection"
-                ).fetchone()
-                if least >= position:
-                    return
-                await asyncio.sleep(0.1)
 
 
 def test_the_previous_release_is_another_one(previous: Path) -> None:
