@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from eventstore.deployment import monitoring_files, service_files
+from eventstore.errors import EventStoreError, InvalidSubject
 
 SERVICE = service_files("shop", "shop-service", "shop.app:app")
 MONITORING = monitoring_files("shop-service")
@@ -61,6 +62,36 @@ def test_passwords_are_in_the_environment_alone() -> None:
         for line in text.splitlines():
             named: Any = re.search(r"(?i)password\s*[:=]\s*(\S+)", line)
             assert named is None or named[1].startswith(("$", "...", "@")), line
+
+
+def test_each_alert_leads_to_an_entry_of_the_runbook() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "runbook.md").read_text()
+    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    entries = {f"runbook#{title.lower().replace(' ', '-')}" for title in titles}
+    (group,) = yaml.safe_load(MONITORING["alerts.yml"])["groups"]
+    assert {rule["annotations"]["runbook"] for rule in group["rules"]} <= entries
+
+
+@pytest.mark.parametrize(
+    ("domain", "service", "app", "named"),
+    [
+        ("Shop", "shop", "shop.app:app", "domain 'Shop'"),
+        ("a.b", "shop", "shop.app:app", "domain 'a.b'"),
+        ("shop", "a b", "shop.app:app", "service 'a b'"),
+        ("shop", 'x"', "shop.app:app", "service 'x\"'"),
+        ("shop", "shop", "shop.app", "application 'shop.app'"),
+        ("shop", "shop", "a:b; rm", "application 'a:b; rm'"),
+    ],
+)
+def test_names_that_files_cannot_have_are_refused(
+    domain: str, service: str, app: str, named: str
+) -> None:
+    with pytest.raises(EventStoreError) as refused:
+        service_files(domain, service, app)
+    assert named in str(refused.value)
+    if "service" in named:
+        with pytest.raises(InvalidSubject, match="service"):
+            monitoring_files(service)
 
 
 UNITS = [name for name in SERVICE if name.endswith((".service", ".timer"))]
