@@ -7,7 +7,6 @@ import secrets
 from importlib.metadata import version
 from pathlib import Path
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from eventstore.backup.check import check_domain, check_files
@@ -18,7 +17,7 @@ from eventstore.backup.contents import (
     snapshot_file,
 )
 from eventstore.backup.files import Progress, digest_of, locked_directory, new_file
-from eventstore.backup.manifest import NAME, Manifest, StreamPart
+from eventstore.backup.manifest import NAME, BackupSummary, Manifest, StreamPart
 from eventstore.backup.read_model import copy_read_model
 from eventstore.client.client import Client
 from eventstore.errors import TransferError
@@ -36,15 +35,6 @@ from eventstore.store.key_bucket import KeyBucket
 
 _RETRY_SECONDS = 120.0
 _MAX_TRIES = 50
-
-
-class BackupSummary(Struct, frozen=True):
-    """What a backup has: the number of events, messages in all, and bytes on the disk."""
-
-    events: int
-    messages: int
-    bytes: int
-    read_model: bool
 
 
 async def back_up(
@@ -78,13 +68,7 @@ async def back_up(
         if manifest.ended is None:
             copier = _Copier(client, directory, manifest, report)
             manifest = await copier.copy(subjects, read_model)
-    log = manifest.part(subjects.log_stream)
-    return BackupSummary(
-        events=0 if log is None else log.origin.messages,
-        messages=sum(part.origin.messages for part in manifest.streams),
-        bytes=manifest.bytes,
-        read_model=manifest.read_model is not None,
-    )
+    return manifest.summary(subjects.log_stream)
 
 
 class _Copier:

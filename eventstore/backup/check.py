@@ -6,19 +6,25 @@ from pathlib import Path
 
 from eventstore.backup.contents import READ_MODEL, all_streams, snapshot_file
 from eventstore.backup.files import Progress, check_file
-from eventstore.backup.manifest import Manifest
+from eventstore.backup.manifest import BackupSummary, Manifest
 from eventstore.errors import BackupDamaged, RestoreRefused
 from eventstore.messages.subjects import Subjects
 
 
 async def check_backup(
     directory: Path, subjects: Subjects, progress: Progress | None = None
-) -> Manifest:
-    """The manifest of a backup all of whose files are there and unchanged.
+) -> BackupSummary:
+    """What a backup has, all of whose files are there and unchanged.
 
     Needs no server. Raises `BackupDamaged` for one that is incomplete or was changed, and
     `RestoreRefused` for one of another domain, or in a newer form.
     """
+    manifest = await checked_manifest(directory, subjects, progress or (lambda *_: None))
+    return manifest.summary(subjects.log_stream)
+
+
+async def checked_manifest(directory: Path, subjects: Subjects, report: Progress) -> Manifest:
+    """The manifest of a backup; raises as `check_backup` does."""
     manifest = Manifest.read(directory)
     check_domain(directory, manifest, subjects)
     names = [part.name for part in manifest.streams]
@@ -29,7 +35,7 @@ async def check_backup(
         )
     if names != list(all_streams(subjects)):
         raise BackupDamaged(f"{directory} does not have the streams of {subjects.domain}: {names}")
-    await check_files(directory, manifest, progress or (lambda *_: None))
+    await check_files(directory, manifest, report)
     return manifest
 
 

@@ -28,6 +28,21 @@ NAME = "backup.json"
 Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
 
+class BackupSummary(Struct, frozen=True):
+    """What a backup has: the number of events, messages in all, and bytes on the disk.
+
+    `began` is when it began (RFC 3339), and `server` the version of nats-server that made it.
+    """
+
+    domain: str
+    events: int
+    messages: int
+    bytes: int
+    read_model: bool
+    began: str
+    server: str
+
+
 class CopiedFile(Struct, frozen=True, forbid_unknown_fields=True):
     """A file's size in bytes, and its SHA-256."""
 
@@ -72,6 +87,19 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     def part(self, stream: str) -> StreamPart | None:
         """The part of a stream, if that was copied."""
         return next((part for part in self.streams if part.name == stream), None)
+
+    def summary(self, log_stream: str) -> BackupSummary:
+        """What it has."""
+        log = self.part(log_stream)
+        return BackupSummary(
+            domain=self.domain,
+            events=0 if log is None else log.origin.messages,
+            messages=sum(part.origin.messages for part in self.streams),
+            bytes=self.bytes,
+            read_model=self.read_model is not None,
+            began=self.began,
+            server=self.server,
+        )
 
     def write(self, directory: Path) -> None:
         """Write it in place of the former one; raises `OSError`."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from eventstore.backup.check import check_backup
+from eventstore.backup.check import checked_manifest
 from eventstore.backup.contents import READ_MODEL, all_streams, snapshot_file
 from eventstore.backup.files import Progress, blocks, check_file, new_file
 from eventstore.backup.manifest import Manifest, StreamPart
@@ -67,7 +67,7 @@ async def restore(
     `TransferError`, or a `ClientError` if a stream cannot be restored for two minutes.
     """
     report = progress or (lambda *_: None)
-    manifest = await check_backup(directory, subjects, report)
+    manifest = await checked_manifest(directory, subjects, report)
     restorer = _Restorer(client, subjects, directory, manifest, replicas, report)
     await restorer.check(read_model, resume=resume)
     await restorer.restore(read_model)

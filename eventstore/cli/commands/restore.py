@@ -71,18 +71,15 @@ async def restore(
 
 async def _check(session: Session, directory: Path, *, json: bool) -> None:
     with bytes_bar(Terminal(stderr=True), "checking") as advance:
-        manifest = await check_backup(
+        made = await check_backup(
             directory, session.subjects, lambda what, done, total: advance(done, total, what)
         )
-    log = manifest.part(session.subjects.log_stream)
-    events = 0 if log is None else log.origin.messages
     if json:
-        facts = {"events": events, "bytes": manifest.bytes, "began": manifest.began}
-        say_json({"directory": str(directory), **facts, "ended": manifest.ended})
+        say_json({"directory": str(directory), **msgspec.to_builtins(made)})
         return
     Terminal().print_line(
-        f"{directory} is complete and unchanged: {counted(events, 'event')} of {manifest.domain}, "
-        f"as of {manifest.began}, by nats-server {manifest.server} ({manifest.bytes:,} bytes)"
+        f"{directory} is complete and unchanged: {counted(made.events, 'event')} of {made.domain}, "
+        f"as of {made.began}, by nats-server {made.server} ({made.bytes:,} bytes)"
     )
 
 
