@@ -145,7 +145,7 @@ def judge_rows(path: Path, count: int) -> None:
 async def serving(
     code: Path, url: str, folder: Path, **settings: str
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A service by the code of a release, stopped at the end as an operator stops it."""
+    """A service by the code of a release, when it is ready, stopped as an operator stops it."""
     environ = {
         **os.environ,
         "PYTHONPATH": f"{code}:{code / 'examples' / 'shop'}",
@@ -161,24 +161,36 @@ async def serving(
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
+    ready = asyncio.Event()
+    lines: list[str] = []
+    reading = asyncio.create_task(_read(service, lines, ready))
     try:
+        async with asyncio.timeout(BOUND):
+            await asyncio.wait(
+                [asyncio.ensure_future(ready.wait()), reading],
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        assert ready.is_set(), lines
         yield service
         if service.returncode is None:
             service.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(service.wait(), BOUND) == 0
+        assert await asyncio.wait_for(service.wait(), BOUND) == 0, lines
     finally:
         if service.returncode is None:
             service.kill()
             await service.wait()
+        await reading
 
 
-async def until_ready(service: asyncio.subprocess.Process) -> None:
+async def _read(
+    service: asyncio.subprocess.Process, lines: list[str], ready: asyncio.Event
+) -> None:
+    """Read all that a service prints, lest it waits for its reader."""
     assert service.stdout is not None
-    async with asyncio.timeout(BOUND):
-        async for line in service.stdout:
-            if line.startswith(b"ready: "):
-                return
-    raise AssertionError("the service has ended")
+    async for line in service.stdout:
+        lines.append(line.decode())
+        if line.startswith(b"ready: "):
+            ready.set()
 
 
 async def until_applied(folder: Path, position: int) -> None:

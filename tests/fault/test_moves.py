@@ -30,7 +30,6 @@ from tests.fault.selling import (
     settled,
     shop_app,
     until_applied,
-    until_ready,
 )
 from tests.integration.commanding import until
 from tests.integration.store.test_append_replicated import cluster
@@ -64,8 +63,7 @@ async def test_from_one_server_to_three(
     there.mkdir()
     settings = settings_for(server.url, "shop")
     async with connect(settings) as client, shop_app.client(settings) as shop:
-        async with serving(ROOT, server.url, tmp_path) as service:
-            await until_ready(service)
+        async with serving(ROOT, server.url, tmp_path):
             await orders.send(shop, end=ORDERS // 2)
         await back_up(client, SHOP, made, read_model=tmp_path / "rows.sqlite")
     settings = settings_for(cluster[0].url, "shop")
@@ -76,8 +74,7 @@ async def test_from_one_server_to_three(
         assert found is not None
         assert found.replicas == 3
         replicated = {"EVENTSTORE_STREAMS_REPLICAS": "3"}
-        async with serving(ROOT, cluster[0].url, there, **replicated) as service:
-            await until_ready(service)
+        async with serving(ROOT, cluster[0].url, there, **replicated):
             await orders.send(shop)
             await settled(client)
             await until_applied(there, await log_end(client, SHOP))
@@ -92,11 +89,9 @@ async def test_from_sqlite_to_postgresql(
     settings = settings_for(server.url, "shop")
     async with connect(settings) as client, shop_app.client(settings) as shop:
         async with serving(ROOT, server.url, tmp_path) as old:
-            await until_ready(old)
             await orders.send(shop, end=ORDERS // 2)
             moved = {"EVENTSTORE_DATABASE": new_postgresql}
-            async with serving(ROOT, server.url, tmp_path, **moved) as new:
-                await until_ready(new)
+            async with serving(ROOT, server.url, tmp_path, **moved):
                 old.terminate()
                 await asyncio.wait_for(old.wait(), BOUND)
                 await orders.send(shop)
