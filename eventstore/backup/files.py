@@ -44,9 +44,14 @@ class DigestWriter:
 
 @contextmanager
 def new_file(path: Path) -> Iterator[DigestWriter]:
-    """A file in place of any former one, for its owner only."""
-    with open(path, "wb", opener=open_private) as file:
-        yield DigestWriter(file)
+    """A file in place of any former one, for its owner only; raises `TransferError`."""
+    try:
+        with open(path, "wb", opener=open_private) as file:
+            yield DigestWriter(file)
+    except OSError as error:
+        raise TransferError(
+            f"{path} cannot be written: {error.strerror}; make room, and go on with --continue"
+        ) from error
 
 
 @contextmanager
@@ -72,15 +77,22 @@ def locked_directory(directory: Path) -> Iterator[None]:
 
 
 def blocks(path: Path, size: int = _BLOCK) -> Iterator[bytes]:
-    """The content of a file, a block at a time."""
-    with path.open("rb") as file:
-        while block := file.read(size):
-            yield block
+    """The content of a file, a block at a time; raises `BackupDamaged` if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            while block := file.read(size):
+                yield block
+    except OSError as error:
+        raise BackupDamaged(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 async def digest_of(path: Path, report: Progress | None = None) -> CopiedFile:
-    """The size and the digest of a file; raises `OSError`."""
-    total = await asyncio.to_thread(lambda: path.stat().st_size)
+    """The size and the digest of a file; raises `BackupDamaged`."""
+    total = await asyncio.to_thread(_size, path)
     found, done = hashlib.sha256(), 0
     for block in blocks(path):
         await asyncio.to_thread(found.update, block)
@@ -92,10 +104,7 @@ async def digest_of(path: Path, report: Progress | None = None) -> CopiedFile:
 
 async def check_file(path: Path, expected: CopiedFile, report: Progress) -> None:
     """Raise `BackupDamaged` unless a file has the expected content."""
-    try:
-        found = await digest_of(path, report)
-    except OSError as error:
-        raise BackupDamaged(f"{path} cannot be read: {error.strerror}") from error
+    found = await digest_of(path, report)
     if found.bytes != expected.bytes:
         raise BackupDamaged(
             f"{path} has {found.bytes:,} bytes instead of {expected.bytes:,}: it was truncated or "

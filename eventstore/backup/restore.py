@@ -121,6 +121,9 @@ class _Restorer:
     async def restore(self, read_model: Path | None) -> None:
         """Restore what is not there yet, the log first, and let everybody write to it at last."""
         log = self._subjects.log_stream
+        found = await find_stream(self._client, log)
+        if found is not None and found.subjects != self._fenced:
+            return  # all of it was restored before, and may have been used since
         for name in sorted(all_streams(self._subjects), key=lambda name: name != log):
             part = self._manifest.part(name)
             if part is not None:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from eventstore.backup import back_up, check_backup, restore
+from eventstore.backup.files import new_file
 from eventstore.backup.manifest import Manifest
 from eventstore.client.client import Client, connect
 from eventstore.client.master_keys import MasterKeys, new_master_key
@@ -208,6 +209,23 @@ async def test_an_interrupted_restore_goes_on_and_nobody_starts_on_it(
 
     assert await raw_streams(there, subjects) == source.before
     assert rows_of(rows) == rows_of(source.rows)
+
+
+async def test_a_restore_that_is_complete_changes_nothing_when_it_is_continued(
+    source: Source, there: Client
+) -> None:
+    subjects = source.codec.subjects
+    await restore(there, subjects, source.made)
+    await there.request(subjects.log("journal", "later"), b"{}")  # by a service
+    used = await raw_streams(there, subjects)
+    await restore(there, subjects, source.made, resume=True)
+    assert await raw_streams(there, subjects) == used
+
+
+def test_a_full_disk_is_named() -> None:
+    text = "/dev/full cannot be written: No space left"
+    with pytest.raises(TransferError, match=text), new_file(Path("/dev/full")) as file:
+        file.write(b"x" * 1_000_000)
 
 
 async def test_the_read_model_is_of_one_moment_while_it_is_written(
