@@ -18,12 +18,16 @@ import pytest
 
 from eventstore import Application
 from eventstore.backup import back_up, restore
+from eventstore.backup.manifest import Manifest
 from eventstore.client.client import Client, connect
-from eventstore.config import Settings
+from eventstore.config import Settings, StreamSettings
 from eventstore.jetstream.api import log_end
+from eventstore.jetstream.topology import declare, topology
 from eventstore.server.embedded import EmbeddedServer
+from eventstore.store.store import EventStore
 from tests.conftest import settings_for
 from tests.fault.selling import SHOP, Orders, judge, judge_rows, raw, settled, shop_app
+from tests.integration.ledger import Noted, ledger
 
 __all__ = ["shop_app"]
 
@@ -89,3 +93,25 @@ async def server_in(folder: Path) -> AsyncIterator[tuple[EmbeddedServer, Client]
         connect(settings_for(server.url)) as client,
     ):
         yield server, client
+
+
+async def test_no_backup_ends_within_an_atomic_batch(
+    client: Client, domain_name: str, tmp_path: Path
+) -> None:
+    """Of 25 snapshots beside batches of 1,000, one or two would."""
+    codec = ledger(domain_name)
+    await declare(client, topology(codec.subjects, StreamSettings()))
+    stop = asyncio.Event()
+
+    async def write(store: EventStore) -> None:
+        while not stop.is_set():
+            await store.append("journal", "j", [Noted(text="x")] * 1_000)
+
+    async with EventStore(client, codec) as store, asyncio.TaskGroup() as group:
+        group.create_task(write(store))
+        for number in range(25):
+            await back_up(client, codec.subjects, tmp_path / str(number))
+            part = Manifest.read(tmp_path / str(number)).part(codec.subjects.log_stream)
+            assert part is not None
+            assert part.origin.last % 1_000 == 0
+        stop.set()

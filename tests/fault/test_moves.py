@@ -78,6 +78,8 @@ async def test_from_one_server_to_three(
             await orders.send(shop)
             await settled(client)
             await until_applied(there, await log_end(client, SHOP))
+        again = await back_up(client, SHOP, tmp_path / "of three")
+        assert again.events == await log_end(client, SHOP)
         judge(await raw(client, SHOP.log_stream), await raw(client, SHOP.event_stream), ORDERS)
     judge_rows(there / "rows.sqlite", ORDERS)
 
