@@ -13,6 +13,7 @@ from eventstore.backup.check import check_domain, check_files
 from eventstore.backup.contents import (
     READ_MODEL,
     after_read_model,
+    all_streams,
     before_read_model,
     snapshot_file,
 )
@@ -192,8 +193,8 @@ def _check_read_model(read_model: Path | None) -> None:
 
 async def _check_source(client: Client, subjects: Subjects) -> None:
     """Raise what there is to say before anything is written."""
-    log = await stream_info(client, subjects.log_stream)
-    if log.subjects != [subjects.all_log]:
+    found = {name: await stream_info(client, name) for name in all_streams(subjects)}
+    if found[subjects.log_stream].subjects != [subjects.all_log]:
         raise TransferError(
             f"{subjects.log_stream} has an import or a restore in progress: let that end first"
         )
