@@ -112,5 +112,5 @@ $(PEERS): $(TESTS)
 	touch $@
 
 $(SITE): $(RUNS)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs,console]'
 	touch $@

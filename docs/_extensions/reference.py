@@ -43,6 +43,7 @@ PACKAGES = {
     "eventstore.server": "Embedded server",
     "eventstore.service": "Health, discovery, metrics",
     "eventstore.delegation": "Delegation",
+    "eventstore.console": "Console",
     "eventstore.deployment": "Deployment",
     "eventstore.contracts": "Contracts",
     "eventstore.testing": "Test kit",
