@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -16,12 +15,13 @@ from eventstore.client.protocol import UnreadableHeaders, read_headers
 from eventstore.errors import InvalidAnswer, JetStreamError
 from eventstore.jetstream.api import stream_request
 from eventstore.jetstream.vocabulary import Api, ErrorCode, NatsHeader
+from eventstore.messages.envelope import EventHeaders
 from eventstore.messages.event_lines import event_block, event_headers
 
 _GET_HEADERS = (NatsHeader.STREAM, NatsHeader.SUBJECT, NatsHeader.SEQUENCE, NatsHeader.TIME_STAMP)
 
 # What the server appends to the headers of a message that it answers a direct get with.
-_in_page = event_block(
+_in_reply = event_block(
     rf"{NatsHeader.STREAM}: (\S+)\r\n"
     rf"{NatsHeader.SUBJECT}: (\S+)\r\n"
     rf"{NatsHeader.SEQUENCE}: ([1-9][0-9]{{0,18}})\r\n"
@@ -41,7 +41,7 @@ class StoredMessage(msgspec.Struct, frozen=True, gc=False):
 
     subject: str
     sequence: int
-    headers: dict[str, str]
+    headers: Mapping[str, str]
     payload: bytes
     time: int = 0
 
@@ -69,18 +69,16 @@ def delivered(message: Message, sequence: int, time: int = 0) -> StoredMessage:
     return StoredMessage(message.subject, sequence, headers, message.data, time)
 
 
-def event_in_page(answer: Message, stream: str) -> tuple[StoredMessage, int] | None:
-    """The event in a reply to a batched direct get, and the sequence of the one before it.
+def event_in(answer: Message, stream: str) -> tuple[StoredMessage, int] | None:
+    """The event in a reply to a direct get; None if it may be anything else.
 
-    None if it may be anything else: an event is recognised only as the store writes it.
+    With the sequence of the one before it in a page, 0 if there is none. An event is recognised
+    only as the store writes it.
     """
-    found = _event_in(answer, stream)
-    return None if found is None or found[1] is None else (found[0], int(found[1]))
-
-
-def _event_in(answer: Message, stream: str) -> tuple[StoredMessage, str | None] | None:
-    """An event in a reply, and the sequence of the one before it, where the reply says that."""
-    found = _matched(_in_page, answer.block)
+    try:
+        found = _in_reply(answer.block.decode())
+    except UnicodeDecodeError:
+        return None
     if found is None:
         return None
     values = found.groups()
@@ -89,20 +87,16 @@ def _event_in(answer: Message, stream: str) -> tuple[StoredMessage, str | None] 
     if headers is None or origin != stream:
         return None
     message = StoredMessage(subject, int(sequence), headers, answer.data, stored_time(time))
-    return message, before
+    return message, int(before or 0)
 
 
-def _event_headers(block: bytes) -> dict[str, str] | None:
+def _event_headers(block: bytes) -> EventHeaders | None:
     """The headers of an event as the store writes it; None if it may be anything else."""
-    found = _matched(_alone, block)
-    return None if found is None else event_headers(found.groups())
-
-
-def _matched(pattern: Callable[[str], re.Match[str] | None], block: bytes) -> re.Match[str] | None:
     try:
-        return pattern(block.decode())
+        found = _alone(block.decode())
     except UnicodeDecodeError:
         return None
+    return None if found is None else event_headers(found.groups())
 
 
 async def leader_get(
@@ -166,7 +160,7 @@ def read_direct(answer: Msg, stream: str, subject: str | None = None) -> StoredM
     Raises `JetStreamError` for an error, `InvalidAnswer` for anything else than a message of the
     stream and the subject.
     """
-    event = _event_in(answer, stream) if isinstance(answer, Message) else None
+    event = event_in(answer, stream) if isinstance(answer, Message) else None
     message = _read_carefully(answer, stream) if event is None else event[0]
     if message is not None and subject is not None:
         check_subject(message, subject)
@@ -183,7 +177,7 @@ def _read_carefully(answer: Msg, stream: str) -> StoredMessage | None:
     raise JetStreamError(0, status, headers.get("Description", "refused"))
 
 
-def status_of(headers: dict[str, str]) -> int | None:
+def status_of(headers: Mapping[str, str]) -> int | None:
     """The status of an answer without a message; None for a message.
 
     A stored message may have a header `Status` too, but always comes with its sequence.
@@ -225,7 +219,7 @@ def stored_in(
     return message
 
 
-def number_in(requested: str, headers: dict[str, str], name: str) -> int:
+def number_in(requested: str, headers: Mapping[str, str], name: str) -> int:
     """The number in a header of an answer; raises `InvalidAnswer` if there is none."""
     number = decimal(headers.get(name))
     if number is None:

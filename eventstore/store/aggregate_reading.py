@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from eventstore.errors import (
     CorruptLog,
     InvalidMessage,
@@ -16,6 +18,9 @@ from eventstore.messages.events import RecordedEvent, UnreadEvent
 from eventstore.messages.headers import Header
 from eventstore.store.chain_links import Link, Links, extends, follow
 from eventstore.store.foreign import LogFindings, damaged
+
+FoundEvent = tuple[StoredMessage, list[RecordedEvent] | UnreadEvent]
+"""An event as stored, with what it is decoded to."""
 
 
 def read_stored_event(
@@ -55,6 +60,12 @@ def parts_of(
     return []
 
 
+def version_of(found: FoundEvent) -> int:
+    """The version of an event."""
+    read = found[1]
+    return read.version if isinstance(read, UnreadEvent) else read[0].version
+
+
 class AggregateReading:
     """Decodes the messages of one aggregate in order, and skips those that are foreign.
 
@@ -72,6 +83,11 @@ class AggregateReading:
     def head(self) -> Link:
         """The last event that was read, or `after`."""
         return self._links.head
+
+    def page(self, messages: Sequence[StoredMessage], keys: Keys) -> list[FoundEvent]:
+        """Those of the next messages that are events."""
+        read = [(message, self.read(message, keys)) for message in messages]
+        return [(message, found) for message, found in read if found is not None]
 
     def read(self, message: StoredMessage, keys: Keys) -> list[RecordedEvent] | UnreadEvent | None:
         """The parts of an event, or the event without data; None for a skipped message."""

@@ -26,7 +26,8 @@ from eventstore.errors import (
     StreamMissing,
     UnknownType,
 )
-from eventstore.jetstream.direct_get import BatchReplies, DirectReader
+from eventstore.jetstream.direct_get import DirectReader
+from eventstore.jetstream.page_replies import PageReplies
 from eventstore.messages.chain import GENESIS, chain_value
 from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import Identity, format_timestamp
@@ -370,7 +371,7 @@ async def test_a_repeat_is_recognised_if_what_answers_reads_lags_behind(
         await store.append("account", "a1", Deposited())
         await until_forgotten(client, codec)
 
-        async def nothing_yet(_: DirectReader, page: BatchReplies, *__: str, **___: object) -> Any:
+        async def nothing_yet(_: DirectReader, page: PageReplies, *__: str, **___: object) -> Any:
             return page
 
         monkeypatch.setattr(DirectReader, "_ask_page", nothing_yet)

@@ -97,7 +97,8 @@ def assert_same(block: bytes, found: EventHeaders) -> None:
     """What the pattern has read is what is read header by header."""
     careful = read_headers(block)
     assert not isinstance(careful, UnreadableHeaders)
-    assert (found, list(found), repr(found)) == (careful, list(careful), repr(careful))
+    assert found == careful
+    assert (list(found), repr(found)) == (list(careful), repr(careful))
     assert found.envelope == Envelope.from_headers(careful)
     assert Envelope.from_headers(found) is found.envelope
     values = [chain_value(GENESIS, SUBJECT, each, b"{}") for each in (found, careful)]
