@@ -68,24 +68,25 @@ class LastMessage(Batchable[StoredMessage | None]):
         if len(batch) == 1:
             return [await self.alone()]
         subjects = [each._subject for each in batch]
-        page = PageReplies(self._stream)
-        await _fill(
-            self._client, page, f"{subjects[0]} and others", self._timeout, multi_last=subjects
+        what = f"{subjects[0]} and others"
+        messages, pending = await _page(
+            self._client, PageReplies(self._stream), what, self._timeout, multi_last=subjects
         )
-        found = {message.subject: message for message in page.messages}
-        if page.pending:  # they were too large for one page
+        found = {message.subject: message for message in messages}
+        if pending:  # they were too large for one page
             return [found.get(each._subject) or await each.alone() for each in batch]
         return [found.get(subject) for subject in subjects]
 
 
-async def _fill(
+async def _page(
     client: Client, page: PageReplies, what: str, timeout: float, **request: object
-) -> None:
-    """Request a page, and wait until it is complete."""
+) -> tuple[list[StoredMessage], int]:
+    """Request a page: its messages, and how many follow them."""
     subject = client.api_subject(Api.DIRECT_GET.of(page.stream))
     forget = client.request_soon(page, subject, _encode(request), timeout=timeout)
     try:
         await page.complete
+        return page.messages(), page.pending
     except RequestTimeout as error:
         raise RequestTimeout(f"no complete page of {what}: {error}") from None
     finally:
@@ -151,7 +152,7 @@ class DirectReader:
         The subject may have wildcards. At most `max_messages`, `MAX_PAGE` and 8 MB, though always
         one if there is any.
         """
-        page = await self._ask_page(
+        messages, pending = await self._ask_page(
             PageReplies(self.stream, subject, after),
             subject,
             seq=after + 1,
@@ -159,9 +160,9 @@ class DirectReader:
             batch=min(max_messages, MAX_PAGE),
             max_bytes=_PAGE_BYTES,
         )
-        if page.messages:
-            self.newest = max(self.newest, page.messages[-1].sequence)
-        return page.messages, page.pending
+        if messages:
+            self.newest = max(self.newest, messages[-1].sequence)
+        return messages, pending
 
     def pages(
         self, subject: str, after: int = 0, *, leader: bool = False, max_messages: int = MAX_PAGE
@@ -183,22 +184,23 @@ class DirectReader:
         """The last message up to a sequence on each subject that has one; may lag."""
         found: list[StoredMessage] = []
         for some in chunked(subjects, _MAX_SUBJECTS):
-            page = await self._ask_page(
+            messages, _ = await self._ask_page(
                 PageReplies(self.stream),
                 f"{some[0]} and others",
                 multi_last=some,
                 up_to_seq=until,
             )
-            found += page.messages
+            found += messages
         return found
 
-    async def _ask_page(self, page: PageReplies, what: str, **request: object) -> PageReplies:
+    async def _ask_page(
+        self, page: PageReplies, what: str, **request: object
+    ) -> tuple[list[StoredMessage], int]:
         try:
-            await _fill(self._client, page, what, self._timeout, **request)
+            return await _page(self._client, page, what, self._timeout, **request)
         except NoResponders:
             await self.check_stream()
             raise
-        return page
 
     async def _direct_get(self, request: object) -> StoredMessage | None:
         subject = self._client.api_subject(Api.DIRECT_GET.of(self.stream))

@@ -24,9 +24,11 @@ from eventstore.jetstream.stored_message import (
     stored_in,
 )
 from eventstore.jetstream.vocabulary import NatsHeader
+from eventstore.messages.headers import Header
 
 _PAGE_HEADERS = (NatsHeader.NUM_PENDING, NatsHeader.LAST_SEQUENCE)
 
+_EVENT = f"NATS/1.0\r\n{Header.EVENT_ID}: ".encode()
 _END = re.compile(  # of most pages
     rf"NATS/1\.0 204 EOB\r\n{NatsHeader.NUM_PENDING}: ([0-9]{{1,19}})\r\n"
     rf"{NatsHeader.LAST_SEQUENCE}: ([0-9]{{1,19}})\r\n\r\n".encode()
@@ -34,28 +36,30 @@ _END = re.compile(  # of most pages
 
 
 class PageReplies:
-    """The replies to one batched direct get.
+    """The replies to one batched direct get, kept as they arrive until `complete`.
 
-    All must be messages of one stream and subject, in ascending sequence.
+    All must be messages of one stream and subject, in ascending sequence, after `after`.
     """
 
     def __init__(self, stream: str, subject: str = ">", after: int = 0) -> None:
-        self.messages: list[StoredMessage] = []
-        self.pending = 0
         self.stream = stream
-        self._subject = subject
-        self._after = after
-        self._last = 0
+        self.pending = 0
+        """How many messages follow the page."""
         self.complete: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.done = self.complete.done
         """Whether the last reply has arrived, or an error."""
+        self._subject = subject
+        self._after = after
+        self._replies: list[Message | tuple[StoredMessage, int | None]] = []
+        self._end: int | None = 0
 
     def set_result(self, reply: Message) -> None:
         """Take the next reply."""
+        if reply.block.startswith(_EVENT):
+            self._replies.append(reply)
+            return
         try:
-            found = event_in(reply, self.stream) or self._read(reply)
-            if found is not None:
-                self._add(*found)
+            self._take(reply)
         except ClientError as error:
             self.set_exception(error)
 
@@ -64,45 +68,65 @@ class PageReplies:
         if not self.done():
             self.complete.set_exception(error)
 
-    def _add(self, message: StoredMessage, before: int | None) -> None:
-        self._check_order(before)
-        if message.subject != self._subject:
-            check_subject(message, self._subject)
-        sequence, last = message.sequence, self._last or self._after
-        if sequence <= last:
-            raise InvalidAnswer(f"{self._subject}: sequence {sequence} was answered after {last}")
-        self.messages.append(message)
-        self._last = sequence
+    def messages(self) -> list[StoredMessage]:
+        """The messages of a complete page; raises a `ClientError` if they are not as requested."""
+        # Events are read here, together, so that what is made of them is still in the CPU's cache
+        # when it is used; other requests are answered between the first reply and the last.
+        last, first, wanted = 0, self._after, self._subject
+        messages: list[StoredMessage] = []
+        for reply in self._replies:
+            message, before = self._read(reply) if isinstance(reply, Message) else reply
+            # Each reply names the sequence of the one before, which shows a lost reply.
+            if before != last:
+                raise _lost(last)
+            if message.subject != wanted:
+                check_subject(message, wanted)
+            sequence = message.sequence
+            if sequence <= (last or first):
+                raise InvalidAnswer(
+                    f"{wanted}: sequence {sequence} was answered after {last or first}"
+                )
+            messages.append(message)
+            last = sequence
+        if self._end not in (last, None):
+            raise _lost(last)
+        return messages
 
-    def _read(self, reply: Message) -> tuple[StoredMessage, int | None] | None:
-        """The message in any other reply, and the sequence before it; None for the last reply."""
+    def _take(self, reply: Message) -> None:
+        """Read what may be anything else than an event."""
         if (end := _END.fullmatch(reply.block)) is not None:
-            self._check_order(int(end[2]))
-            self._end(int(end[1]))
-            return None
+            return self._finish(int(end[1]), int(end[2]))
         headers = reply.headers or {}
         status = status_of(headers)
-        before = decimal(headers.get(NatsHeader.LAST_SEQUENCE, "0"))
         if status is None:
-            return stored_in(headers, reply.data, self.stream, _PAGE_HEADERS), before
-        if status == 204:
-            self._check_order(before)
-        self._finish(status, headers)
-        return None
-
-    def _check_order(self, before: int | None) -> None:
-        # Each reply names the sequence of the one before, which shows a lost reply.
-        if before != self._last:
-            raise RequestTimeout(f"a reply to a page was lost after sequence {self._last}")
-
-    def _finish(self, status: int, headers: Mapping[str, str]) -> None:
-        if status == 503:
+            self._replies.append(self._read_carefully(reply))
+        elif status == 204:
+            pending = number_in(self._subject, headers, NatsHeader.NUM_PENDING)
+            self._finish(pending, _before(headers))
+        elif status == 404:
+            self._finish(0, None)
+        elif status == 503:
             raise NoResponders("no responders for direct gets of this stream")
-        if status not in (204, 404):
+        else:
             raise JetStreamError(0, status, headers.get("Description", "direct get refused"))
-        is_end = status == 204
-        self._end(number_in(self._subject, headers, NatsHeader.NUM_PENDING) if is_end else 0)
 
-    def _end(self, pending: int) -> None:
-        self.pending = pending
+    def _finish(self, pending: int, end: int | None) -> None:
+        self.pending, self._end = pending, end
         self.complete.set_result(None)
+
+    def _read(self, reply: Message) -> tuple[StoredMessage, int | None]:
+        return event_in(reply, self.stream) or self._read_carefully(reply)
+
+    def _read_carefully(self, reply: Message) -> tuple[StoredMessage, int | None]:
+        """The message in a reply, and the sequence before it."""
+        headers = reply.headers or {}
+        before = _before(headers)
+        return stored_in(headers, reply.data, self.stream, _PAGE_HEADERS), before
+
+
+def _before(headers: Mapping[str, str]) -> int | None:
+    return decimal(headers.get(NatsHeader.LAST_SEQUENCE, "0"))
+
+
+def _lost(last: int) -> RequestTimeout:
+    return RequestTimeout(f"a reply to a page was lost after sequence {last}")

@@ -15,8 +15,7 @@ from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.codec import Codec
 from eventstore.messages.encryption import Keys
 from eventstore.messages.events import RecordedEvent, UnreadEvent
-from eventstore.messages.headers import Header
-from eventstore.store.chain_links import Link, Links, extends, follow
+from eventstore.store.chain_links import Link, Links, follow, link_after
 from eventstore.store.foreign import LogFindings, damaged
 
 FoundEvent = tuple[StoredMessage, list[RecordedEvent] | UnreadEvent]
@@ -86,13 +85,16 @@ class AggregateReading:
 
     def page(self, messages: Sequence[StoredMessage], keys: Keys) -> list[FoundEvent]:
         """Those of the next messages that are events."""
-        read = [(message, self.read(message, keys)) for message in messages]
-        return [(message, found) for message, found in read if found is not None]
+        return [
+            (message, found)
+            for message in messages
+            if (found := self.read(message, keys)) is not None
+        ]
 
     def read(self, message: StoredMessage, keys: Keys) -> list[RecordedEvent] | UnreadEvent | None:
         """The parts of an event, or the event without data; None for a skipped message."""
-        head = self._links.head
-        if not extends(head, message):
+        link = link_after(self._links.head, message)
+        if link is None:
             self._examine(message)
             return None
         try:
@@ -100,7 +102,6 @@ class AggregateReading:
         except UnreadableEvent as error:
             self._skip(message, str(error.cause))
             return None
-        link = Link(head.version + 1, message.headers[Header.CHAIN], message.sequence)
         self._links = self._links.after(link)
         self.problem = None
         return found

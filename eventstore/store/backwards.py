@@ -15,7 +15,7 @@ from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.codec import Codec
 from eventstore.store.aggregate_reading import AggregateReading, FoundEvent, version_of
 from eventstore.store.bounds import Bounds
-from eventstore.store.chain_links import GENESIS_LINKS, Link, extends
+from eventstore.store.chain_links import GENESIS_LINKS, Link, link_after
 from eventstore.store.foreign import LogFindings, link_of
 from eventstore.store.keyring import Keyring
 from eventstore.store.linked_reading import LinkedReading
@@ -128,7 +128,7 @@ class BackwardsReading(Pages[FoundEvent]):
         keys = await self._keyring.to_open(message.headers for message in messages)
         found: list[FoundEvent] = []
         for message in messages:
-            if not extends(reading.head, message):
+            if not link_after(reading.head, message):
                 return None
             read = reading.read(message, keys)
             if read is None:
