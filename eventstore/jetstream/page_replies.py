@@ -95,7 +95,8 @@ class PageReplies:
     def _take(self, reply: Message) -> None:
         """Read what may be anything else than an event."""
         if (end := _END.fullmatch(reply.block)) is not None:
-            return self._finish(int(end[1]), int(end[2]))
+            self._finish(int(end[1]), int(end[2]))
+            return
         headers = reply.headers or {}
         status = status_of(headers)
         if status is None:

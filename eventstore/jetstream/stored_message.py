@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -20,12 +21,14 @@ from eventstore.messages.event_lines import event_block, event_headers
 
 _GET_HEADERS = (NatsHeader.STREAM, NatsHeader.SUBJECT, NatsHeader.SEQUENCE, NatsHeader.TIME_STAMP)
 
+_TIME = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8})(?:\.([0-9]{1,9}))?Z")  # of the server's
+
 # What the server appends to the headers of a message that it answers a direct get with.
 _in_reply = event_block(
     rf"{NatsHeader.STREAM}: (\S+)\r\n"
     rf"{NatsHeader.SUBJECT}: (\S+)\r\n"
     rf"{NatsHeader.SEQUENCE}: ([1-9][0-9]{{0,18}})\r\n"
-    rf"{NatsHeader.TIME_STAMP}: (\S+)\r\n"
+    rf"{NatsHeader.TIME_STAMP}: {_TIME.pattern}\r\n"
     rf"(?:{NatsHeader.NUM_PENDING}: [0-9]{{1,19}}\r\n"
     rf"{NatsHeader.LAST_SEQUENCE}: ([0-9]{{1,19}})\r\n)?"
     r"\r\n"
@@ -48,17 +51,20 @@ class StoredMessage(msgspec.Struct, frozen=True, gc=False):
 
 def stored_time(text: str) -> int:
     """The nanoseconds of the Unix epoch in a time of the server's; 0 if it is not one."""
-    seconds, rest = _seconds(text[:19]), text[19:]
-    digits = "0" if rest == "Z" else rest[1:-1]
-    if not (seconds and digits.isdecimal() and rest[0] in ".Z" and rest[-1] == "Z"):
-        return 0
-    return seconds * 1_000_000_000 + int(digits.ljust(9, "0")[:9])
+    found = _TIME.fullmatch(text)
+    return 0 if found is None else _nanoseconds(*found.groups())
+
+
+def _nanoseconds(until_second: str, fraction: str | None) -> int:
+    seconds = _seconds(until_second)
+    return seconds and seconds + int(f"{fraction or '0':0<9}")
 
 
 @lru_cache(maxsize=64)  # many messages are stored in one second
 def _seconds(text: str) -> int:
+    """The nanoseconds at the beginning of a second; 0 if there is no such time."""
     try:
-        return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp())
+        return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()) * 1_000_000_000
     except ValueError:
         return 0
 
@@ -82,12 +88,12 @@ def event_in(answer: Message, stream: str) -> tuple[StoredMessage, int] | None:
     if found is None:
         return None
     values = found.groups()
-    origin, subject, sequence, time, before = values[-5:]
+    origin, subject, sequence, until_second, fraction, before = values[-6:]
     headers = event_headers(values)
     if headers is None or origin != stream:
         return None
-    message = StoredMessage(subject, int(sequence), headers, answer.data, stored_time(time))
-    return message, int(before or 0)
+    time = _nanoseconds(until_second, fraction)
+    return StoredMessage(subject, int(sequence), headers, answer.data, time), int(before or 0)
 
 
 def _event_headers(block: bytes) -> EventHeaders | None:

@@ -103,7 +103,7 @@ class LinkedReading:
         before = _position_before(last)
         if before is None or last.sequence - before > _NEAR:
             return [last]
-        page, _ = await self._direct.page(last.subject, last.sequence - _FAR)
+        page = await self._direct.pages(last.subject, last.sequence - _FAR).next_page()
         return page if page and page[-1].sequence >= last.sequence else []
 
     async def _backwards(
