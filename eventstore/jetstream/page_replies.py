@@ -75,7 +75,10 @@ class PageReplies:
         last, first, wanted = 0, self._after, self._subject
         messages: list[StoredMessage] = []
         for reply in self._replies:
-            message, before = self._read(reply) if isinstance(reply, Message) else reply
+            if isinstance(reply, Message):
+                message, before = event_in(reply, self.stream) or self._read(reply)
+            else:
+                message, before = reply
             # Each reply names the sequence of the one before, which shows a lost reply.
             if before != last:
                 raise _lost(last)
@@ -100,7 +103,7 @@ class PageReplies:
         headers = reply.headers or {}
         status = status_of(headers)
         if status is None:
-            self._replies.append(self._read_carefully(reply))
+            self._replies.append(self._read(reply))
         elif status == 204:
             pending = number_in(self._subject, headers, NatsHeader.NUM_PENDING)
             self._finish(pending, _before(headers))
@@ -116,9 +119,6 @@ class PageReplies:
         self.complete.set_result(None)
 
     def _read(self, reply: Message) -> tuple[StoredMessage, int | None]:
-        return event_in(reply, self.stream) or self._read_carefully(reply)
-
-    def _read_carefully(self, reply: Message) -> tuple[StoredMessage, int | None]:
         """The message in a reply, and the sequence before it."""
         headers = reply.headers or {}
         before = _before(headers)

@@ -147,6 +147,19 @@ def test_the_pattern_reads_nothing_else(what: bytes, instead: bytes) -> None:
     assert read(USUAL.replace(what, instead)) is None
 
 
+def test_headers_are_a_mapping() -> None:
+    found = read(USUAL)
+    assert found is not None
+    assert (found[Header.ACTOR], found.get(Header.ACTOR)) == ("somebody", "somebody")
+    assert dict(found.items()) == read_headers(USUAL)
+    assert len(found) == len(found.items())
+    for missing in (Header.TRACEPARENT, "x-actor"):
+        assert missing not in found
+        assert (found.get(missing), found.get(missing, "")) == (None, "")
+        with pytest.raises(KeyError, match=missing):
+            found[missing]
+
+
 def test_copies_are_plain_dicts() -> None:
     found = read(USUAL)
     assert found is not None
