@@ -70,8 +70,7 @@ class PageReplies:
 
     def messages(self) -> list[StoredMessage]:
         """The messages of a complete page; raises a `ClientError` if they are not as requested."""
-        # Events are read here, together, so that what is made of them is still in the CPU's cache
-        # when it is used; other requests are answered between the first reply and the last.
+        # Events are read here, together: while a page is under way, it is only bytes.
         last, first, wanted = 0, self._after, self._subject
         messages: list[StoredMessage] = []
         for reply in self._replies:
