@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, TypeVar
 
+import msgspec
 from msgspec import Struct
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
@@ -32,6 +33,7 @@ from eventstore.projections.projection import Projection
 from eventstore.projections.worker.apply import AppliedBatch, park
 from eventstore.projections.worker.progress import Progress
 from eventstore.projections.worker.reactions import Reactions
+from eventstore.store.log_mark import LogMark
 from eventstore.store.store import EventStore
 from eventstore.telemetry import Telemetry
 
@@ -88,6 +90,7 @@ class ProjectionRunner:
         self.projection = progress.projection
         self.reactions = reactions
         self.log: str | None = None
+        self.mark: LogMark | None = None
         self.is_owner = False
         self.is_superseded = False
         self._context = context
@@ -195,6 +198,7 @@ class ProjectionRunner:
         """Events were applied and committed up to a position."""
         progress, start = self.progress, self.progress.position
         progress.position = until
+        self.mark = LogMark.of_last(events, until) or self.mark
         progress.applied += applied.handled
         progress.trouble = None
         self._tries = 0
@@ -214,6 +218,7 @@ class ProjectionRunner:
         self._trouble = self.progress.error = self.progress.trouble = None
         self._tries = 0
         self.progress.position = known.position
+        self.mark = known.mark
         self.progress.state = "paused" if self._paused else "catching_up"
         self._context.changed()
 
@@ -250,9 +255,25 @@ class ProjectionRunner:
         await self._changed.wait()
         await self._source.leave(self)
 
+    async def checked(self, known: Checkpoint) -> Checkpoint:
+        """The checkpoint, if the log still has what it has seen.
+
+        One of an earlier release has seen nothing, and gets what the log has there. Raises
+        `LogDiverged` and `ClientError`.
+        """
+        store = self._context.store
+        if known.mark is not None:
+            await store.check_seen(known.mark, f"projection {self.name}")
+        elif known.position and (mark := await store.mark_at(known.position)) is not None:
+            await self._transact(
+                lambda connection: checkpoint.note_seen(connection, self.name, mark)
+            )
+            return msgspec.structs.replace(known, seen=str(mark))
+        return known
+
     async def _claim(self) -> None:
         try:
-            self.claimed(await self._transact(self.claim))
+            self.claimed(await self.checked(await self._transact(self.claim)))
         except DatabaseUnavailable:
             raise
         except VersionChanged as changed:
@@ -274,7 +295,7 @@ class ProjectionRunner:
         self._context.changed()
         try:
             await rebuild(self.projection)
-            self.claimed(await self._transact(self.claim))
+            self.claimed(await self.checked(await self._transact(self.claim)))
         except ProjectionFailed as error:
             await self._stop(error, known)
         except Exception as error:

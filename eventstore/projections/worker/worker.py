@@ -245,7 +245,7 @@ class ProjectionWorker:
         )
         for each, known in zip(owned, found, strict=True):
             if known is not None:
-                each.claimed(known)
+                each.claimed(await each.checked(known))
         await self._read_checkpoints(watch)
         self.ready.set()
 

@@ -15,6 +15,7 @@ from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import Envelope, Identity, derive_id, format_timestamp
 from eventstore.messages.events import LogEvent, RecordedEvent, UnreadEvent
 from eventstore.messages.types import Event
+from eventstore.store.log_mark import LogMark
 from eventstore.store.reader import Page
 
 E = TypeVar("E", bound=LogEvent)
@@ -96,6 +97,12 @@ class MemoryLog:
     async def identity(self) -> str:
         return self.name
 
+    async def mark_at(self, position: int) -> LogMark | None:
+        return None
+
+    async def check_seen(self, mark: LogMark, seen_by: str = "") -> None:
+        """Whatever a checkpoint has seen is still here."""
+
     async def read_whole(
         self, aggregate: str, aggregate_id: str, *, leader: bool = False
     ) -> AsyncGenerator[list[RecordedEvent] | UnreadEvent, None]:
@@ -118,6 +125,7 @@ class MemoryLog:
         unread: bool = False,
         log: str | None = None,
         shared: bool = False,
+        mark: LogMark | None = None,
     ) -> AsyncGenerator[Page, None]:
         assert unread, "projections are brought all that is in the log"
         self.readers.append({"after": after, "live": live, "skip_unknown": skip_unknown})

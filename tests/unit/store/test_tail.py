@@ -24,7 +24,7 @@ def log() -> MemoryLog:
 
 
 def following(tails: Tails, log: MemoryLog, after: int = 0) -> AsyncGenerator[Page, None]:
-    def read(position: int) -> AsyncGenerator[Page, None]:
+    def read(position: int, _: LogMark | None) -> AsyncGenerator[Page, None]:
         return log.pages(after=position, live=True, max_events=5, unread=True)
 
     return tails.pages(read, after, 5, "all")
