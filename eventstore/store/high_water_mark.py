@@ -20,11 +20,14 @@ class HighWaterMark:
 
     `is_verified` says that it was there when it was compared last, and the connection was not lost
     since. Once it was not there, that does not change: the log is another one, even when it has
-    grown again.
+    grown again. Without `is_guard`, it is noted and never compared.
     """
 
-    def __init__(self, client: Client, stream: str, *, timeout: float = 5.0) -> None:
+    def __init__(
+        self, client: Client, stream: str, *, is_guard: bool = False, timeout: float = 5.0
+    ) -> None:
         self.is_verified = True
+        self._is_guard = is_guard
         self._client = client
         self._reader = DirectReader(client, stream, timeout=timeout)
         self._last: Head | LogMark = NOTHING
@@ -53,7 +56,7 @@ class HighWaterMark:
     def doubt(self) -> None:
         """Have it compared before the next append: the log may have gone back."""
         self._doubts += 1
-        self.is_verified = False
+        self.is_verified = not self._is_guard
 
     async def verify(self) -> None:
         """Compare it with the log, as its leader has it, if that is in doubt.

@@ -44,6 +44,9 @@ from eventstore.telemetry import NO_TELEMETRY, Telemetry
 class EventStore(AggregateReads, LogReads, Resource):
     """The log of one domain; an async context manager.
 
+    If it is `guarded`, nothing is appended after the log went back under it: `LogDiverged` is
+    raised instead, or `LogMissing` if the log was deleted, until another store is opened.
+
     `append_timeout` bounds a whole append with all its retries, `request_timeout` each single
     answer of the log; both are seconds. `clock` gives the time of events that have none. `keyring`
     has the keys that encrypt and decrypt personal data. `findings` are the foreign messages and
@@ -59,6 +62,7 @@ class EventStore(AggregateReads, LogReads, Resource):
         clock: Callable[[], datetime] = utc_now,
         append_timeout: float = 15.0,
         request_timeout: float = 5.0,
+        guarded: bool = False,
         telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
         self.codec = codec
@@ -71,7 +75,9 @@ class EventStore(AggregateReads, LogReads, Resource):
         self._direct = DirectReader(client, codec.subjects.log_stream, timeout=request_timeout)
         self._linked = LinkedReading(self._direct)
         self._ids = IdIndex(self._linked)
-        self.high_water = HighWaterMark(client, codec.subjects.log_stream, timeout=request_timeout)
+        self.high_water = HighWaterMark(
+            client, codec.subjects.log_stream, is_guard=guarded, timeout=request_timeout
+        )
         self._heads = KnownHeads(client, codec.subjects.log_stream, self.high_water)
         self._log = LogWriter(client, codec.subjects.log_stream, self._ids, self._heads)
         self.keyring = Keyring(client, codec.subjects)

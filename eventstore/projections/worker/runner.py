@@ -263,13 +263,13 @@ class ProjectionRunner:
         """
         store = self._context.store
         if known.mark is not None:
-            await store.check_seen(known.mark, f"projection {self.name}")
-        elif known.position and (mark := await store.mark_at(known.position)) is not None:
-            await self._transact(
-                lambda connection: checkpoint.note_seen(connection, self.name, mark)
-            )
-            return msgspec.structs.replace(known, seen=str(mark))
-        return known
+            await store.check_seen(known.mark, f"projection {self.name}", live=True)
+            return known
+        mark = await store.mark_at(known.position, live=True) if known.position else None
+        if mark is None:
+            return known
+        await self._transact(lambda connection: checkpoint.note_seen(connection, self.name, mark))
+        return msgspec.structs.replace(known, seen=str(mark))
 
     async def _claim(self) -> None:
         try:

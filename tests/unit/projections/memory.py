@@ -97,10 +97,10 @@ class MemoryLog:
     async def identity(self) -> str:
         return self.name
 
-    async def mark_at(self, position: int) -> LogMark | None:
+    async def mark_at(self, position: int, *, live: bool) -> LogMark | None:
         return None
 
-    async def check_seen(self, mark: LogMark, seen_by: str = "") -> None:
+    async def check_seen(self, mark: LogMark, seen_by: str, *, live: bool) -> None:
         """Whatever a checkpoint has seen is still here."""
 
     async def read_whole(

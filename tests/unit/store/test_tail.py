@@ -11,6 +11,7 @@ import pytest
 
 from eventstore.errors import CorruptLog
 from eventstore.store import tail as tail_module
+from eventstore.store.log_mark import LogMark
 from eventstore.store.tail import Page, Tails
 from tests.unit.projections.counters import Counted, codec
 from tests.unit.projections.memory import MemoryLog
