@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ from eventstore.delegation import (
 )
 from eventstore.processes import Process, process_runner
 from eventstore.projections.audit import CommandCollector, audit, audit_queries
+from eventstore.projections.database import checkpoint
+from eventstore.projections.database.checkpoint import Checkpoint
 from eventstore.projections.database.database import Database
 from eventstore.projections.feed.feed import Feed
 from eventstore.projections.feed.supervisor import FeedSupervisor
@@ -41,12 +44,13 @@ from eventstore.projections.projection import Projection
 from eventstore.projections.queries.queries import query_answers
 from eventstore.projections.rebuild.auto_rebuild import auto_rebuild
 from eventstore.projections.worker.worker import ProjectionWorker
+from eventstore.recovery.evidence import read_checkpoints
 from eventstore.service.config_watcher import ConfigWatcher
 from eventstore.service.health import Health
 from eventstore.service.http_server import HttpServer
 from eventstore.service.metrics import Metrics
 from eventstore.subscribers import EventSubscriber, Subscriber
-from eventstore.telemetry import Telemetry
+from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
 _END_SECONDS = 5.0
 """How long the second process may take to end when its components have."""
@@ -78,13 +82,12 @@ async def run_application(
     metrics = Metrics(service=identity.name, version=identity.version)
     telemetry = make_telemetry(metrics, tracing=settings.operations.tracing)
     read_process = ReadProcess(metrics) if in_two else None
+    reads = parts.read_database  # in either process: its checkpoints are compared before all
     parts = parts.write_side if in_two else parts
     async with AsyncExitStack() as stack:
         database = None
         if parts.read_database:
-            location = settings.read_model.database
-            database = Database(location, migrations=app.migrations, telemetry=telemetry)
-            await stack.enter_async_context(database)
+            database = await stack.enter_async_context(_database(app, settings, telemetry))
         named = await stack.enter_async_context(opened_server(settings, directory))
         write_side = await stack.enter_async_context(
             WriteSide(
@@ -92,6 +95,9 @@ async def run_application(
                 named,
                 name=identity.name,
                 worker=parts.worker,
+                waits=True,
+                checkpoints=partial(_checkpoints, app, settings, database) if reads else None,
+                rebuilds=settings.read_model.rebuild_diverged,
                 processes=app.processes,
                 clock=app.clock,
                 telemetry=telemetry,
@@ -99,25 +105,42 @@ async def run_application(
         )
         address = settings.operations.metrics_address
         http_server = await stack.enter_async_context(serve_http(metrics, address))
-        if database is not None:
-            await _prepare(database, app)
         projected = database if parts.projections else None
         service = RunningApplication(
             *(app, named, identity, write_side, database),
-            projections=_projections(app, write_side, projected, telemetry),
+            projections=await _projections(app, write_side, projected, telemetry),
             collector=_collector(write_side, projected),
             read_process=read_process,
             http_server=http_server,
             telemetry=telemetry,
         )
         async with _components(service, parts, metrics, link):
+            write_side.begin()  # when all others work: one that cannot has led to no decision
+            if parts.worker:
+                await service.worker.ready.wait()
             yield service
 
 
-async def _prepare(database: Database, app: Declaration) -> None:
-    """Bring the tables up to date, as far as they are not the team's own."""
+def _database(
+    app: Declaration, settings: Settings, telemetry: Telemetry = NO_TELEMETRY
+) -> Database:
+    location = settings.read_model.database
+    return Database(location, migrations=app.migrations, telemetry=telemetry)
+
+
+async def _checkpoints(
+    app: Declaration, settings: Settings, database: Database | None
+) -> list[Checkpoint]:
+    """The checkpoints of the read models, of a second process if there is no database here.
+
+    Brings their tables up to date first, as far as they are not the team's own.
+    """
+    if database is None:
+        async with _database(app, settings) as database:
+            return await _checkpoints(app, settings, database)
     await database.migrate()
     await database.create_tables(app.own_tables())
+    return await read_checkpoints(database, projections_of(app))
 
 
 @asynccontextmanager
@@ -169,7 +192,7 @@ async def _answering(
     answering += [parent] if parent else _own_endpoints(service, health, subjects, metrics)
     background = [each for each in (service.collector, feed) if each is not None]
     async with running(*background, *answering):
-        for part in (*([service.worker] if parts.worker else ()), *answering):
+        for part in answering:
             await part.ready.wait()
         if parent is not None:
             parent.announce(service.read_model_name)
@@ -200,16 +223,19 @@ def _own_endpoints(
     return [_delegation(service), endpoints]
 
 
-def _projections(
+async def _projections(
     app: Declaration, write_side: WriteSide, database: Database | None, telemetry: Telemetry
 ) -> ProjectionWorker | None:
     if database is None:
         return None
+    if outdated := [each.name for each in write_side.outdated]:
+        await database.transact(partial(checkpoint.disown, names=outdated))
     return ProjectionWorker(
         write_side.store,
         database,
         projections_of(app),
         rebuild=auto_rebuild(write_side.store, database, telemetry=telemetry),
+        rebuilds_other_logs=bool(outdated),
         telemetry=telemetry,
     )
 

@@ -63,8 +63,11 @@ class HighWaterMark:
 
         Raises `LogDiverged`, `LogMissing`, and `ClientError` if the server could not be asked.
         """
-        if self.is_verified:
-            return
+        if not self.is_verified:
+            await self.compare()
+
+    async def compare(self) -> None:
+        """Compare it with the log; raises as `verify`."""
         async with self._verifying:
             if self._error is not None:
                 raise self._error

@@ -36,8 +36,8 @@ _LAGS = (0.05, 0.1, 0.2, 0.4, 0.8)
 class LogMark(Struct, frozen=True, gc=False):
     """What is at a position of the log: the event's id and chain value.
 
-    A message without them, which is foreign, has "-" as id, and a digest of all of it. As text, it
-    has at most 122 characters.
+    A message without them, which is foreign, has "-" as id, and a digest of all of it. Either may
+    be "" if it is not known. As text, it has at most 122 characters.
     """
 
     position: int
@@ -73,6 +73,16 @@ class LogMark(Struct, frozen=True, gc=False):
         return None if event_id is None or chain is None else cls(event.position, event_id, chain)
 
     @classmethod
+    def at(cls, position: int) -> LogMark:
+        """The mark of a position at which there was something."""
+        return cls(position, "", "")
+
+    def fits(self, message: StoredMessage) -> bool:
+        """Whether a message at its position may be what was there."""
+        found = LogMark.of(message)
+        return self.event_id in ("", found.event_id) and self.chain in ("", found.chain)
+
+    @classmethod
     def read(cls, text: str | None) -> LogMark | None:
         """The mark that `str` has made a text of; None for anything else."""
         fields = (text or "").split(" ")
@@ -86,7 +96,9 @@ class LogMark(Struct, frozen=True, gc=False):
     @property
     def described(self) -> str:
         """What was there, for an error text."""
-        return "a message of others" if self.event_id == _UNKNOWN else f"event {self.event_id}"
+        if self.event_id in ("", _UNKNOWN):
+            return "a message" if self.event_id else "some event"
+        return f"event {self.event_id}"
 
 
 async def find_differing(
@@ -99,7 +111,7 @@ async def find_differing(
     """
     for delay in (*_LAGS, 0.0):
         found = await reader.at(mark.position, leader=True) if mark.position else None
-        if not mark.position or (found is not None and LogMark.of(found) == mark):
+        if not mark.position or (found is not None and mark.fits(found)):
             return None
         if found is not None:
             return found

@@ -38,6 +38,7 @@ ROOMS = [
     "eventstore.delegation",
     "eventstore.deployment",
     "eventstore.projections",
+    "eventstore.recovery",
     "eventstore.application",
     "eventstore.sync",
     "eventstore.pytest_plugin",

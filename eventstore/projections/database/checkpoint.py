@@ -38,6 +38,8 @@ from eventstore.projections.database.tables import checkpoints as table
 from eventstore.projections.projection import Projection
 from eventstore.store.log_mark import LogMark
 
+_LOST = "a history that the log no longer has"
+
 
 class Checkpoint(Struct, frozen=True):
     """The log position of a projection's rows: a row of the table `checkpoints`.
@@ -159,6 +161,11 @@ def claim(
     # If the checkpoint was set back, these events are going to be read once more.
     parking.forget_after(connection, projection.name, known.position)
     return known
+
+
+def disown(connection: Connection, names: Collection[str]) -> None:
+    """Have rows count as those of another log, so that they are rebuilt, or else refused."""
+    connection.execute(update(table).where(table.c.name.in_(names)).values(log=_LOST, seen=None))
 
 
 def note_seen(connection: Connection, name: str, seen: LogMark) -> None:

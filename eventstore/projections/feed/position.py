@@ -68,7 +68,7 @@ class FeedPosition:
         facts = {} if known is None else {known.sequence: known.position}
         lost: FeedLost | None = None
         try:
-            saved = await self._saved_point()
+            saved = await self.saved()
         except FeedLost as error:  # irrelevant if the stream has the position
             lost = error
         else:
@@ -110,7 +110,8 @@ class FeedPosition:
         """Save a point beside the stream; raises `ClientError`."""
         await self._bucket.put(KEY, msgspec.json.encode(point))
 
-    async def _saved_point(self) -> FeedPoint | None:
+    async def saved(self) -> FeedPoint | None:
+        """The point that was saved last; None for none. Raises `FeedLost` for an invalid one."""
         message = await self._bucket.leader_get(KEY)
         if message is None or not message.payload:  # a deleted key is an empty message
             return None

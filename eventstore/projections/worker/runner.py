@@ -50,7 +50,8 @@ _logger = make_log_records_safe(logging.getLogger(__name__))
 class WorkerContext(Struct, frozen=True):
     """What all runners and log readers of a worker share.
 
-    `batch` is how many events a page has at most. `rebuild` is for rows of another version;
+    `batch` is how many events a page has at most. `rebuild` is for rows of another version,
+    and if it `rebuilds_other_logs`, of another log;
     `changed` is called when a projection has failed or otherwise changed its state, and
     `page_done` after each page, with its position and how many events are left.
     """
@@ -62,6 +63,7 @@ class WorkerContext(Struct, frozen=True):
     skip_unknown: bool
     telemetry: Telemetry
     rebuild: Rebuild | None
+    rebuilds_other_logs: bool
     changed: Callable[[], None]
     page_done: Callable[[int, int], None]
 
@@ -279,12 +281,15 @@ class ProjectionRunner:
         except VersionChanged as changed:
             await self._rebuild(changed)
         except OtherLog as other:
-            self._fail(other, other.known)
+            if self._context.rebuilds_other_logs:
+                await self._rebuild(other)
+            else:
+                self._fail(other, other.known)
         except ProjectionError as error:
             self._fail(error)
 
-    async def _rebuild(self, changed: VersionChanged) -> None:
-        """Have rows of another version rebuilt, unless newer code has just made them."""
+    async def _rebuild(self, changed: VersionChanged | OtherLog) -> None:
+        """Have rows of another version or log rebuilt, unless newer code has just made them."""
         known, rebuild = changed.known, self._context.rebuild
         replaced_by_newer = self._epoch is not None and known.version > self.projection.version
         if rebuild is None or replaced_by_newer:
