@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -96,7 +96,7 @@ async def run_application(
                 name=identity.name,
                 worker=parts.worker,
                 waits=True,
-                checkpoints=partial(_checkpoints, app, settings, database) if reads else None,
+                checkpoints=checkpoints_of(app, settings, database) if reads else None,
                 rebuilds=settings.read_model.rebuild_diverged,
                 processes=app.processes,
                 clock=app.clock,
@@ -128,19 +128,24 @@ def _database(
     return Database(location, migrations=app.migrations, telemetry=telemetry)
 
 
-async def _checkpoints(
-    app: Declaration, settings: Settings, database: Database | None
-) -> list[Checkpoint]:
-    """The checkpoints of the read models, of a second process if there is no database here.
+def checkpoints_of(
+    app: Declaration, settings: Settings, database: Database | None = None
+) -> Callable[[], Awaitable[list[Checkpoint]]]:
+    """What reads the checkpoints of the read models; without a database, opens one meanwhile.
 
-    Brings their tables up to date first, as far as they are not the team's own.
+    It brings their tables up to date first, as far as they are not the team's own.
     """
-    if database is None:
-        async with _database(app, settings) as database:
-            return await _checkpoints(app, settings, database)
-    await database.migrate()
-    await database.create_tables(app.own_tables())
-    return await read_checkpoints(database, projections_of(app))
+
+    async def read(database: Database) -> list[Checkpoint]:
+        await database.migrate()
+        await database.create_tables(app.own_tables())
+        return await read_checkpoints(database, projections_of(app))
+
+    async def read_alone() -> list[Checkpoint]:
+        async with _database(app, settings) as opened:
+            return await read(opened)
+
+    return read_alone if database is None else partial(read, database)
 
 
 @asynccontextmanager
@@ -196,12 +201,12 @@ async def _answering(
             await part.ready.wait()
         if parent is not None:
             parent.announce(service.read_model_name)
-        with _ready(service.http_server, health):
+        with ready_over_http(service.http_server, health):
             yield
 
 
 @contextmanager
-def _ready(http_server: HttpServer | None, health: Health) -> Iterator[None]:
+def ready_over_http(http_server: HttpServer | None, health: Health) -> Iterator[None]:
     """Have `/readyz` answer with the health, until the end of the block."""
     if http_server is None:
         yield

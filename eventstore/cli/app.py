@@ -32,6 +32,7 @@ SUBCOMMANDS = {
     "export": "Write all events of the log to a file.",
     "import": "Record all events of a file in an empty log.",
     "copy": "Write a transformed copy of an export.",
+    "recover": "Recover from a log that went back to an older copy, or lost its end.",
     "query": "Query a read model of a running service.",
 }
 GROUPS = {

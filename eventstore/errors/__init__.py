@@ -60,6 +60,7 @@ EventStoreError
 ├── UnusableSnapshot                a snapshot cannot be used or made; the log is read
 ├── TransferError                   export, import and copy
 │   ├── DamagedFile                 an export file is incomplete, or was changed
+│   ├── RecoveryRefused             nothing may be recovered now
 │   └── ImportRefused               the file may not be imported into this log
 ├── QueryError                      a query was answered with an error
 │   ├── QueryNotFound               nothing has this id
@@ -198,7 +199,12 @@ from eventstore.errors.subscribers import (
     UnknownSubscriber,
 )
 from eventstore.errors.timers import InvalidTimer, NoTimer, TimerInPast
-from eventstore.errors.transfer import DamagedFile, ImportRefused, TransferError
+from eventstore.errors.transfer import (
+    DamagedFile,
+    ImportRefused,
+    RecoveryRefused,
+    TransferError,
+)
 
 __all__ = [
     "AnswerTooLarge",
@@ -269,6 +275,7 @@ __all__ = [
     "QueryTimeout",
     "QueueFull",
     "ReadSideFailed",
+    "RecoveryRefused",
     "Rejected",
     "RequestTimeout",
     "RetryFailed",

@@ -4,4 +4,12 @@ Only this package compares what the other streams, buckets and read models have 
 the log as a whole, and only it removes from them what the log no longer has.
 """
 
-__all__: list[str] = []
+from eventstore.recovery.plan import RecoveryPlan, plan_recovery
+from eventstore.recovery.recover import RecoverySummary, recover
+
+__all__ = [
+    "RecoveryPlan",
+    "RecoverySummary",
+    "plan_recovery",
+    "recover",
+]

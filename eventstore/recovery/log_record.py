@@ -1,7 +1,8 @@
 """The record of the log: what is known of it, kept beside it in the configuration bucket.
 
 `log.seen` is the highest position of the log that any process has noted, with what is there;
-`log.diverged` is since when it is known that the log went back.
+`log.diverged` is since when it is known that the log went back, and `log.settled` is up to where in
+the event stream a recovery has settled what was published.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from eventstore.store.log_mark import LogMark
 
 SEEN = "log.seen"
 DIVERGED = "log.diverged"
+SETTLED = "log.settled"
 """The keys in the configuration bucket."""
 
 
@@ -72,6 +74,18 @@ class LogRecord:
                     return msgspec.json.decode(stored.payload, type=Divergence)
             await self._bucket.put(DIVERGED, msgspec.json.encode(found))
         return found
+
+    async def settle(self, sequence: int) -> None:
+        """Note that what the event stream has up to a sequence is settled by a recovery."""
+        await self._bucket.put(SETTLED, msgspec.json.encode(sequence))
+
+    async def settled(self) -> int:
+        """Up to which sequence of the event stream a recovery has settled it; 0 for none."""
+        stored = await self._bucket.leader_get(SETTLED)
+        with contextlib.suppress(*UNDECODABLE):
+            if stored is not None and stored.payload:
+                return msgspec.json.decode(stored.payload, type=int)
+        return 0
 
     async def clear(self) -> None:
         """Note that the log fits; does nothing if nothing else was noted."""

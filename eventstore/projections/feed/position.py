@@ -104,7 +104,10 @@ class FeedPosition:
         if not position or own is None:
             return None
         event = await self._log.at(position, leader=True)
-        return position if event and event.headers.get(Header.EVENT_ID) == own else None
+        if event is None or event.headers.get(Header.EVENT_ID) != own:
+            return None
+        chain = headers.get(Header.CHAIN)  # a command that was carried out again has the same ids
+        return position if chain in (None, event.headers.get(Header.CHAIN)) else None
 
     async def save(self, point: FeedPoint) -> None:
         """Save a point beside the stream; raises `ClientError`."""
