@@ -97,7 +97,10 @@ async def halted(
 
 
 def _checks(client: Client, found: Divergence, problem: str) -> dict[str, Check]:
+    facts = {"since": found.since}
+    text = f"{problem}. Known since {found.since}"
+
     async def check_log() -> CheckResult:
-        return CheckResult(status="unhealthy", problem=problem, facts={"since": found.since})
+        return CheckResult(status="unhealthy", problem=text, facts=facts)
 
     return {"connection": ConnectionCheck(client), "log": check_log}

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+from contextlib import suppress
 
 from eventstore.client.client import Client
 from eventstore.concurrency.backoff import pause
-from eventstore.concurrency.supervisor import FailureLog
-from eventstore.errors import ClientError
-from eventstore.messages.text import make_log_records_safe
+from eventstore.errors import ClientError, StreamMissing
 from eventstore.recovery.log_record import LogRecord
-from eventstore.service.health import CheckResult
 from eventstore.store.store import EventStore
 
 _SAVE_SECONDS = 1.0
 _COMPARE_ROUNDS = 5
 
-_logger = make_log_records_safe(logging.getLogger(__name__))
-
 
 class LogGuard:
-    """Guards the log of a store; a component to be run, and a health check.
+    """Guards the log of a store; a component to be run.
 
     Every second it notes the highest position seen, if that has moved, in the configuration bucket.
     It compares what was seen with the log after each lost connection, and every 5 seconds, for a
@@ -32,7 +27,6 @@ class LogGuard:
         self._record = LogRecord(client, store.codec.subjects)
         self._high_water = store.high_water
         self._noted = 0
-        self._failures = FailureLog("the guard of the log", _logger)
         self._stopping = asyncio.Event()
         self.ready = asyncio.Event()
 
@@ -53,19 +47,10 @@ class LogGuard:
         await self._look(compares=False)
 
     async def _look(self, *, compares: bool) -> None:
-        try:
+        with suppress(ClientError, StreamMissing):  # which other checks report
             if compares:
                 await self._high_water.compare()
             mark = self._high_water.mark
             if mark is not None and mark.position > self._noted:
                 await self._record.note(mark)
                 self._noted = mark.position
-        except ClientError as error:  # which the connection's check reports
-            self._failures.note(error)
-        else:
-            self._failures.recovered()
-
-    async def __call__(self) -> CheckResult:
-        """Healthy while the log has what was seen; what it has not ends the service."""
-        await self._high_water.compare()
-        return CheckResult(facts={"position": self._high_water.position})
