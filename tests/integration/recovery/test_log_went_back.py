@@ -124,11 +124,17 @@ async def test_a_log_that_goes_back_under_a_running_service_ends_it(depot: Depot
             depot.server.kill()
             depot.swap("BANK_LOG")
             await depot.server.start()
+            await service.client.wait_connected(BOUND)
+            for _ in range(3):  # whether or not the worker takes them before it ends
+                await service.commands.send(bank.Withdraw(amount=1), "b")
             await asyncio.sleep(BOUND)
 
     with pytest.raises(LogDiverged, match="at position 3 was event"):
         await serve()
-    assert (await state(depot))["BANK_LOG"] == 1
+    after = await state(depot)
+    assert (after["BANK_LOG"], after["BANK_PARKED"], after["KV_BANK_OUTCOMES"]) == (1, 0, 3)
+    async with connect(depot.settings) as client:
+        assert (await client.api("STREAM.INFO.BANK_CMD"))["state"]["messages"] == 3
 
 
 async def test_a_log_that_is_gone_is_not_made_anew(depot: Depot, tmp_path: Path) -> None:
