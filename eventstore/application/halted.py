@@ -40,12 +40,20 @@ _logger = make_log_records_safe(logging.getLogger(__name__))
 class HaltedService:
     """A service that does nothing; `until_it_fits` returns when it may begin."""
 
-    def __init__(self, app: Declaration, settings: Settings, named: Settings, parts: Parts) -> None:
+    def __init__(
+        self,
+        app: Declaration,
+        settings: Settings,
+        named: Settings,
+        parts: Parts,
+        error: EventStoreError,
+    ) -> None:
         self._app = app
         self._settings = settings
         self._named = named
         self._parts = parts
-        self._failures = FailureLog("the halted service", _logger)
+        self._failures = FailureLog("halted", _logger)
+        self._failures.error = error
 
     async def until_it_fits(self) -> None:
         """Compare the log every 5 seconds with what was seen of it, until it has all of that."""
@@ -53,9 +61,7 @@ class HaltedService:
             await asyncio.sleep(_COMPARE_SECONDS)
             try:
                 await self._compare()
-            except HALTS:
-                continue
-            except EventStoreError as error:
+            except EventStoreError as error:  # logged if it is another than before
                 self._failures.note(error)
             else:
                 return
@@ -93,7 +99,7 @@ async def halted(
         async with running(endpoints):
             await endpoints.ready.wait()
             with ready_over_http(http_server, health):
-                yield HaltedService(app, settings, named, parts)
+                yield HaltedService(app, settings, named, parts, error)
 
 
 def _checks(client: Client, found: Divergence, problem: str) -> dict[str, Check]:

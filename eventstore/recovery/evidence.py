@@ -116,15 +116,16 @@ async def seen_by_streams(client: Client, subjects: Subjects) -> list[Evidence]:
 
 
 async def _published_last(client: Client, subjects: Subjects, *, is_noted: bool) -> Evidence | None:
-    """What the event stream has from the log last, unless the feed's saved position has it.
+    """What the event stream has from the log last, after what a recovery has settled.
 
-    If nothing is noted in the configuration bucket, also what that position has.
+    And after the feed's saved position, if what was seen of the log then is noted, too.
     """
-    settled = 0
     try:
+        settled = await LogRecord(client, subjects).settled()
         with suppress(FeedLost):
             saved = await FeedPosition(client, subjects).saved()
-            settled = saved.sequence if saved is not None and is_noted else 0
+            if saved is not None and is_noted:
+                settled = max(settled, saved.sequence)
         messages = await last_messages(client, subjects.event_stream, subjects.filter("event"))
     except StreamMissing:
         return None
