@@ -67,10 +67,8 @@ class LogMark(Struct, frozen=True, gc=False):
 
     @classmethod
     def _of_event(cls, event: LogEvent) -> LogMark | None:
-        headers = event.headers
-        event_id = legal_value(headers, Header.EVENT_ID)
-        chain = legal_value(headers, Header.CHAIN)
-        return None if event_id is None or chain is None else cls(event.position, event_id, chain)
+        chain = event.envelope.chain
+        return None if chain is None else cls(event.position, event.envelope.identity.id, chain)
 
     @classmethod
     def at(cls, position: int) -> LogMark:

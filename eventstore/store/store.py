@@ -175,14 +175,14 @@ class EventStore(AggregateReads, LogReads, Resource):
         return await appender.run(self._append_timeout, began)
 
     async def verify_history(self) -> None:
-        """Return if the log still has what this store has seen of it; cheap unless in doubt.
+        """Return if the log still has what this guarded store has seen of it.
 
-        In doubt is whatever was seen before the connection was lost. Raises `LogDiverged` if the
-        log went back, `LogMissing`, and `ClientError` if the server could not be asked.
+        It is asked only after the connection was lost: see `high_water.is_verified`. Raises
+        `LogDiverged` if the log went back, `LogMissing`, and `ClientError` if the server could not
+        be asked.
         """
-        if not self.high_water.is_verified:
-            await own_task()
-            await self.high_water.verify()
+        await own_task()
+        await self.high_water.verify()
 
     def _appender(
         self, writes: Sequence[PendingAppend], tried: ClientError | PubAck | None = None
