@@ -29,7 +29,7 @@ from eventstore.recovery.evidence import (
 from eventstore.recovery.history import RemainingHistory
 from eventstore.recovery.log_record import LogRecord
 from eventstore.store.log_mark import LogMark
-from eventstore.store.snapshots.format import head_in
+from eventstore.store.snapshots import StoredSnapshots
 from eventstore.subscribers.status import Subscribers
 
 Progress = Callable[[str, int, int], object]
@@ -211,15 +211,11 @@ class _Planning:
 
     async def add_snapshots(self) -> None:
         """Those of a history that is gone."""
-        bucket = KeyValue(self._client, self._subjects.snapshot_bucket)
-        async with aclosing(self._entries(bucket, ">", "snapshots")) as entries:
-            async for entry in entries:
-                head = head_in(entry.payload)
-                if head is None:
-                    continue
+        snapshots = StoredSnapshots(self._client, self._subjects)
+        async with aclosing(snapshots.all()) as stored:
+            async for key, revision, head in stored:
                 if await self._is_lost(LogMark(head.position, head.event_id, head.chain)):
-                    lost = LostSnapshot(bucket.key(entry.subject), entry.sequence)
-                    self._plan.snapshots.append(lost)
+                    self._plan.snapshots.append(LostSnapshot(key, revision))
 
     async def done(self) -> RecoveryPlan:
         """The plan, with what is not changed and may have to be looked at."""

@@ -23,7 +23,8 @@ from eventstore.projections.feed.position import FeedPoint, FeedPosition
 from eventstore.projections.projection import Projection
 from eventstore.projections.rebuild.rebuild import Rebuild, RebuildProgress
 from eventstore.recovery.log_record import LogRecord
-from eventstore.recovery.plan import Progress, RecoveryPlan
+from eventstore.recovery.plan import LostOutcome, Progress, RecoveryPlan
+from eventstore.store.snapshots import StoredSnapshots
 from eventstore.store.store import EventStore
 
 
@@ -53,10 +54,10 @@ async def recover(
     """
     subjects = store.codec.subjects
     await check_stopped(client, store)
-    await _remove(KeyValue(client, subjects.outcome_bucket), _outcomes(plan), "outcomes", progress)
-    await _remove(
-        KeyValue(client, subjects.snapshot_bucket), _snapshots(plan), "snapshots", progress
-    )
+    await _remove_outcomes(KeyValue(client, subjects.outcome_bucket), plan.outcomes, progress)
+    snapshots = StoredSnapshots(client, subjects)
+    for lost in plan.snapshots:
+        await snapshots.remove(lost.key, lost.revision)
     published = await _settle_feed(client, store, plan, progress)
     rebuilt: list[str] = []
     if database is not None:
@@ -77,21 +78,13 @@ async def check_stopped(client: Client, store: EventStore) -> None:
         )
 
 
-def _outcomes(plan: RecoveryPlan) -> list[tuple[str, int]]:
-    return [(each.command_id, each.revision) for each in plan.outcomes]
-
-
-def _snapshots(plan: RecoveryPlan) -> list[tuple[str, int]]:
-    return [(each.key, each.revision) for each in plan.snapshots]
-
-
-async def _remove(
-    bucket: KeyValue, entries: Sequence[tuple[str, int]], what: str, progress: Progress
+async def _remove_outcomes(
+    bucket: KeyValue, outcomes: Sequence[LostOutcome], progress: Progress
 ) -> None:
-    """Delete entries that nobody has changed since."""
-    for count, (key, revision) in enumerate(entries, 1):
-        await bucket.update(key, None, revision)
-        progress(f"removing {what}", count, len(entries))
+    """Delete outcomes that nobody has replaced since."""
+    for count, each in enumerate(outcomes, 1):
+        await bucket.update(each.command_id, None, each.revision)
+        progress("removing outcomes", count, len(outcomes))
 
 
 async def _settle_feed(
