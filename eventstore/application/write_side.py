@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eventstore.application.components import DelayedStart, running
 from eventstore.client.client import Client, connect
@@ -19,12 +19,13 @@ from eventstore.jetstream.retry import Retry
 from eventstore.jetstream.topology import declare, topology
 from eventstore.messages.envelope import utc_now
 from eventstore.processes import Process, ProcessRejections
-from eventstore.projections.database.checkpoint import Checkpoint
-from eventstore.recovery.evidence import check_existence, check_log
-from eventstore.recovery.guard import LogGuard
 from eventstore.store.snapshots.snapshots import Snapshots
 from eventstore.store.store import EventStore
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
+
+if TYPE_CHECKING:  # a program that only writes loads no SQLAlchemy
+    from eventstore.projections.database.checkpoint import Checkpoint
+    from eventstore.recovery.guard import LogGuard
 
 _DECLARE_SECONDS = 20.0
 
@@ -83,6 +84,9 @@ class WriteSide(Resource):
         self._key_wrapping = key_wrapping
 
     async def _enter(self, stack: AsyncExitStack) -> None:
+        from eventstore.recovery.evidence import check_existence, check_log
+        from eventstore.recovery.guard import LogGuard
+
         codec = self.domain.codec
         connecting = connect(self._settings, name=self._name, key_wrapping=self._key_wrapping)
         self.client = await stack.enter_async_context(connecting)
