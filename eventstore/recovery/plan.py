@@ -29,7 +29,7 @@ from eventstore.recovery.evidence import (
 from eventstore.recovery.history import RemainingHistory
 from eventstore.recovery.log_record import LogRecord
 from eventstore.store.log_mark import LogMark
-from eventstore.store.snapshots import StoredSnapshots
+from eventstore.store.snapshots.bucket import StoredSnapshots
 from eventstore.subscribers.status import Subscribers
 
 Progress = Callable[[str, int, int], object]

@@ -24,7 +24,7 @@ from eventstore.projections.projection import Projection
 from eventstore.projections.rebuild.rebuild import Rebuild, RebuildProgress
 from eventstore.recovery.log_record import LogRecord
 from eventstore.recovery.plan import LostOutcome, Progress, RecoveryPlan
-from eventstore.store.snapshots import StoredSnapshots
+from eventstore.store.snapshots.bucket import StoredSnapshots
 from eventstore.store.store import EventStore
 
 

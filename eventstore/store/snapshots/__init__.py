@@ -3,10 +3,8 @@
 The only package that reads or writes that bucket.
 """
 
-from eventstore.store.snapshots.bucket import StoredSnapshots
 from eventstore.store.snapshots.snapshots import Snapshots
 
 __all__ = [
     "Snapshots",
-    "StoredSnapshots",
 ]
