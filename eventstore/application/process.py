@@ -74,7 +74,6 @@ async def _halt(
     app: Declaration, settings: Settings, directory: Path, parts: Parts, error: EventStoreError
 ) -> bool:
     """Do nothing but answer health; returns whether the log fits again, or it was stopped."""
-    _note(f"halted: {error}")
     fits = False
 
     async def until_it_fits(service: HaltedService) -> None:
@@ -84,7 +83,7 @@ async def _halt(
         _note("the log has again what was seen of it: starting")
 
     halting = halted(app, settings, directory, parts, error)
-    await _until_stopped(halting, until=until_it_fits)
+    await _until_stopped(halting, lambda _: _note(f"halted: {error}"), until=until_it_fits)
     return fits
 
 

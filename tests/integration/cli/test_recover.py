@@ -51,8 +51,7 @@ def test_a_halted_service_begins_by_itself_after_a_recovery(depot: Depot, cli: C
     )
     asyncio.run(delete_log(depot))
     with cli.start(*APP, "serve") as serving:
-        assert serving.process.stderr is not None
-        halted = serving.process.stderr.readline()
+        halted = serving.line(of_errors=True)
         assert halted.startswith("halted: the log BANK_LOG is gone: the read model of projection ")
         health = json.loads(cli.call(*APP, "health", "--json").out)
         assert health["status"] == "unhealthy"
