@@ -79,11 +79,12 @@ class FeedPosition:
         last = sequence = info.state.last_seq
         while True:
             message = await self._at(sequence)
-            position = None if message is None else await self._fed_position(message)
-            if position is None:
-                position = facts.get(sequence)
-            if position is not None:
-                return FeedPoint(last, position)
+            # A point may be further: after it there were events that are not published, or a
+            # recovery has published earlier ones last.
+            own = None if message is None else await self._fed_position(message)
+            positions = [each for each in (own, facts.get(sequence)) if each is not None]
+            if positions:
+                return FeedPoint(last, max(positions))
             if message is None:
                 raise lost or self._lost(last, facts)
             reason = "did not come from the log"

@@ -30,7 +30,8 @@ def depot(tmp_path: Path) -> Iterator[Depot]:
 @pytest.fixture
 def cli(depot: Depot, tmp_path: Path) -> CommandLine:
     rows = str(tmp_path / "rows.sqlite")
-    return CommandLine(tmp_path, NATS_URL=depot.server.url, EVENTSTORE_DATABASE=rows)
+    environ = {"EVENTSTORE_DATABASE": rows, "EVENTSTORE_STREAMS_DUPLICATE_WINDOW_MS": "500"}
+    return CommandLine(tmp_path, NATS_URL=depot.server.url, **environ)
 
 
 def recover(cli: CommandLine, *words: str) -> str:

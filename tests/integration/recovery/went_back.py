@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from eventstore.application.service import RunningApplication
-from eventstore.config import ReadModelSettings, Settings
+from eventstore.config import ReadModelSettings, Settings, StreamSettings
 from eventstore.server.embedded import EmbeddedServer
 from examples import bank
 from tests.connection import settings_for
@@ -33,7 +33,9 @@ class Depot:
     def settings(self) -> Settings:
         rows = ReadModelSettings(database=self._database, **self.more)
         settings = settings_for(self.server.url, "bank")
-        return msgspec.structs.replace(settings, read_model=rows)
+        # An event that gets the id of a published one waits until the server has forgotten that.
+        streams = StreamSettings(duplicate_window_ms=500)
+        return msgspec.structs.replace(settings, read_model=rows, streams=streams)
 
     @asynccontextmanager
     async def service(self, **parts: Any) -> AsyncIterator[RunningApplication]:
