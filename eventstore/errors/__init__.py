@@ -58,10 +58,12 @@ EventStoreError
 │   └── UnreadableEvent             an event cannot be decoded
 ├── InvalidAnchor                   an anchor is malformed, wrongly signed or of another log
 ├── UnusableSnapshot                a snapshot cannot be used or made; the log is read
-├── TransferError                   export, import and copy
+├── TransferError                   export, import, copy and backup
 │   ├── DamagedFile                 an export file is incomplete, or was changed
 │   ├── RecoveryRefused             nothing may be recovered now
-│   └── ImportRefused               the file may not be imported into this log
+│   ├── ImportRefused               the file may not be imported into this log
+│   ├── BackupDamaged               a backup is incomplete, or was changed
+│   └── RestoreRefused              the backup may not be restored here
 ├── QueryError                      a query was answered with an error
 │   ├── QueryNotFound               nothing has this id
 │   ├── QueryTimeout                the read model did not reach the awaited position in time
@@ -200,9 +202,11 @@ from eventstore.errors.subscribers import (
 )
 from eventstore.errors.timers import InvalidTimer, NoTimer, TimerInPast
 from eventstore.errors.transfer import (
+    BackupDamaged,
     DamagedFile,
     ImportRefused,
     RecoveryRefused,
+    RestoreRefused,
     TransferError,
 )
 
@@ -211,6 +215,7 @@ __all__ = [
     "AppendError",
     "AppendUnknown",
     "AuthenticationFailed",
+    "BackupDamaged",
     "BatchTooLarge",
     "BlockingCallRefused",
     "CannotReplace",
@@ -278,6 +283,7 @@ __all__ = [
     "RecoveryRefused",
     "Rejected",
     "RequestTimeout",
+    "RestoreRefused",
     "RetryFailed",
     "RetryOutOfOrder",
     "SchemaBusy",
