@@ -218,7 +218,7 @@ def move_all(
     if seen is not None:
         values["now_seen"] = str(seen)
     statement = _moving(tuple(each.epoch is not None for each in expected), seen is not None)
-    if prepared.execute(connection, statement, [values]).rowcount != len(expected):
+    if prepared.execute(connection, statement, [values]) != len(expected):
         raise _reason(connection, expected)
 
 
