@@ -29,6 +29,31 @@ class ReadyComponent(Component, Protocol):
     ready: asyncio.Event
 
 
+class DelayedStart:
+    """A component that runs when it is told to: `begin`."""
+
+    def __init__(self, component: Component) -> None:
+        self._component = component
+        self._decided = asyncio.Event()
+        self._begins = False
+
+    def begin(self) -> None:
+        """Have it run."""
+        self._begins = True
+        self._decided.set()
+
+    def stop(self) -> None:
+        """Have it finish, or never begin."""
+        self._component.stop()
+        self._decided.set()
+
+    async def run(self) -> None:
+        """Run it once it may, until `stop`."""
+        await self._decided.wait()
+        if self._begins:
+            await self._component.run()
+
+
 @asynccontextmanager
 async def running(*components: Component, grace: float = GRACE_SECONDS) -> AsyncIterator[None]:
     """Run components beside a block of code; at its end stop them, within `grace` seconds.

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import (
     AbstractAsyncContextManager,
     asynccontextmanager,
@@ -14,8 +14,10 @@ from contextlib import (
     nullcontext,
 )
 from pathlib import Path
+from typing import Any, TypeVar
 
 from eventstore.application.declaration import Declaration
+from eventstore.application.halted import HALTS, HaltedService, halted
 from eventstore.application.observability import export_traces
 from eventstore.application.parts import ALL_PARTS, Parts
 from eventstore.application.process_link import Failure, ProcessLink, inherited_link
@@ -27,6 +29,7 @@ from eventstore.errors import EventStoreError
 from eventstore.messages.text import counted
 from eventstore.service.json_logs import log_as_json
 
+S = TypeVar("S")
 Beside = Callable[[RunningApplication], AbstractAsyncContextManager[object]]
 """What runs beside a service, for as long as it does."""
 
@@ -49,8 +52,9 @@ async def serving(
 
     What `beside` makes of the service is entered when that is ready, in its first process.
 
-    With two processes in the settings, this one starts the other one, and runs the write side.
-    Raises `KeyboardInterrupt` for Ctrl-C before it is ready.
+    With two processes in the settings, this one starts the other one, and runs the write side. If
+    the log went back, or is gone, it halts until the log fits again: it answers health, and does
+    nothing else. Raises `KeyboardInterrupt` for Ctrl-C before it is ready.
     """
     if settings.operations.json_logs:
         log_as_json()
@@ -59,8 +63,8 @@ async def serving(
     if (link := inherited_link()) is not None:
         await _serve_read_side(app, settings, directory, parts, link)
         return
+
     in_two = settings.operations.processes > 1 and parts.has_both_sides
-    running = _with(beside, run_application(app, settings, directory, parts, in_two=in_two))
 
     def say_ready(service: RunningApplication) -> None:
         read_model = f", read model {service.read_model_name}" if service.read_model_name else ""
@@ -68,9 +72,34 @@ async def serving(
         say(f"ready: {own.name} {own.version} on {service.client.url}{read_model}")
 
     stopping = "stopping: finishing the work in progress"
-    service = await _until_stopped(running, say_ready, lambda: _note(stopping))
-    if service is not None and parts.worker:
-        _note(_stopped(service.worker.returned))
+    while True:
+        running = _with(beside, run_application(app, settings, directory, parts, in_two=in_two))
+        try:
+            service = await _until_stopped(running, say_ready, lambda: _note(stopping))
+        except HALTS as error:
+            if not await _halt(app, settings, directory, parts, error):
+                return
+        else:
+            if service is not None and parts.worker:
+                _note(_stopped(service.worker.returned))
+            return
+
+
+async def _halt(
+    app: Declaration, settings: Settings, directory: Path, parts: Parts, error: EventStoreError
+) -> bool:
+    """Do nothing but answer health; returns whether the log fits again, or it was stopped."""
+    fits = False
+
+    async def until_it_fits(service: HaltedService) -> None:
+        nonlocal fits
+        await service.until_it_fits()
+        fits = True
+        _note("the log has again what was seen of it: starting")
+
+    halting = halted(app, settings, directory, parts, error)
+    await _until_stopped(halting, lambda _: _note(f"halted: {error}"), until=until_it_fits)
+    return fits
 
 
 async def _serve_read_side(
@@ -107,12 +136,20 @@ def _nothing(*_: object) -> None:
     """What the second process prints."""
 
 
+async def _for_ever(_: object) -> None:
+    await asyncio.Event().wait()
+
+
 async def _until_stopped(
-    running: AbstractAsyncContextManager[RunningApplication],
-    ready: Callable[[RunningApplication], object] = _nothing,
+    running: AbstractAsyncContextManager[S],
+    ready: Callable[[S], object] = _nothing,
     stopping: Callable[[], object] = _nothing,
-) -> RunningApplication | None:
-    """Run a service until a signal; returns it, or None if it was stopped before it was ready."""
+    until: Callable[[S], Coroutine[Any, Any, None]] = _for_ever,
+) -> S | None:
+    """Run a service until a signal, or until `until` returns.
+
+    Returns the service, or None if it was stopped before it was ready.
+    """
     starting = asyncio.current_task()
     stopped = asyncio.Event()
     is_ready = is_interrupted = False
@@ -130,7 +167,7 @@ async def _until_stopped(
                 is_ready = True
                 collect_garbage_less_often()
                 ready(service)
-                await stopped.wait()
+                await _first_of(stopped.wait(), until(service))
                 stopping()
         except asyncio.CancelledError:
             if not stopped.is_set():
@@ -139,6 +176,19 @@ async def _until_stopped(
                 raise KeyboardInterrupt from None
             return None
         return service
+
+
+async def _first_of(*several: Coroutine[Any, Any, object]) -> None:
+    """Return when one of them has ended; the others are cancelled. Raises what that one raises."""
+    tasks = [asyncio.ensure_future(each) for each in several]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
 
 def collect_garbage_less_often() -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ from eventstore.delegation import (
 from eventstore.processes import Process, process_runner
 from eventstore.projections.audit import CommandCollector, audit, audit_queries
 from eventstore.projections.control import ProjectionControl
+from eventstore.projections.database import checkpoint
+from eventstore.projections.database.checkpoint import Checkpoint
 from eventstore.projections.database.database import Database
 from eventstore.projections.feed.feed import Feed
 from eventstore.projections.feed.supervisor import FeedSupervisor
@@ -43,13 +46,14 @@ from eventstore.projections.projection import Projection
 from eventstore.projections.queries.queries import query_answers
 from eventstore.projections.rebuild.auto_rebuild import auto_rebuild
 from eventstore.projections.worker.worker import ProjectionWorker
+from eventstore.recovery.evidence import read_checkpoints
 from eventstore.service.config_watcher import ConfigWatcher
 from eventstore.service.health import Health
 from eventstore.service.http_server import HttpServer
 from eventstore.service.metrics import Metrics
 from eventstore.service.micro import EndpointStats, endpoint_stats
 from eventstore.subscribers import EventSubscriber, Subscriber
-from eventstore.telemetry import Telemetry
+from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
 _END_SECONDS = 5.0
 """How long the second process may take to end when its components have."""
@@ -81,13 +85,12 @@ async def run_application(
     metrics = Metrics(service=identity.name, version=identity.version)
     telemetry = make_telemetry(metrics, tracing=settings.operations.tracing)
     read_process = ReadProcess(metrics) if in_two else None
+    reads = parts.read_database  # in either process: its checkpoints are compared before all
     parts = parts.write_side if in_two else parts
     async with AsyncExitStack() as stack:
         database = None
         if parts.read_database:
-            location = settings.read_model.database
-            database = Database(location, migrations=app.migrations, telemetry=telemetry)
-            await stack.enter_async_context(database)
+            database = await stack.enter_async_context(_database(app, settings, telemetry))
         named = await stack.enter_async_context(opened_server(settings, directory))
         write_side = await stack.enter_async_context(
             WriteSide(
@@ -95,6 +98,9 @@ async def run_application(
                 named,
                 name=identity.name,
                 worker=parts.worker,
+                waits=True,
+                checkpoints=checkpoints_of(app, settings, database) if reads else None,
+                rebuilds=settings.read_model.rebuild_diverged,
                 processes=app.processes,
                 clock=app.clock,
                 telemetry=telemetry,
@@ -102,25 +108,47 @@ async def run_application(
         )
         address = settings.operations.metrics_address
         http_server = await stack.enter_async_context(serve_http(metrics, address))
-        if database is not None:
-            await _prepare(database, app)
         projected = database if parts.projections else None
         service = RunningApplication(
             *(app, named, identity, write_side, database),
-            projections=_projections(app, write_side, projected, telemetry),
+            projections=await _projections(app, write_side, projected, telemetry),
             collector=_collector(write_side, projected),
             read_process=read_process,
             http_server=http_server,
             telemetry=telemetry,
         )
         async with _components(service, parts, metrics, link):
+            write_side.begin()  # when all others work: one that cannot has led to no decision
+            if parts.worker:
+                await service.worker.ready.wait()
             yield service
 
 
-async def _prepare(database: Database, app: Declaration) -> None:
-    """Bring the tables up to date, as far as they are not the team's own."""
-    await database.migrate()
-    await database.create_tables(app.own_tables())
+def _database(
+    app: Declaration, settings: Settings, telemetry: Telemetry = NO_TELEMETRY
+) -> Database:
+    location = settings.read_model.database
+    return Database(location, migrations=app.migrations, telemetry=telemetry)
+
+
+def checkpoints_of(
+    app: Declaration, settings: Settings, database: Database | None = None
+) -> Callable[[], Awaitable[list[Checkpoint]]]:
+    """What reads the checkpoints of the read models; without a database, opens one meanwhile.
+
+    It brings their tables up to date first, as far as they are not the team's own.
+    """
+
+    async def read(database: Database) -> list[Checkpoint]:
+        await database.migrate()
+        await database.create_tables(app.own_tables())
+        return await read_checkpoints(database, projections_of(app))
+
+    async def read_alone() -> list[Checkpoint]:
+        async with _database(app, settings) as opened:
+            return await read(opened)
+
+    return read_alone if database is None else partial(read, database)
 
 
 @asynccontextmanager
@@ -170,16 +198,16 @@ async def _answering(
     answering += [parent] if parent else _own_endpoints(service, health, queries, metrics)
     background = [each for each in (service.collector, feed) if each is not None]
     async with running(*background, *answering):
-        for part in (*([service.worker] if parts.worker else ()), *answering):
+        for part in answering:
             await part.ready.wait()
         if parent is not None:
             parent.announce(service.read_model_name)
-        with _ready(service.http_server, health):
+        with ready_over_http(service.http_server, health):
             yield
 
 
 @contextmanager
-def _ready(http_server: HttpServer | None, health: Health) -> Iterator[None]:
+def ready_over_http(http_server: HttpServer | None, health: Health) -> Iterator[None]:
     """Have `/readyz` answer with the health, until the end of the block."""
     if http_server is None:
         yield
@@ -201,16 +229,19 @@ def _own_endpoints(
     return [_delegation(service), endpoints]
 
 
-def _projections(
+async def _projections(
     app: Declaration, write_side: WriteSide, database: Database | None, telemetry: Telemetry
 ) -> ProjectionWorker | None:
     if database is None:
         return None
+    if outdated := [each.name for each in write_side.outdated]:
+        await database.transact(partial(checkpoint.disown, names=outdated))
     return ProjectionWorker(
         write_side.store,
         database,
         projections_of(app),
         rebuild=auto_rebuild(write_side.store, database, telemetry=telemetry),
+        rebuilds_other_logs=bool(outdated),
         telemetry=telemetry,
     )
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from eventstore.application.components import running
+from eventstore.application.components import DelayedStart, running
 from eventstore.client.client import Client, connect
 from eventstore.client.master_keys import KeyWrapping
 from eventstore.commands import CommandClient, CommandHandler, CommandWorker, Outcomes
@@ -23,11 +23,21 @@ from eventstore.store.snapshots.snapshots import Snapshots
 from eventstore.store.store import EventStore
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
+if TYPE_CHECKING:  # a program that only writes loads no SQLAlchemy
+    from eventstore.projections.database.checkpoint import Checkpoint
+    from eventstore.recovery.guard import LogGuard
+
 _DECLARE_SECONDS = 20.0
 
 
 class WriteSide(Resource):
     """One domain's write side; an async context manager that runs the command worker.
+
+    Before that, the log is compared with what the other streams, the configuration bucket and the
+    read models, whose checkpoints `checkpoints` reads, have seen of it: entering raises
+    `LogDiverged` if it went back, `OtherLog` for rows of another log, and `LogMissing` if it is
+    gone. With `rebuilds`, rows that do not fit are none of this, and are in `outdated` afterwards.
+    If it `waits`, commands are carried out from `begin` on.
 
     `domain` is renamed if the settings say so (`nats.subject_prefix`). Entering connects, declares
     the topology, and raises what these raise; leaving stops the worker, which finishes current
@@ -43,6 +53,8 @@ class WriteSide(Resource):
     commands: CommandClient
     worker: CommandWorker
     snapshots: Snapshots
+    guard: LogGuard
+    outdated: Sequence[Checkpoint] = ()
 
     def __init__(
         self,
@@ -51,6 +63,9 @@ class WriteSide(Resource):
         *,
         name: str | None = None,
         worker: bool = True,
+        waits: bool = False,
+        checkpoints: Callable[[], Awaitable[list[Checkpoint]]] | None = None,
+        rebuilds: bool = False,
         processes: Iterable[Process[Any]] = (),
         clock: Callable[[], datetime] = utc_now,
         telemetry: Telemetry = NO_TELEMETRY,
@@ -60,24 +75,39 @@ class WriteSide(Resource):
         self._settings = settings
         self._name = name
         self._has_worker = worker
+        self._waits = waits
+        self._checkpoints = checkpoints
+        self._rebuilds = rebuilds
         self._processes = tuple(processes)
         self._clock = clock
         self._telemetry = telemetry
         self._key_wrapping = key_wrapping
 
     async def _enter(self, stack: AsyncExitStack) -> None:
+        from eventstore.recovery.evidence import check_existence, check_log
+        from eventstore.recovery.guard import LogGuard
+
         codec = self.domain.codec
         connecting = connect(self._settings, name=self._name, key_wrapping=self._key_wrapping)
         self.client = await stack.enter_async_context(connecting)
+        known = [] if self._checkpoints is None else await self._checkpoints()
         specs = topology(codec.subjects, self._settings.streams, self.domain)
         # A cluster that elects a leader gives no answer.
         declaring = Retry(
             self.client, "declaring the streams", _DECLARE_SECONDS, passes=_is_silence
         )
+        await declaring.run(lambda: check_existence(self.client, codec.subjects, known))
         await declaring.run(lambda: declare(self.client, specs))
         self.store = await stack.enter_async_context(
-            EventStore(self.client, codec, clock=self._clock, telemetry=self._telemetry)
+            EventStore(
+                self.client, codec, clock=self._clock, guarded=True, telemetry=self._telemetry
+            )
         )
+        self.outdated = await declaring.run(
+            lambda: check_log(self.client, self.store, known, rebuilds=self._rebuilds)
+        )
+        self.guard = LogGuard(self.client, self.store)
+        await stack.enter_async_context(running(self.guard))
         if codec.has_personal():
             await self.store.keyring.check()
         outcomes = Outcomes(self.client, codec.subjects)
@@ -92,7 +122,15 @@ class WriteSide(Resource):
         )
         self.worker = await self._new_worker(outcomes, stack)
         if self._has_worker:
-            await stack.enter_async_context(running(self.worker))
+            self._delayed = DelayedStart(self.worker)
+            await stack.enter_async_context(running(self._delayed))
+            if not self._waits:
+                self.begin()
+
+    def begin(self) -> None:
+        """Begin to carry out commands, if that has waited."""
+        if self._has_worker:
+            self._delayed.begin()
 
     async def _new_worker(self, outcomes: Outcomes, stack: AsyncExitStack) -> CommandWorker:
         self.snapshots = snapshots = await stack.enter_async_context(

@@ -127,7 +127,9 @@ class CommandHandler:
     async def _attempt(
         self, command: DecodedCommand, decider: Decider[Any], traceparent: str | None, leader: bool
     ) -> Outcome:
-        # 2. Load the aggregate, unless it is in the cache.
+        # 2. Load the aggregate, unless it is in the cache; nothing is decided on a log in doubt.
+        if not self._store.high_water.is_verified:
+            await self._store.verify_history()
         cached = self._states.get(command.key) or await self._load(command, decider, leader=leader)
         # 3. Was it carried out already, and its outcome lost?
         if cached.commands.may_hold(command.identity.id):

@@ -34,6 +34,7 @@ from eventstore.errors import (
     CommandIdReused,
     EventStoreError,
     HandlerFailed,
+    LogDiverged,
     MasterKeyError,
     TopologyError,
     UnknownType,
@@ -394,5 +395,5 @@ def _described(received: ReceivedCommand) -> str:
 
 def _is_permanent(error: EventStoreError) -> bool:
     """Whether the command can never be carried out."""
-    others = ClientError | MasterKeyError | TopologyError
+    others = ClientError | LogDiverged | MasterKeyError | TopologyError
     return not (error.retryable or isinstance(error, others))

@@ -207,10 +207,15 @@ class StreamSettings(Table, frozen=True, kw_only=True):
 
 
 class ReadModelSettings(Table, frozen=True, kw_only=True):
-    """The database of the read models."""
+    """The database of the read models.
+
+    With `rebuild_diverged`, read models of another log, or of a history that the log no longer has,
+    are rebuilt at the start; else the service refuses to start on them.
+    """
 
     path: ClassVar[str] = "read_model"
     database: Annotated[str, Meta(min_length=1)] = "./var/read_model.sqlite"
+    rebuild_diverged: bool = False
 
     def __repr__(self) -> str:
         return f"ReadModelSettings(database={redacted_database(self.database)!r})"

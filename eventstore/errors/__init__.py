@@ -23,7 +23,8 @@ EventStoreError
 ├── TopologyError                   streams and buckets
 │   ├── StreamDrift                 a stream's settings differ from the declared ones
 │   ├── ForeignStream               a stream belongs to another application
-│   └── StreamMissing               a stream does not exist
+│   ├── StreamMissing               a stream does not exist
+│   └── LogMissing                  the log is gone, and what was made from it is not
 ├── InvalidMessage                  a message that may not be sent, or cannot be decoded
 │   ├── InvalidSubject              a subject or a token of one
 │   ├── InvalidId                   an aggregate id or a message id
@@ -51,6 +52,7 @@ EventStoreError
 ├── BlockingCallRefused             inside of an event loop, or on a facade that is not open
 ├── InvalidRange                    what is to be read is no range of versions or positions
 ├── CorruptLog                      the log violates an invariant
+│   ├── LogDiverged                 the log went back: it no longer has what was seen of it
 │   ├── VersionGap                  an aggregate's versions are not consecutive
 │   ├── IncompleteBatch             an atomic batch is not complete
 │   └── UnreadableEvent             an event cannot be decoded
@@ -58,6 +60,7 @@ EventStoreError
 ├── UnusableSnapshot                a snapshot cannot be used or made; the log is read
 ├── TransferError                   export, import, copy and backup
 │   ├── DamagedFile                 an export file is incomplete, or was changed
+│   ├── RecoveryRefused             nothing may be recovered now
 │   ├── ImportRefused               the file may not be imported into this log
 │   ├── BackupDamaged               a backup is incomplete, or was changed
 │   └── RestoreRefused              the backup may not be restored here
@@ -129,6 +132,7 @@ from eventstore.errors.log import (
     IncompleteBatch,
     InvalidAnchor,
     InvalidRange,
+    LogDiverged,
     UnreadableEvent,
     UnusableSnapshot,
     VersionGap,
@@ -179,6 +183,7 @@ from eventstore.errors.queries import (
 )
 from eventstore.errors.server import (
     ForeignStream,
+    LogMissing,
     ReadSideFailed,
     ServerError,
     ServerNotFound,
@@ -200,6 +205,7 @@ from eventstore.errors.transfer import (
     BackupDamaged,
     DamagedFile,
     ImportRefused,
+    RecoveryRefused,
     RestoreRefused,
     TransferError,
 )
@@ -246,6 +252,8 @@ __all__ = [
     "InvalidTimer",
     "JetStreamError",
     "KeyMissing",
+    "LogDiverged",
+    "LogMissing",
     "MasterKeyError",
     "MigrationError",
     "NoAuditIndex",
@@ -272,6 +280,7 @@ __all__ = [
     "QueryTimeout",
     "QueueFull",
     "ReadSideFailed",
+    "RecoveryRefused",
     "Rejected",
     "RequestTimeout",
     "RestoreRefused",

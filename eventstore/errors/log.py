@@ -16,6 +16,27 @@ class CorruptLog(EventStoreError, code="corrupt_log"):
     """The log violates an invariant."""
 
 
+class LogDiverged(CorruptLog, code="log_diverged"):
+    """The log no longer has what was seen of it: it went back, or has another history.
+
+    `position` is where it differs. `was` is what was there, and `now` what is there now, or where
+    the log ends, in words; `seen_by` says who has seen it.
+    """
+
+    def __init__(self, stream: str, position: int, was: str, now: str, seen_by: str) -> None:
+        super().__init__(
+            f"the log {stream} went back, or is another: at position {position} was {was}, as "
+            f"{seen_by} has seen, and {now}. It was restored from an older copy, or has lost its "
+            "end. Nothing is decided and nothing is published; see what is affected with "
+            "`eventstore recover`, or restore a newer copy"
+        )
+        self.stream = stream
+        self.position = position
+        self.was = was
+        self.now = now
+        self.seen_by = seen_by
+
+
 class VersionGap(CorruptLog, code="version_gap"):
     """An aggregate's versions are not consecutive."""
 

@@ -69,3 +69,16 @@ class ForeignStream(TopologyError, code="foreign_stream"):
 
 class StreamMissing(TopologyError, code="stream_missing"):
     """A required stream or bucket does not exist."""
+
+
+class LogMissing(TopologyError, code="log_missing"):
+    """The log does not exist, but something that was made from it does; `evidence` says what."""
+
+    def __init__(self, stream: str, evidence: str) -> None:
+        super().__init__(
+            f"the log {stream} is gone: {evidence}. No new one is created, nothing is decided and "
+            "nothing is published. Restore the stream, or `eventstore import` a backup into a new "
+            "one; or begin with an empty log by `eventstore recover --new-log`"
+        )
+        self.stream = stream
+        self.evidence = evidence

@@ -18,6 +18,10 @@ class DamagedFile(TransferError, code="damaged_file"):
         self.line = line
 
 
+class RecoveryRefused(TransferError, code="recovery_refused"):
+    """Nothing may be recovered now, or not like that; nothing was changed."""
+
+
 class ImportRefused(TransferError, code="import_refused"):
     """The file may not, or no longer, be imported into this log."""
 

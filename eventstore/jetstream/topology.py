@@ -2,7 +2,8 @@
 
 A stream that exists with other settings is reported (`StreamDrift`), never changed or deleted; one
 of another application, too (`ForeignStream`). Only the note of its owner is brought up to date, and
-settings that no earlier release knew are added.
+settings that no earlier release knew are added. A log that is gone is not created again, if others
+show that there was one (`LogMissing`).
 Key-value buckets follow the conventions of ADR-8, so that any NATS client can open them.
 """
 
@@ -20,7 +21,7 @@ from eventstore.client.api_answers import ConsumerInfo, StreamInfo
 from eventstore.client.client import Client
 from eventstore.config import StreamSettings
 from eventstore.decider.domain import Domain
-from eventstore.errors import JetStreamError, StreamDrift, TopologyError
+from eventstore.errors import JetStreamError, LogMissing, StreamDrift, TopologyError
 from eventstore.jetstream.api import (
     create_consumer,
     create_stream,
@@ -55,7 +56,8 @@ class StreamSpec(Struct, frozen=True):
 
     `initial` are settings for its creation only; a later difference is no drift. `later` are the
     names of settings that a stream of an earlier release lacks, and gets. `owner` is the
-    application that it belongs to, if that is known.
+    application that it belongs to, if that is known. `is_history` is the log, and `is_apart` what
+    may have been there before it: all others are filled from it, or by who reads it.
     """
 
     name: str
@@ -63,6 +65,8 @@ class StreamSpec(Struct, frozen=True):
     initial: Mapping[str, Any] = MappingProxyType({})
     later: tuple[str, ...] = ()
     owner: Owner | None = None
+    is_history: bool = False
+    is_apart: bool = False
 
     @property
     def request(self) -> dict[str, Any]:
@@ -107,11 +111,14 @@ def topology(
     return [replace(spec, owner=owner) for spec in specs]
 
 
-async def declare(client: Client, specs: Iterable[StreamSpec]) -> list[str]:
+async def declare(
+    client: Client, specs: Iterable[StreamSpec], *, new_log: bool = False
+) -> list[str]:
     """Create missing streams, and check existing ones; returns the names of the created ones.
 
-    Safe to call from several processes concurrently. Raises `ForeignStream`, before anything is
-    created, if any stream belongs to another application; `StreamDrift` for the first one that
+    Safe to call from several processes concurrently. Raises, before anything is created,
+    `ForeignStream` if any stream belongs to another application, and `LogMissing` if the log is
+    gone and others were used, unless a `new_log` is wanted; `StreamDrift` for the first one that
     differs, and `TopologyError` if the server refuses one: streams created before that remain.
     Owners are noted last, in the metadata of streams that lack them (see `ownership.claim`).
     """
@@ -119,6 +126,8 @@ async def declare(client: Client, specs: Iterable[StreamSpec]) -> list[str]:
     found = {spec.name: await find_stream(client, spec.name) for spec in declared}
     for spec in declared:
         _check_owner(spec, found[spec.name])
+    if not new_log:
+        _check_history(declared, found)
     created = []
     for spec in declared:
         info = found[spec.name]
@@ -172,6 +181,17 @@ async def limit_messages(client: Client, stream: str, limit: int) -> bool:
         return False
     await update_stream(client, stream, {**config, "max_msgs": limit})
     return True
+
+
+def _check_history(specs: Iterable[StreamSpec], found: Mapping[str, StreamInfo | None]) -> None:
+    """Raise `LogMissing` if the log does not exist, and others show that it did."""
+    missing = [spec.name for spec in specs if spec.is_history and found[spec.name] is None]
+    apart = {spec.name for spec in specs if spec.is_apart}
+    used = [each for each in found.values() if each is not None and each.state.last_seq]
+    others = [each for each in used if each.name not in apart]
+    if missing and others:
+        named = ", ".join(f"{each.name} ({each.state.last_seq:,} messages)" for each in others)
+        raise LogMissing(missing[0], f"others of its domain were used since: {named}")
 
 
 def _check_owner(spec: StreamSpec, found: StreamInfo | None) -> None:
@@ -242,6 +262,7 @@ def _log(subjects: Subjects, settings: StreamSettings) -> StreamSpec:
             "allow_atomic": True,
             "duplicate_window": settings.duplicate_window_ms * _MILLISECOND,
         },
+        is_history=True,
     )
 
 
@@ -356,4 +377,5 @@ def _keys(subjects: Subjects, settings: StreamSettings) -> StreamSpec:
             "deny_purge": False,
             "allow_direct": False,
         },
+        is_apart=True,  # restored before a log is imported
     )

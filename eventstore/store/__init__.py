@@ -14,6 +14,7 @@ from eventstore.store.append import (
 from eventstore.store.foreign import ForeignMessage
 from eventstore.store.head import NOTHING, Head
 from eventstore.store.keyring import Keyring
+from eventstore.store.log_mark import LogMark
 from eventstore.store.publisher import EventPublisher
 from eventstore.store.store import EventStore
 from eventstore.store.tail import Page
@@ -31,5 +32,6 @@ __all__ = [
     "ForeignMessage",
     "Head",
     "Keyring",
+    "LogMark",
     "Page",
 ]

@@ -50,6 +50,7 @@ from eventstore.store.append import ANY_VERSION, NO_STREAM, STREAM_EXISTS, Appen
 from eventstore.store.append_retries import AppendRetries
 from eventstore.store.append_search import AppendSearch
 from eventstore.store.head import NOTHING, FoundHead, Head, find_head
+from eventstore.store.high_water_mark import HighWaterMark
 from eventstore.store.id_index import IdIndex
 from eventstore.store.known_heads import KnownHeads
 from eventstore.store.log_writer import LogWriter
@@ -77,9 +78,11 @@ class Appender:
         timeout: float,
         telemetry: Telemetry,
         log: LogWriter,
+        high_water: HighWaterMark,
         tried: ClientError | PubAck | None = None,
     ) -> None:
         self._log = log
+        self._high_water = high_water
         self._tried = tried
         self._client = client
         self._direct = direct
@@ -127,7 +130,7 @@ class Appender:
             await self._react(self._tried, before=False)
             await self._ask(self._prepare if self._has_guessed() else self._look)
         while not all(write.result for write in self._writes):
-            await self._connected()
+            await self._ask(self._high_water.verify)
             # A broken connection ends the era: the log may have been replaced since.
             if self._era != self._heads.era or not await self._publish():  # steps 3 and 4
                 await self._ask(self._look)  # step 5
@@ -235,6 +238,7 @@ class Appender:
         while True:
             try:
                 await self._connected()
+                await self._high_water.verify()
                 await question()
             except (RequestTimeout, ConnectionLost, NoResponders, JetStreamError) as error:
                 if self._client.is_closed:

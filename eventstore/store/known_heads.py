@@ -14,6 +14,7 @@ from eventstore.client.client import Client
 from eventstore.concurrency.resource import Resource
 from eventstore.jetstream.vocabulary import API_PREFIX, STREAM_DELETED
 from eventstore.store.head import NOTHING, Head
+from eventstore.store.high_water_mark import HighWaterMark
 
 _MAX_HEADS = 50_000  # aggregates: about 15 MB
 
@@ -23,11 +24,12 @@ class KnownHeads(Resource):
 
     `era` counts how often all were dropped: a head found before that is not noted after it. If the
     server's reports do not arrive, because of another API prefix or missing permissions, no heads
-    are remembered.
+    are remembered. The last of them all is noted in the `high_water` mark, whatever the era.
     """
 
-    def __init__(self, client: Client, stream: str) -> None:
+    def __init__(self, client: Client, stream: str, high_water: HighWaterMark) -> None:
         self.era = 0
+        self._high_water = high_water
         self._client = client
         self._reports = f"{STREAM_DELETED}.{stream}"
         self._reported = client.api_subject("") == f"{API_PREFIX}."
@@ -45,6 +47,7 @@ class KnownHeads(Resource):
 
     def note(self, subject: str, head: Head, era: int) -> None:
         """Remember a head that was found in an era, unless that is over."""
+        self._high_water.note(head)
         if era != self.era or head == NOTHING or not self._reported:
             return
         self._heads[subject] = head
@@ -56,6 +59,7 @@ class KnownHeads(Resource):
         """Drop all and begin a new era: the log may have been replaced."""
         self._heads.clear()
         self.era += 1
+        self._high_water.doubt()
 
     def _denied(self, subject: str) -> None:
         if subject == self._reports.lower():

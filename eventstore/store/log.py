@@ -24,6 +24,7 @@ from eventstore.jetstream.ordered_consumer import OrderedConsumer, ordered_consu
 from eventstore.jetstream.retry import Retry
 from eventstore.jetstream.stored_message import StoredMessage, delivered
 from eventstore.store.batches import is_followed
+from eventstore.store.log_mark import LogMark, check_mark, diverged
 
 _BATCH_SECONDS = 5.0
 _MAX_PART = 128
@@ -67,20 +68,23 @@ class StoredLog:
         live: bool = False,
         max_messages: int = 1000,
         log: str | None = None,
+        mark: LogMark | None = None,
     ) -> AsyncGenerator[StoredPage, None]:
         """The messages after a position, of which at most `max_messages` are taken at a time.
 
-        All are of one log: the one whose `identity` is `log`, or else the one found at first.
+        All are of one log: the one whose `identity` is `log`, or else the one found at first. And
+        all are of one history: that of `mark`, which is up to the position `after`, and of what was
+        read last before the connection, or a leader, was lost.
 
         Without `live` it ends when it has caught up, or with the first complete batch at `until`;
         with it, it waits for more and never ends by itself. At most four times `max_messages` are
         kept. Messages that were acknowledged before it began are included: it waits for a lagging
         replica, or leaves it for another one. Raises `IncompleteBatch` if the log ends in the
-        middle of an atomic batch, `CorruptLog` if `after` is beyond its end or the stream is
-        another log by now, `StreamMissing`, and a `ClientError` if the server could not be asked,
-        or a replica lagged, for too long.
+        middle of an atomic batch, `LogDiverged` if the log went back, `CorruptLog` if `after` is
+        beyond its end or the stream is another log by now, `StreamMissing`, and a `ClientError` if
+        the server could not be asked, or a replica lagged, for too long.
         """
-        reading = _Reading(after, math.inf if until is None else until, log)
+        reading = _Reading(after, math.inf if until is None else until, log, mark)
         retry = Retry(self._client, "reading the log", math.inf if live else self._retry_timeout)
         while True:
             try:
@@ -137,16 +141,23 @@ class StoredLog:
             raise IncompleteBatch(f"the log {self._stream} ends in the middle of a batch") from None
 
     async def _end_for(self, reading: _Reading) -> int:
-        """The end of the log at the leader; raises `CorruptLog` if the reader is beyond it."""
+        """The end of the log at the leader, which still has what was read.
+
+        Raises `LogDiverged`, and `CorruptLog` if the reader is beyond the end.
+        """
         for delay in _LAGS:
             info = await self.info()
             reading.check_log(self._identity(info))
             last = info.state.last_seq
             if reading.position <= last:
+                if (mark := reading.mark) is not None:
+                    await check_mark(self._client, self._leader, mark)
                 return last
             if info.replicas == 1:
                 break
             await asyncio.sleep(delay)  # a leader just elected may have to catch up
+        if (mark := reading.mark) is not None:
+            raise diverged(self._stream, mark, last, "this process")
         raise beyond_end(reading.position, self._stream, last)
 
     async def info(self) -> StreamInfo:
@@ -165,8 +176,10 @@ def beyond_end(position: int, stream: str, last: int) -> CorruptLog:
 class _Reading:
     """The progress of a reader."""
 
-    def __init__(self, position: int, until: float, log: str | None) -> None:
+    def __init__(self, position: int, until: float, log: str | None, mark: LogMark | None) -> None:
         self.position = position
+        self._mark = mark
+        self._last: StoredMessage | None = None
         self._pending = 0
         self._end = 0
         self._log = log
@@ -184,6 +197,11 @@ class _Reading:
                 f"there is {found}, recreated or restored from a backup. Reading stops; rebuild "
                 "what was built from the old one"
             )
+
+    @property
+    def mark(self) -> LogMark | None:
+        """What the log had at the last position that is known to this reader."""
+        return self._mark if self._last is None else LogMark.of(self._last)
 
     def begin(self, pending: int, end: int) -> None:
         self._pending = pending
@@ -223,6 +241,8 @@ class _Reading:
                 break
             stored.append(delivered(message, delivery.sequence, delivery.time))
             self.position, self._pending = delivery.sequence, delivery.pending
+        if stored:
+            self._last = stored[-1]
         self._inside_batch = self._is_inside_batch(stored)
         self._ended |= self.position >= self._until and not self._inside_batch
         return StoredPage(stored, self.position, self.left, has_next and not self._ended)

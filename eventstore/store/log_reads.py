@@ -21,6 +21,7 @@ from eventstore.messages.types import Event
 from eventstore.store.bounds import Bounds
 from eventstore.store.foreign import ForeignMessage
 from eventstore.store.keyring import Keyring
+from eventstore.store.log_mark import LogMark
 from eventstore.store.log_range import LogRange
 from eventstore.store.reader import EventReader, Page
 
@@ -54,6 +55,23 @@ class LogReads:
         Takes one request, whatever the size of the log. Raises `StreamMissing` or a `ClientError`.
         """
         return await self._range.end()
+
+    async def mark_at(self, position: int, *, live: bool = False) -> LogMark | None:
+        """What the log has at a position, by its leader; None for nothing.
+
+        With `live`, it waits for a lost connection as long as that takes. Raises `StreamMissing`,
+        and `ClientError` if the server could not be asked.
+        """
+        return await self._reader.mark_at(position, live=live)
+
+    async def check_seen(
+        self, mark: LogMark, seen_by: str = "this process", *, live: bool = False
+    ) -> None:
+        """Return if the log still has what was seen of it, by its leader; see `mark_at`.
+
+        `seen_by` says who has seen it, for the error. Raises `LogDiverged`, too.
+        """
+        await self._reader.check_seen(mark, seen_by, live=live)
 
     async def read_at(self, position: int, *, leader: bool = False) -> list[RecordedEvent]:
         """The event at a position, as the parts that it is decoded to; none if there is no event.

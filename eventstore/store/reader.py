@@ -22,8 +22,10 @@ from eventstore.store.aggregate_reading import read_stored_event
 from eventstore.store.batches import BatchCheck
 from eventstore.store.chain_links import Link, link_after
 from eventstore.store.foreign import ForeignMessage, LogFindings, Trails, damaged
+from eventstore.store.high_water_mark import HighWaterMark
 from eventstore.store.keyring import Keyring
 from eventstore.store.log import StoredLog, StoredPage
+from eventstore.store.log_mark import LogMark, check_mark
 from eventstore.store.tail import Page as Page
 from eventstore.store.tail import Tails
 
@@ -60,6 +62,7 @@ class PageDecoding:
         self._unread: list[UnreadEvent] = []
         self._foreign: list[ForeignMessage] = []
         self._pending = 0
+        self._last: StoredMessage | None = None
 
     def add(self, stored: StoredPage, keys: Keys) -> None:
         """Add the events up to the first with a `problem`."""
@@ -67,7 +70,7 @@ class PageDecoding:
         try:
             for message in stored.messages:
                 self._add(message, keys)
-                self.position = message.sequence
+                self.position, self._last = message.sequence, message
                 left -= 1
         except CorruptLog as error:
             self.problem = error
@@ -75,7 +78,8 @@ class PageDecoding:
 
     def page(self) -> Page:
         """The events that were added since the last page."""
-        page = Page(self._events, self.position, self._pending, self._unread, self._foreign)
+        mark = None if self._last is None else LogMark.of(self._last)
+        page = Page(self._events, self.position, self._pending, self._unread, self._foreign, mark)
         self._begin()
         return page
 
@@ -138,7 +142,7 @@ class EventReader:
     """A reader of the whole log; see `StoredLog`, which it reads, for `retry_timeout`.
 
     `keyring` has the keys of personal data, which are waited for in the same way. `findings` notes
-    foreign messages and unreadable events.
+    foreign messages and unreadable events, `high_water` what was read last.
     """
 
     def __init__(
@@ -148,15 +152,18 @@ class EventReader:
         *,
         keyring: Keyring | None = None,
         findings: LogFindings | None = None,
+        high_water: HighWaterMark | None = None,
         retry_timeout: float = 30.0,
     ) -> None:
         self.findings = findings or LogFindings()
+        self._high_water = high_water or HighWaterMark(client, codec.subjects.log_stream)
         self._client = client
         self._codec = codec
         self._retry_timeout = retry_timeout
         self._keyring = keyring or Keyring(client, codec.subjects)
         self._log = StoredLog(client, codec.subjects.log_stream, retry_timeout=retry_timeout)
         self._tails = Tails()
+        self._direct = DirectReader(client, codec.subjects.log_stream)
 
     def pages(
         self,
@@ -168,10 +175,12 @@ class EventReader:
         unread: bool = False,
         log: str | None = None,
         shared: bool = False,
+        mark: LogMark | None = None,
     ) -> AsyncGenerator[Page, None]:
         """The events after a position, at most `max_events` stored ones a page.
 
-        All are of one log: the one whose `identity` is `log`, or else the one found at first.
+        All are of one log: the one whose `identity` is `log`, or else the one found at first; and
+        of the history that has `mark`, if that is given.
 
         Without `live` it ends when it has caught up; with it, it waits for more and never ends
         by itself. Memory is bounded by four pages. Events that were acknowledged before it began
@@ -183,28 +192,34 @@ class EventReader:
         still has its own position, and none waits for another.
 
         All events before one with a problem are yielded first; then it raises `UnreadableEvent`
-        without `unread`, `IncompleteBatch`, or `CorruptLog` if `after` is beyond the end of the
-        log, or if the stream is another log by now: recreated, or restored. Raises `StreamMissing`,
-        and a `ClientError` if the server could not be asked for too long.
+        without `unread`, `IncompleteBatch`, `LogDiverged` if the log went back, or `CorruptLog` if
+        `after` is beyond the end of the log, or if the stream is another log by now: recreated, or
+        restored. Raises `StreamMissing`, and a `ClientError` if the server could not be asked for
+        too long.
         """
         read = partial(
             self._pages, live=live, max_events=max_events, skip_unknown=skip_unknown, unread=unread
         )
         if not (live and shared):
-            return read(after, log)
-        return self._shared_pages(read, after, log, max_events, (skip_unknown, unread))
+            return read(after, log, mark)
+        return self._shared_pages(read, after, log, max_events, (skip_unknown, unread), mark)
 
     async def _shared_pages(
         self,
-        read: Callable[[int, str | None], AsyncGenerator[Page, None]],
+        read: Callable[[int, str | None, LogMark | None], AsyncGenerator[Page, None]],
         after: int,
         log: str | None,
         max_events: int,
         wanted: tuple[bool, bool],
+        mark: LogMark | None,
     ) -> AsyncGenerator[Page, None]:
         known = log or await self._retry(live=True).run(self.identity)
         own = (known, max_events, *wanted)
-        pages = self._tails.pages(lambda position: read(position, known), after, max_events, own)
+
+        def read_on(position: int, at: LogMark | None) -> AsyncGenerator[Page, None]:
+            return read(position, known, at)
+
+        pages = self._tails.pages(read_on, after, max_events, own, mark)
         async with aclosing(pages):
             async for page in pages:
                 yield page
@@ -213,6 +228,7 @@ class EventReader:
         self,
         after: int,
         log: str | None,
+        mark: LogMark | None,
         *,
         live: bool,
         max_events: int,
@@ -220,10 +236,11 @@ class EventReader:
         unread: bool,
     ) -> AsyncGenerator[Page, None]:
         retry = self._retry(live=live)
-        stored_pages = self._log.pages(after=after, live=live, max_messages=max_events, log=log)
-        direct = DirectReader(self._client, self._codec.subjects.log_stream)
+        stored_pages = self._log.pages(
+            after=after, live=live, max_messages=max_events, log=log, mark=mark
+        )
         async with aclosing(stored_pages):
-            trails = Trails(direct, from_start=after == 0)
+            trails = Trails(self._direct, from_start=after == 0)
             decoding = PageDecoding(
                 self._codec,
                 after,
@@ -239,6 +256,8 @@ class EventReader:
                 if stored.has_next and decoding.problem is None:
                     continue
                 page = decoding.page()
+                if page.mark is not None:
+                    self._high_water.note(page.mark)
                 if page.position > before or not stored.messages:
                     yield page
                 before = page.position
@@ -251,6 +270,20 @@ class EventReader:
 
     async def _keys(self, stored: StoredPage) -> Keys:
         return await self._keyring.to_open(message.headers for message in stored.messages)
+
+    async def mark_at(self, position: int, *, live: bool = False) -> LogMark | None:
+        """What the log has at a position, by its leader; None for nothing."""
+
+        async def read() -> LogMark | None:
+            message = await self._direct.at(position, leader=True)
+            return None if message is None else LogMark.of(message)
+
+        return await self._retry(live=live).run(read)
+
+    async def check_seen(self, mark: LogMark, seen_by: str, *, live: bool = False) -> None:
+        """Raise `LogDiverged` unless the log still has what a mark says, by its leader."""
+        check = partial(check_mark, self._client, self._direct, mark, seen_by)
+        await self._retry(live=live).run(check)
 
     async def identity(self) -> str:
         """When the stream was created, and its name; at most 128 characters."""

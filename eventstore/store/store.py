@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from datetime import datetime
 
 from eventstore.client.client import Client
+from eventstore.concurrency.batching import own_task
 from eventstore.concurrency.resource import Resource
 from eventstore.errors import (
     ClientError,
@@ -26,6 +27,7 @@ from eventstore.store.aggregate_reads import AggregateReads
 from eventstore.store.append import ANY, Append, AppendResult, Expected
 from eventstore.store.appender import Appender
 from eventstore.store.foreign import LogFindings
+from eventstore.store.high_water_mark import HighWaterMark
 from eventstore.store.id_index import IdIndex
 from eventstore.store.keyring import Keyring
 from eventstore.store.known_heads import KnownHeads
@@ -42,11 +44,14 @@ from eventstore.telemetry import NO_TELEMETRY, Telemetry
 class EventStore(AggregateReads, LogReads, Resource):
     """The log of one domain; an async context manager.
 
+    If it is `guarded`, nothing is appended after the log went back under it: `LogDiverged` is
+    raised instead, or `LogMissing` if the log was deleted, until another store is opened.
+
     `append_timeout` bounds a whole append with all its retries, `request_timeout` each single
     answer of the log; both are seconds. `clock` gives the time of events that have none. `keyring`
     has the keys that encrypt and decrypt personal data. `findings` are the foreign messages and
-    unreadable events that its readers have found. `pages` reads all of the log, in pages of events:
-    see `EventReader.pages`.
+    unreadable events that its readers have found, and `high_water` is what it has seen of the log
+    last. `pages` reads all of the log, in pages of events: see `EventReader.pages`.
     """
 
     def __init__(
@@ -57,6 +62,7 @@ class EventStore(AggregateReads, LogReads, Resource):
         clock: Callable[[], datetime] = utc_now,
         append_timeout: float = 15.0,
         request_timeout: float = 5.0,
+        guarded: bool = False,
         telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
         self.codec = codec
@@ -69,11 +75,20 @@ class EventStore(AggregateReads, LogReads, Resource):
         self._direct = DirectReader(client, codec.subjects.log_stream, timeout=request_timeout)
         self._linked = LinkedReading(self._direct)
         self._ids = IdIndex(self._linked)
-        self._heads = KnownHeads(client, codec.subjects.log_stream)
+        self.high_water = HighWaterMark(
+            client, codec.subjects.log_stream, is_guard=guarded, timeout=request_timeout
+        )
+        self._heads = KnownHeads(client, codec.subjects.log_stream, self.high_water)
         self._log = LogWriter(client, codec.subjects.log_stream, self._ids, self._heads)
         self.keyring = Keyring(client, codec.subjects)
         self.findings = LogFindings(telemetry)
-        self._reader = EventReader(client, codec, keyring=self.keyring, findings=self.findings)
+        self._reader = EventReader(
+            client,
+            codec,
+            keyring=self.keyring,
+            findings=self.findings,
+            high_water=self.high_water,
+        )
         self.pages = self._reader.pages
         log = StoredLog(client, codec.subjects.log_stream)
         self._range = LogRange(self._direct, log, codec, self.keyring, self.findings)
@@ -151,13 +166,23 @@ class EventStore(AggregateReads, LogReads, Resource):
                     return before
                 raise
         began, tried = time.monotonic(), None
-        if self._log.begin(writes):
+        if self.high_water.is_verified and self._log.begin(writes):
             timeout = min(self._request_timeout, self._append_timeout)
             tried = await self._log.attempt(writes, timeout)
             if tried is None:
                 return [write.result for write in writes if write.result]
         appender = self._appender(writes, tried)
         return await appender.run(self._append_timeout, began)
+
+    async def verify_history(self) -> None:
+        """Return if the log still has what this guarded store has seen of it.
+
+        It is asked only after the connection was lost: see `high_water.is_verified`. Raises
+        `LogDiverged` if the log went back, `LogMissing`, and `ClientError` if the server could not
+        be asked.
+        """
+        await own_task()
+        await self.high_water.verify()
 
     def _appender(
         self, writes: Sequence[PendingAppend], tried: ClientError | PubAck | None = None
@@ -171,6 +196,7 @@ class EventStore(AggregateReads, LogReads, Resource):
             self._request_timeout,
             self._telemetry,
             self._log,
+            self.high_water,
             tried,
         )
 

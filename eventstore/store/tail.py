@@ -14,6 +14,7 @@ import msgspec
 from eventstore.errors import EventStoreError
 from eventstore.messages.events import LogEvent, RecordedEvent, UnreadEvent
 from eventstore.store.foreign import ForeignMessage
+from eventstore.store.log_mark import LogMark
 
 M = TypeVar("M", RecordedEvent, UnreadEvent, ForeignMessage)
 
@@ -33,7 +34,7 @@ class Page(msgspec.Struct, frozen=True):
     `position` is the last position the page covers, `pending` about how many events are left after
     it (0: caught up). A page may be empty: the log was empty, or all its events were skipped.
     `unread` are the events without data, if they were requested; `foreign` are messages that the
-    store did not write.
+    store did not write. `mark` is what the log has at `position`; None if nothing was read.
     """
 
     events: list[RecordedEvent]
@@ -41,6 +42,7 @@ class Page(msgspec.Struct, frozen=True):
     pending: int
     unread: Sequence[UnreadEvent] = ()
     foreign: Sequence[ForeignMessage] = ()
+    mark: LogMark | None = None
 
     @property
     def log_events(self) -> Sequence[LogEvent]:
@@ -134,6 +136,7 @@ class Tail:
             self._end - last + self._pending,
             _joined([page.unread for page in several], after),
             _joined([page.foreign for page in several], after),
+            several[-1].mark,
         )
 
     def _ended(self, _: object) -> None:
@@ -155,21 +158,22 @@ class Tails:
 
     async def pages(
         self,
-        read: Callable[[int], AsyncGenerator[Page, None]],
+        read: Callable[[int, LogMark | None], AsyncGenerator[Page, None]],
         after: int,
         max_events: int,
         wanted: Hashable,
+        mark: LogMark | None = None,
     ) -> AsyncGenerator[Page, None]:
         """What `read` reads after a position, until it has caught up, and then what the tail has.
 
-        Readers that want the same share a tail.
+        `mark` is what is known to be at that position. Readers that want the same share a tail.
         """
         while True:
-            source, tail = read(after), None
+            source, tail = read(after, mark), None
             try:
                 async for page in source:
                     yield page
-                    after = page.position
+                    after, mark = page.position, page.mark or mark
                     if (tail := self._tail(wanted, page, source)) is not None:
                         break
             finally:
@@ -180,7 +184,7 @@ class Tails:
             async with aclosing(tail.pages(after, max_events)) as pages:
                 async for page in pages:
                     yield page
-                    after = page.position
+                    after, mark = page.position, page.mark or mark
 
     def _tail(
         self, wanted: Hashable, page: Page, source: AsyncGenerator[Page, None]

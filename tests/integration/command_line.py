@@ -43,13 +43,14 @@ class RunningProcess:
     def __init__(self, process: subprocess.Popen[str] | ForkedProcess) -> None:
         self.process = process
 
-    def line(self) -> str:
-        """The next line of its standard output; empty where it has ended or takes too long."""
-        assert self.process.stdout is not None
+    def line(self, *, of_errors: bool = False) -> str:
+        """The next line of its output; empty where it has ended or takes too long."""
+        stream = self.process.stderr if of_errors else self.process.stdout
+        assert stream is not None
         timer = threading.Timer(BOUND, self.process.kill)
         timer.start()
         try:
-            return self.process.stdout.readline().rstrip("\n")
+            return stream.readline().rstrip("\n")
         finally:
             timer.cancel()
 

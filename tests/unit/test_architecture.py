@@ -38,6 +38,7 @@ ROOMS = [
     "eventstore.delegation",
     "eventstore.deployment",
     "eventstore.projections",
+    "eventstore.recovery",
     "eventstore.backup",
     "eventstore.application",
     "eventstore.sync",
@@ -436,6 +437,7 @@ def test_store_alone_writes_the_log_and_the_feed_alone_the_event_stream() -> Non
     assert writing == {
         "eventstore.store.log_writer",
         "eventstore.projections.feed.feed",
+        "eventstore.projections.feed.missing",  # while no feed runs
         "eventstore.transfer.sender",  # into an empty log
     }
 

@@ -21,6 +21,7 @@ import eventstore
 from eventstore.application import ApplicationClient
 from eventstore.application.service import RunningApplication
 from eventstore.projections import Projection
+from eventstore.projections.database.checkpoint import Checkpoint
 from eventstore.projections.queries import QueryHandlers
 from eventstore.service.metrics import Metrics
 
@@ -55,7 +56,7 @@ MODULES_OF_THEIR_OWN = {
 LOADED_LATE = {
     each.__name__: each
     for each in (
-        *(ApplicationClient, MetaData, Metrics),
+        *(ApplicationClient, Checkpoint, MetaData, Metrics),
         *(Projection, QueryHandlers, RunningApplication),
     )
 }

@@ -15,7 +15,7 @@ from contextlib import aclosing, suppress
 from functools import partial
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Insert, Table, bindparam, insert, select, update
+from sqlalchemy import Connection, Insert, Table, bindparam, delete, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -221,6 +221,12 @@ def _try_to_replace(connection: Connection, row: Mapping[str, Any]) -> None:
         if not _is_refusal(error):
             raise
         _logger.warning("outcome of command %s is skipped: %s", row["id"][:80], error)
+
+
+def forget_commands(connection: Connection, after: int) -> None:
+    """Delete the rows of commands beyond a position of the log, and have outcomes read again."""
+    connection.execute(delete(audit_command).where(audit_command.c.position > after))
+    connection.execute(delete(audit_outcomes))
 
 
 def _replace(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -36,6 +36,9 @@ from eventstore.messages.text import storable
 from eventstore.projections.database import parking, prepared
 from eventstore.projections.database.tables import checkpoints as table
 from eventstore.projections.projection import Projection
+from eventstore.store.log_mark import LogMark
+
+_LOST = "a history that the log no longer has"
 
 
 class Checkpoint(Struct, frozen=True):
@@ -52,6 +55,12 @@ class Checkpoint(Struct, frozen=True):
     rate: float
     error: str | None
     log: str | None
+    seen: str | None = None
+
+    @property
+    def mark(self) -> LogMark | None:
+        """The last event in the rows, by which a log that went back is noticed."""
+        return LogMark.read(self.seen)
 
 
 class ExpectedCheckpoint(NamedTuple):
@@ -86,8 +95,9 @@ def restart(
     position: int,
     now: datetime,
     log: str | None = None,
+    seen: LogMark | None = None,
 ) -> None:
-    """Set the checkpoint of rows that were just replaced.
+    """Set the checkpoint of rows that were just replaced, in which `seen` is the last event.
 
     They count as made by this version of the projection; its worker restarts from there. Events
     that are parked up to `position` stay parked. Without a `log`, the worker records which one it
@@ -102,6 +112,7 @@ def restart(
         "rate": 0.0,
         "error": None,
         "log": log,
+        "seen": None if seen is None else str(seen),
     }
     if known is None:
         connection.execute(insert(table).values(name=projection.name, **values))
@@ -152,6 +163,20 @@ def claim(
     return known
 
 
+def disown(connection: Connection, names: Collection[str]) -> None:
+    """Have rows count as those of another log, so that they are rebuilt, or else refused."""
+    connection.execute(update(table).where(table.c.name.in_(names)).values(log=_LOST, seen=None))
+
+
+def note_seen(connection: Connection, name: str, seen: LogMark) -> None:
+    """Record the event at a checkpoint's position, if an earlier release has left that out."""
+    connection.execute(
+        update(table)
+        .where(table.c.name == name, table.c.position == seen.position, table.c.seen.is_(None))
+        .values(seen=str(seen))
+    )
+
+
 def _begin(
     connection: Connection, projection: Projection, now: datetime, log: str | None
 ) -> Checkpoint:
@@ -169,9 +194,11 @@ def move_all(
     position: int,
     now: datetime,
     rate: float = 0.0,
+    seen: LogMark | None = None,
 ) -> None:
     """Move checkpoints forward to `position`, all or none, if each is as expected.
 
+    `seen` is the last event up to there; without it, what was seen before is left as it is.
     `rate` is how many events a second the worker processes. Raises `CheckpointReset` if somebody
     else has set one, `ProjectionFenced` if another worker moved one, and `ValueError` for a move
     that is not forward.
@@ -188,7 +215,9 @@ def move_all(
         }
         if each.epoch is not None:
             values[f"epoch_{number}"] = each.epoch
-    statement = _moving(tuple(each.epoch is not None for each in expected))
+    if seen is not None:
+        values["now_seen"] = str(seen)
+    statement = _moving(tuple(each.epoch is not None for each in expected), seen is not None)
     if prepared.execute(connection, statement, [values]) != len(expected):
         raise _reason(connection, expected)
 
@@ -203,7 +232,7 @@ def are_at(connection: Connection, expected: Sequence[ExpectedCheckpoint], posit
 
 
 @cache
-def _moving(with_epoch: tuple[bool, ...]) -> Update:
+def _moving(with_epoch: tuple[bool, ...], with_seen: bool) -> Update:
     """One statement for all: each costs a round trip, and live there may be one for each event."""
     theirs = [
         and_(
@@ -214,7 +243,7 @@ def _moving(with_epoch: tuple[bool, ...]) -> Update:
         )
         for number, has_epoch in enumerate(with_epoch)
     ]
-    return (
+    moved = (
         update(table)
         .where(or_(*theirs))
         .values(
@@ -224,6 +253,7 @@ def _moving(with_epoch: tuple[bool, ...]) -> Update:
             error=None,
         )
     )
+    return moved.values(seen=bindparam("now_seen")) if with_seen else moved
 
 
 def _reason(connection: Connection, expected: Sequence[ExpectedCheckpoint]) -> ProjectionFenced:

@@ -77,12 +77,15 @@ checkpoints = Table(
     Column("rate", Float, nullable=False, server_default="0"),
     Column("error", Text),
     Column("log", String(128)),
+    Column("seen", String(160)),
 )
 """One row a projection: the version that built its rows, and the last log position in them.
 
 `epoch` is incremented when the rows are replaced, or the checkpoint is set by anyone but the worker
 that moves it; `rate` is events a second when it moved last; `error` is why it stopped, if it did;
-`log` identifies the log that the rows were built from.
+`log` identifies the log that the rows were built from, and `seen` is the last event in them, with
+its position (`eventstore.store.log_mark`): null until the checkpoint is used by a release that
+knows it.
 """
 
 parked_event = Table(

@@ -68,7 +68,7 @@ class FeedPosition:
         facts = {} if known is None else {known.sequence: known.position}
         lost: FeedLost | None = None
         try:
-            saved = await self._saved_point()
+            saved = await self.saved()
         except FeedLost as error:  # irrelevant if the stream has the position
             lost = error
         else:
@@ -79,11 +79,12 @@ class FeedPosition:
         last = sequence = info.state.last_seq
         while True:
             message = await self._at(sequence)
-            position = None if message is None else await self._fed_position(message)
-            if position is None:
-                position = facts.get(sequence)
-            if position is not None:
-                return FeedPoint(last, position)
+            # A point may be further: after it there were events that are not published, or a
+            # recovery has published earlier ones last.
+            own = None if message is None else await self._fed_position(message)
+            positions = [each for each in (own, facts.get(sequence)) if each is not None]
+            if positions:
+                return FeedPoint(last, max(positions))
             if message is None:
                 raise lost or self._lost(last, facts)
             reason = "did not come from the log"
@@ -104,13 +105,17 @@ class FeedPosition:
         if not position or own is None:
             return None
         event = await self._log.at(position, leader=True)
-        return position if event and event.headers.get(Header.EVENT_ID) == own else None
+        if event is None or event.headers.get(Header.EVENT_ID) != own:
+            return None
+        chain = headers.get(Header.CHAIN)  # a command that was carried out again has the same ids
+        return position if chain in (None, event.headers.get(Header.CHAIN)) else None
 
     async def save(self, point: FeedPoint) -> None:
         """Save a point beside the stream; raises `ClientError`."""
         await self._bucket.put(KEY, msgspec.json.encode(point))
 
-    async def _saved_point(self) -> FeedPoint | None:
+    async def saved(self) -> FeedPoint | None:
+        """The point that was saved last; None for none. Raises `FeedLost` for an invalid one."""
         message = await self._bucket.leader_get(KEY)
         if message is None or not message.payload:  # a deleted key is an empty message
             return None

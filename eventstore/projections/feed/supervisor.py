@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from eventstore.concurrency.backoff import Backoff
 from eventstore.concurrency.supervisor import Supervisor
-from eventstore.errors import EventStoreError
+from eventstore.errors import EventStoreError, LogDiverged
 from eventstore.messages.text import make_log_records_safe
 from eventstore.projections.feed.feed import Feed
 from eventstore.service.checks import check_findings
@@ -33,7 +33,7 @@ class FeedSupervisor:
             "the feed",
             _logger,
             Backoff(pause, pause),
-            passes=lambda error: isinstance(error, EventStoreError),
+            passes=_passes,
             interrupt=self._stopping,
             level=logging.ERROR,
         )
@@ -50,14 +50,16 @@ class FeedSupervisor:
         self.feed.stop()
 
     async def run(self) -> None:
-        """Feed until `stop`; raises only errors that are not the store's."""
+        """Feed until `stop`; raises `LogDiverged`, and errors that are not the store's."""
         await self._supervisor.run(self._feed)
 
     async def _feed(self) -> None:
         if not self._stopping.is_set():
             try:
                 await self.feed.run()
-            except EventStoreError:
+            except EventStoreError as error:
+                if not _passes(error):
+                    raise
                 self.feed = self._new_feed()
                 raise
 
@@ -87,3 +89,7 @@ class FeedSupervisor:
             "another feed holds the lease, or the event stream accepts nothing"
         )
         return CheckResult(status="degraded", problem=problem, facts=facts)
+
+
+def _passes(error: Exception) -> bool:
+    return isinstance(error, EventStoreError) and not isinstance(error, LogDiverged)

@@ -154,6 +154,7 @@ class Rebuild:
             skip_unknown=self._skip_unknown,
             unread=True,
             log=self._log,
+            mark=shadow.mark,
         )
         async with ReadAhead(pages, max_events=2 * self._batch) as ahead:
             live_position = rounds = 0
@@ -191,7 +192,8 @@ class Rebuild:
 
         def work(connection: Connection, shadow_of: Callable[[Table], Table]) -> int | SwitchBehind:
             return switch(
-                connection, shadow_of, self.projection, shadow.position, ahead.buffered, self._log
+                *(connection, shadow_of, self.projection, shadow.position),
+                *(ahead.buffered, self._log, shadow.mark),
             )
 
         try:

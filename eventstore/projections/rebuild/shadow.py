@@ -24,12 +24,13 @@ from eventstore.messages.events import LogEvent
 from eventstore.messages.text import make_log_records_safe
 from eventstore.projections.database import checkpoint
 from eventstore.projections.database.catalog import create
-from eventstore.projections.database.checkpoint import ExpectedCheckpoint
+from eventstore.projections.database.checkpoint import Checkpoint, ExpectedCheckpoint
 from eventstore.projections.database.database import Database
 from eventstore.projections.database.tables import checkpoints, parked_event
 from eventstore.projections.projection import Projection
 from eventstore.projections.rebuild.declaration import Declaration
 from eventstore.projections.worker.apply import apply, park
+from eventstore.store.log_mark import LogMark
 
 RETRY_TIMEOUT = 30.0
 """For how many seconds a database that is full or unreachable is retried."""
@@ -48,11 +49,14 @@ rows at which they were to replace them: a shadow with an epoch that has passed 
 
 
 class Shadow:
-    """An open shadow; `position` is the last position of the log in its rows."""
+    """An open shadow; `position` is the last position of the log in its rows, `mark` the event."""
 
-    def __init__(self, database: Database, projection: Projection, position: int) -> None:
+    def __init__(
+        self, database: Database, projection: Projection, position: int, mark: LogMark | None = None
+    ) -> None:
         self.database = database
         self.position = position
+        self.mark = mark
         self._projection = projection
 
     async def apply(self, events: Sequence[LogEvent], until: int) -> None:
@@ -70,18 +74,26 @@ class Shadow:
                 if self._projection.on_poison != "park":
                     raise
                 _logger.warning("%s; it is parked, and the rebuild continues", poison)
-                await self._move(partial(park, poison=poison, tries=1), poison.position)
+                parked = partial(park, poison=poison, tries=1)
+                await self._move(parked, [poison.recorded], poison.position)
 
     async def _commit(self, events: Sequence[LogEvent], until: int) -> None:
-        await self._move(lambda c, expected: apply(c, [expected], events, until, utc_now()), until)
+        def work(connection: Connection, expected: ExpectedCheckpoint) -> object:
+            return apply(connection, [expected], events, until, utc_now())
+
+        await self._move(work, events, until)
 
     async def _move(
-        self, work: Callable[[Connection, ExpectedCheckpoint], object], until: int
+        self,
+        work: Callable[[Connection, ExpectedCheckpoint], object],
+        events: Sequence[LogEvent],
+        until: int,
     ) -> None:
         expected = ExpectedCheckpoint(self._projection, self.position)
 
         def moved(_result: object) -> None:
             self.position = until
+            self.mark = LogMark.of_last(events, until) or self.mark
 
         await self.database.transact(
             lambda connection: work(connection, expected),
@@ -107,13 +119,15 @@ async def opened_shadow(
     `log` and `epoch` are the log's identity and the epoch of the live rows. With `from_scratch`,
     an existing one is dropped.
     """
-    position = None if from_scratch else await _usable(live, projection, log, epoch)
-    if position is None:
+    known = None if from_scratch else await _usable(live, projection, log, epoch)
+    if known is None:
         await live.shadow(projection.name).drop()
     async with shadow_of(live, projection) as database:
-        if position is None:
+        if known is None:
             await _create(database, projection, log)
-        yield Shadow(database, projection, position or 0)
+            yield Shadow(database, projection, 0)
+        else:
+            yield Shadow(database, projection, known.position, known.mark)
 
 
 def shadow_of(live: Database, projection: Projection) -> Database:
@@ -134,8 +148,10 @@ async def shadow_position(live: Database, projection: Projection) -> int | None:
     return None if known is None else known.position
 
 
-async def _usable(live: Database, projection: Projection, log: str, epoch: int) -> int | None:
-    """The position to continue from; None if there is no shadow, or one that does not fit."""
+async def _usable(
+    live: Database, projection: Projection, log: str, epoch: int
+) -> Checkpoint | None:
+    """The checkpoint to continue from; None if there is no shadow, or one that does not fit."""
     shadow = shadow_of(live, projection)
     if not await shadow.exists():
         return None
@@ -151,7 +167,7 @@ async def _usable(live: Database, projection: Projection, log: str, epoch: int) 
         if own is None or own.shape != _shape(projection, shadow.engine.dialect) or own.log != log:
             return None
         is_obsolete = own.switched_at_epoch is not None and own.switched_at_epoch <= epoch
-        return None if is_obsolete else known.position
+        return None if is_obsolete else known
 
 
 async def _create(shadow: Database, projection: Projection, log: str) -> None:

@@ -38,6 +38,7 @@ from eventstore.projections.rebuild.plan import (
     plan,
 )
 from eventstore.projections.worker.apply import apply
+from eventstore.store.log_mark import LogMark
 from eventstore.store.reader import Page
 
 _logger = make_log_records_safe(logging.getLogger(__name__))
@@ -56,9 +57,11 @@ def switch(
     position: int,
     buffered: Callable[[], Sequence[Page]],
     log: str,
+    seen: LogMark | None = None,
 ) -> int | SwitchBehind:
     """Replace the live rows by the shadow's, which are at `position`, and the checkpoint with them.
 
+    `seen` is the last event in the shadow's rows.
     `buffered` returns the following pages of the log that have been read. It is called when the
     live rows are locked, and its pages are applied on top, so that a query that has waited for a
     position never sees rows from before it. Returns the position of the rows that are live now.
@@ -72,7 +75,7 @@ def switch(
     _replace(connection, shadow_of, projection, plan(connection, shadow_of, projection))
     declared.replace(connection, projection)
     parking.replace(connection, projection.name, shadow_of(parked_event))
-    checkpoint.restart(connection, projection, position, utc_now(), log)
+    checkpoint.restart(connection, projection, position, utc_now(), log, seen)
     if until > position:
         events = [event for page in ahead for event in page.log_events]
         start = [ExpectedCheckpoint(projection, position)]

@@ -22,6 +22,7 @@ from eventstore.projections.database.checkpoint import ExpectedCheckpoint
 from eventstore.projections.database.parking import AggregateKey
 from eventstore.projections.projection import BoundStatement, Change, Projection
 from eventstore.projections.worker.batches import arranged
+from eventstore.store.log_mark import LogMark
 
 _MAX_EVENTS = 500
 """How many events are batched together at most; the event loop may have to wait for that."""
@@ -98,7 +99,8 @@ def apply(
     """
     # 4. fence. First, because if another worker was faster, its rows would look like a poison
     # event; and from here on, nobody can retry what these projections have parked.
-    checkpoint.move_all(connection, expected, until, now, rate)
+    seen = LogMark.of_last(events, until)
+    checkpoint.move_all(connection, expected, until, now, rate, seen)
     # 5. pass, park; 6. handle
     blocked = parking.blocked(connection, [each.projection for each in expected])
     typed = _TypedEvents(events)
@@ -121,7 +123,8 @@ def park(
 ) -> None:
     """Bring a projection past an event that it cannot take, which is parked; raises as `apply`."""
     now = utc_now()
-    checkpoint.move_all(connection, [expected], poison.position, now)
+    seen = LogMark.of_last([poison.recorded], poison.position)
+    checkpoint.move_all(connection, [expected], poison.position, now, seen=seen)
     parking.park(
         connection, expected.projection, poison.recorded, now, error=poison.reason, tries=tries
     )

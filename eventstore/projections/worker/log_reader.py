@@ -27,6 +27,7 @@ from eventstore.projections.database.backends import cause_of
 from eventstore.projections.worker.apply import AppliedBatch, apply
 from eventstore.projections.worker.progress import Rate
 from eventstore.projections.worker.runner import ProjectionRunner, WorkerContext
+from eventstore.store.log_mark import LogMark
 from eventstore.store.reader import Page
 
 _NEAR_LIVE = 100
@@ -37,14 +38,21 @@ class LogReader:
     """One reader of the log, and the projections that it applies events to.
 
     `log` is the identity of the log that their rows are built from. `position` is the end of the
-    last page, which may not be applied yet; `pending` is how many events were left after it. Who
+    last page, which may not be applied yet; `mark` is what the log had there when it began;
+    `pending` is how many events were left after it. Who
     has the `lock` keeps the reader from applying the next page.
     """
 
     def __init__(
-        self, readers: LogReaders, context: WorkerContext, log: str | None, position: int
+        self,
+        readers: LogReaders,
+        context: WorkerContext,
+        log: str | None,
+        position: int,
+        mark: LogMark | None,
     ) -> None:
         self.position = position
+        self.mark = mark
         self.pending: int | None = None
         self.runners: list[ProjectionRunner] = []
         self.lock = asyncio.Lock()
@@ -79,6 +87,7 @@ class LogReader:
             unread=True,
             log=self._log,
             shared=True,
+            mark=self.mark,
         )
         async with aclosing(pages), AsyncExitStack() as paused:
             ahead: LogReader | None = None
@@ -258,11 +267,11 @@ class LogReaders:
         position = runner.progress.position
         reader = next((each for each in self._readers if self._can_take(each, position)), None)
         if reader is None:
-            reader = LogReader(self, self._context, runner.log, position)
+            reader = LogReader(self, self._context, runner.log, position, runner.mark)
             self._readers.append(reader)
             reader.task = self._spawn(reader.run())
-        if not reader.is_reading:
-            reader.position = min(reader.position, position)
+        if not reader.is_reading and position < reader.position:
+            reader.position, reader.mark = position, runner.mark
         self.assign(runner, reader)
 
     async def leave(self, runner: ProjectionRunner) -> None:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, TypeVar
 
+import msgspec
 from msgspec import Struct
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
@@ -32,6 +33,7 @@ from eventstore.projections.projection import Projection
 from eventstore.projections.worker.apply import AppliedBatch, park
 from eventstore.projections.worker.progress import Progress
 from eventstore.projections.worker.reactions import Reactions
+from eventstore.store.log_mark import LogMark
 from eventstore.store.store import EventStore
 from eventstore.telemetry import Telemetry
 
@@ -48,7 +50,8 @@ _logger = make_log_records_safe(logging.getLogger(__name__))
 class WorkerContext(Struct, frozen=True):
     """What all runners and log readers of a worker share.
 
-    `batch` is how many events a page has at most. `rebuild` is for rows of another version;
+    `batch` is how many events a page has at most. `rebuild` is for rows of another version,
+    and if it `rebuilds_other_logs`, of another log;
     `changed` is called when a projection has failed or otherwise changed its state, and
     `page_done` after each page, with its position and how many events are left.
     """
@@ -60,6 +63,7 @@ class WorkerContext(Struct, frozen=True):
     skip_unknown: bool
     telemetry: Telemetry
     rebuild: Rebuild | None
+    rebuilds_other_logs: bool
     changed: Callable[[], None]
     page_done: Callable[[int, int], None]
 
@@ -88,6 +92,7 @@ class ProjectionRunner:
         self.projection = progress.projection
         self.reactions = reactions
         self.log: str | None = None
+        self.mark: LogMark | None = None
         self.is_owner = False
         self.is_superseded = False
         self._context = context
@@ -195,6 +200,7 @@ class ProjectionRunner:
         """Events were applied and committed up to a position."""
         progress, start = self.progress, self.progress.position
         progress.position = until
+        self.mark = LogMark.of_last(events, until) or self.mark
         progress.applied += applied.handled
         progress.trouble = None
         self._tries = 0
@@ -214,6 +220,7 @@ class ProjectionRunner:
         self._trouble = self.progress.error = self.progress.trouble = None
         self._tries = 0
         self.progress.position = known.position
+        self.mark = known.mark
         self.progress.state = "paused" if self._paused else "catching_up"
         self._context.changed()
 
@@ -250,20 +257,39 @@ class ProjectionRunner:
         await self._changed.wait()
         await self._source.leave(self)
 
+    async def checked(self, known: Checkpoint) -> Checkpoint:
+        """The checkpoint, if the log still has what it has seen.
+
+        One of an earlier release has seen nothing, and gets what the log has there. Raises
+        `LogDiverged` and `ClientError`.
+        """
+        store = self._context.store
+        if known.mark is not None:
+            await store.check_seen(known.mark, f"projection {self.name}", live=True)
+            return known
+        mark = await store.mark_at(known.position, live=True) if known.position else None
+        if mark is None:
+            return known
+        await self._transact(lambda connection: checkpoint.note_seen(connection, self.name, mark))
+        return msgspec.structs.replace(known, seen=str(mark))
+
     async def _claim(self) -> None:
         try:
-            self.claimed(await self._transact(self.claim))
+            self.claimed(await self.checked(await self._transact(self.claim)))
         except DatabaseUnavailable:
             raise
         except VersionChanged as changed:
             await self._rebuild(changed)
         except OtherLog as other:
-            self._fail(other, other.known)
+            if self._context.rebuilds_other_logs:
+                await self._rebuild(other)
+            else:
+                self._fail(other, other.known)
         except ProjectionError as error:
             self._fail(error)
 
-    async def _rebuild(self, changed: VersionChanged) -> None:
-        """Have rows of another version rebuilt, unless newer code has just made them."""
+    async def _rebuild(self, changed: VersionChanged | OtherLog) -> None:
+        """Have rows of another version or log rebuilt, unless newer code has just made them."""
         known, rebuild = changed.known, self._context.rebuild
         replaced_by_newer = self._epoch is not None and known.version > self.projection.version
         if rebuild is None or replaced_by_newer:
@@ -274,7 +300,7 @@ class ProjectionRunner:
         self._context.changed()
         try:
             await rebuild(self.projection)
-            self.claimed(await self._transact(self.claim))
+            self.claimed(await self.checked(await self._transact(self.claim)))
         except ProjectionFailed as error:
             await self._stop(error, known)
         except Exception as error:

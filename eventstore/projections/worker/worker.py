@@ -43,6 +43,7 @@ from eventstore.concurrency.supervisor import FailureLog
 from eventstore.errors import (
     ConfigurationError,
     DatabaseUnavailable,
+    OtherLog,
     OwnedElsewhere,
     ProjectionError,
     VersionChanged,
@@ -81,9 +82,10 @@ class ProjectionWorker:
     in the rows of all but an index of stored events.
 
     `if_taken` says what to do if another worker owns a projection. `rebuild` is awaited for a
-    projection whose rows are of another version; the old rows stay until it replaces them, and
-    the other projections go on. Checkpoints are read every `poll` seconds, in case somebody else
-    has set one. `reaction_timeout` limits each reaction, in seconds.
+    projection whose rows are of another version, and with `rebuilds_other_logs` for one of another
+    log; the old rows stay until it replaces them, and the other projections go on. Checkpoints are
+    read every `poll` seconds, in case somebody else has set one. `reaction_timeout` limits each
+    reaction, in seconds.
 
     `ready` is set when the position of each projection is known, or its owner, or that the
     database does not answer for now.
@@ -102,6 +104,7 @@ class ProjectionWorker:
         skip_unknown: bool = False,
         if_taken: IfTaken = "wait",
         rebuild: Rebuild | None = None,
+        rebuilds_other_logs: bool = False,
         poll: float = 1.0,
         reaction_timeout: float = 10.0,
         on_progress: Callable[[int, int], None] | None = None,
@@ -118,6 +121,7 @@ class ProjectionWorker:
         self._retry_timeout = retry_timeout
         self._if_taken = if_taken
         self._rebuild = rebuild
+        self._rebuilds_other_logs = rebuilds_other_logs
         self._poll = poll
         self._on_progress = on_progress
         self._stopping = asyncio.Event()
@@ -131,6 +135,7 @@ class ProjectionWorker:
             skip_unknown,
             telemetry,
             rebuild,
+            rebuilds_other_logs,
             self._changed,
             self._page_done,
         )
@@ -245,7 +250,7 @@ class ProjectionWorker:
         )
         for each, known in zip(owned, found, strict=True):
             if known is not None:
-                each.claimed(known)
+                each.claimed(await each.checked(known))
         await self._read_checkpoints(watch)
         self.ready.set()
 
@@ -255,6 +260,10 @@ class ProjectionWorker:
             return runner.claim(connection)
         except VersionChanged:
             if self._rebuild is None:
+                raise
+            return None
+        except OtherLog:
+            if not self._rebuilds_other_logs:
                 raise
             return None
 

@@ -1,9 +1,13 @@
-"""The snapshot bucket: the last snapshot of each aggregate, verified against the log when read."""
+"""The snapshot bucket: the last snapshot of each aggregate, verified against the log when read.
+
+And all of them, for a recovery from a log that went back.
+"""
 
 from __future__ import annotations
 
-from contextlib import suppress
-from typing import Any
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
+from typing import Any, NamedTuple
 
 from eventstore.client.client import Client
 from eventstore.decider.decider import Decider
@@ -12,8 +16,40 @@ from eventstore.jetstream.key_value import KeyValue
 from eventstore.jetstream.publish import Draft, check_sizes
 from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.jetstream.vocabulary import NatsHeader
-from eventstore.store.snapshots.format import Snapshot, SnapshotFormat
+from eventstore.messages.subjects import Subjects
+from eventstore.store.head import Head
+from eventstore.store.snapshots.format import Snapshot, SnapshotFormat, head_in
 from eventstore.store.store import EventStore
+
+
+class StoredSnapshot(NamedTuple):
+    """Where any decider's snapshot is, and the head that it was taken at."""
+
+    key: str
+    revision: int
+    head: Head
+
+
+class StoredSnapshots:
+    """The snapshots of all aggregates, as far as they can be read; for a recovery.
+
+    Methods raise `StreamMissing` and `ClientError`.
+    """
+
+    def __init__(self, client: Client, subjects: Subjects) -> None:
+        self._bucket = KeyValue(client, subjects.snapshot_bucket)
+
+    async def all(self) -> AsyncGenerator[StoredSnapshot, None]:
+        """Each of them, oldest first."""
+        async with aclosing(self._bucket.entries()) as entries:
+            async for entry in entries:
+                head = head_in(entry.payload)
+                if head is not None:
+                    yield StoredSnapshot(self._bucket.key(entry.subject), entry.sequence, head)
+
+    async def remove(self, key: str, revision: int) -> None:
+        """Delete one, unless it was replaced since."""
+        await self._bucket.update(key, None, revision)
 
 
 class SnapshotBucket:

@@ -15,6 +15,7 @@ from eventstore.decider.decider import Decider
 from eventstore.decider.state_shape import shape_of
 from eventstore.errors import UnusableSnapshot
 from eventstore.messages.fidelity import difference
+from eventstore.messages.undecodable import UNDECODABLE
 from eventstore.store.command_filter import CommandFilter
 from eventstore.store.head import Head
 
@@ -101,6 +102,14 @@ class SnapshotFormat:
             raise UnusableSnapshot("its state has other fields", is_expected=True)
         if record.head.position < 1 or record.head.version < 1:
             raise UnusableSnapshot("its head is not an event")
+
+
+def head_in(data: bytes) -> Head | None:
+    """The head that any decider's snapshot was taken at; None for what is no snapshot."""
+    try:
+        return _decode_record(_checked_body(data)).head
+    except (UnusableSnapshot, *UNDECODABLE):
+        return None
 
 
 def _with_checksum(body: bytes) -> bytes:

@@ -325,7 +325,7 @@ async def test_a_running_feed_saves_its_position_for_the_next_one(
     async with asyncio.timeout(30), running(feed):
         position = await deposit(store, 3)
         await until_fed(client, store.codec, position)
-        while await checkpoint._saved_point() != FeedPoint(3, position):
+        while await checkpoint.saved() != FeedPoint(3, position):
             await client.flush()
         assert writes.places <= 2
 

@@ -186,7 +186,7 @@ async def test_an_idle_feed_neither_writes_nor_asks_whether_it_holds_the_lease(
     async with another_feed(settings, codec, standby=0.05):
         last = await deposit(store, 40)
         place = FeedPosition(client, codec.subjects)
-        while (saved := await place._saved_point()) is None or saved.position < last:
+        while (saved := await place.saved()) is None or saved.position < last:
             pass
         for subject in (f"$KV.{bucket}.>", f"$JS.API.STREAM.MSG.GET.KV_{bucket}"):
             await client.subscribe(subject, hear)

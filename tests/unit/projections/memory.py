@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import bisect
+import hashlib
 import itertools
 import operator
 from collections.abc import AsyncGenerator, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from eventstore.errors import InvalidMessage
+import msgspec
+
+from eventstore.errors import InvalidMessage, LogDiverged
 from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import Envelope, Identity, derive_id, format_timestamp
 from eventstore.messages.events import LogEvent, RecordedEvent, UnreadEvent
 from eventstore.messages.types import Event
+from eventstore.store.log_mark import LogMark
 from eventstore.store.reader import Page
 
 E = TypeVar("E", bound=LogEvent)
@@ -28,7 +32,10 @@ def time_of(position: int) -> datetime:
 
 
 class MemoryLog:
-    """Events in order; a live reader gets those that are appended, too."""
+    """Events in order; a live reader gets those that are appended, too.
+
+    With a `history`, its events have chain values, which those of another history have not.
+    """
 
     def __init__(self, codec: Codec) -> None:
         self.events: list[RecordedEvent] = []
@@ -36,6 +43,7 @@ class MemoryLog:
         self.readers: list[dict[str, Any]] = []
         self.before_page: Callable[[Page], None] = lambda _page: None
         self.first_position = 1
+        self.history = ""
         self.name = "2026-01-01T00:00:00Z MEMORY"
         self._codec = codec
         self._versions: dict[tuple[str, str], int] = {}
@@ -101,10 +109,20 @@ class MemoryLog:
             actor=actor,
             schema_version=schema_version,
         )
+        if self.history:
+            chain = hashlib.sha256(f"{self.history} {position}".encode()).hexdigest()
+            envelope = msgspec.structs.replace(envelope, chain=chain)
         return self._codec.subjects.log(aggregate, aggregate_id), envelope.to_headers()
 
     async def identity(self) -> str:
         return self.name
+
+    async def mark_at(self, position: int, *, live: bool) -> LogMark | None:
+        return LogMark.of_last(self.events, position)
+
+    async def check_seen(self, mark: LogMark, seen_by: str, *, live: bool) -> None:
+        if LogMark.of_last(self.events, mark.position) != mark:
+            raise LogDiverged("MEMORY", mark.position, mark.described, "now another", seen_by)
 
     async def read_whole(
         self, aggregate: str, aggregate_id: str, *, leader: bool = False
@@ -128,6 +146,7 @@ class MemoryLog:
         unread: bool = False,
         log: str | None = None,
         shared: bool = False,
+        mark: LogMark | None = None,
     ) -> AsyncGenerator[Page, None]:
         assert unread, "projections are brought all that is in the log"
         self.readers.append({"after": after, "live": live, "skip_unknown": skip_unknown})

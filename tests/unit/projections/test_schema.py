@@ -13,13 +13,15 @@ from sqlalchemy import Connection, MetaData, insert, inspect, text
 
 from eventstore.errors import MigrationError
 from eventstore.projections.audit import audit
-from eventstore.projections.database import Migrations
+from eventstore.projections.database import Migrations, checkpoint
+from eventstore.projections.database.checkpoint import Checkpoint
 from eventstore.projections.database.database import Database
 from eventstore.projections.database.library import LIBRARY
 from eventstore.projections.database.tables import checkpoints
 from eventstore.projections.table_names import library_metadata
 from projections import nix_migrations, nix_projections, revisions
 from projections.models import metadata
+from tests.unit.projections.counters import counting
 from tests.unit.projections.memory import START
 
 
@@ -207,3 +209,15 @@ async def test_an_entry_point_that_does_not_take_the_connection_is_one_error(
         with pytest.raises(MigrationError, match="migrating to heads failed: KeyError"):
             await database.migrate()
         assert await database.transact(table_names) == set()
+
+
+async def test_a_checkpoint_of_an_earlier_release_has_seen_nothing_yet(database: Database) -> None:
+    def come_over(connection: Connection) -> Checkpoint | None:
+        checkpoint.restart(connection, counting("old"), 7, START)
+        LIBRARY.downgrade(connection, "0007")
+        LIBRARY.upgrade(connection)
+        return checkpoint.read(connection, "old")
+
+    known = await database.transact(come_over)
+    assert known is not None
+    assert (known.position, known.seen, known.mark) == (7, None, None)

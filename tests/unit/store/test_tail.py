@@ -11,6 +11,7 @@ import pytest
 
 from eventstore.errors import CorruptLog
 from eventstore.store import tail as tail_module
+from eventstore.store.log_mark import LogMark
 from eventstore.store.tail import Page, Tails
 from tests.unit.projections.counters import Counted, codec
 from tests.unit.projections.memory import MemoryLog
@@ -24,7 +25,7 @@ def log() -> MemoryLog:
 
 
 def following(tails: Tails, log: MemoryLog, after: int = 0) -> AsyncGenerator[Page, None]:
-    def read(position: int) -> AsyncGenerator[Page, None]:
+    def read(position: int, _: LogMark | None) -> AsyncGenerator[Page, None]:
         return log.pages(after=position, live=True, max_events=5, unread=True)
 
     return tails.pages(read, after, 5, "all")
@@ -87,7 +88,7 @@ async def test_after_many_events_those_that_follow_come_in_few_pages(
 ) -> None:
     monkeypatch.setattr(tail_module, "_GATHERING_SECONDS", 0.3)
 
-    def read(position: int) -> AsyncGenerator[Page, None]:
+    def read(position: int, _: LogMark | None) -> AsyncGenerator[Page, None]:
         return log.pages(after=position, live=True, unread=True)
 
     async with aclosing(Tails().pages(read, 0, 500, "all")) as pages:

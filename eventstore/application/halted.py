@@ -1,0 +1,112 @@
+"""A halted service: its log went back or is gone, so it answers health and does nothing else.
+
+It stays so whatever restarts it, until the log fits again: restored, imported, or recovered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from eventstore.application.components import running
+from eventstore.application.declaration import Declaration
+from eventstore.application.observability import serve_http
+from eventstore.application.parts import Parts
+from eventstore.application.runner import checkpoints_of, ready_over_http
+from eventstore.application.server import opened_server
+from eventstore.application.write_side import WriteSide
+from eventstore.client.client import Client, connect
+from eventstore.concurrency.supervisor import FailureLog
+from eventstore.config import Settings
+from eventstore.errors import EventStoreError, LogDiverged, LogMissing
+from eventstore.messages.text import make_log_records_safe
+from eventstore.recovery.log_record import Divergence, LogRecord
+from eventstore.service.checks import ConnectionCheck
+from eventstore.service.endpoints import ServiceEndpoints
+from eventstore.service.health import Check, CheckResult, Health
+from eventstore.service.metrics import Metrics
+
+HALTS = (LogDiverged, LogMissing)
+"""What a service halts for, instead of ending."""
+
+_COMPARE_SECONDS = 5.0
+
+_logger = make_log_records_safe(logging.getLogger(__name__))
+
+
+class HaltedService:
+    """A service that does nothing; `until_it_fits` returns when it may begin."""
+
+    def __init__(
+        self,
+        app: Declaration,
+        settings: Settings,
+        named: Settings,
+        parts: Parts,
+        error: EventStoreError,
+    ) -> None:
+        self._app = app
+        self._settings = settings
+        self._named = named
+        self._parts = parts
+        self._failures = FailureLog("halted", _logger)
+        self._failures.error = error
+
+    async def until_it_fits(self) -> None:
+        """Compare the log every 5 seconds with what was seen of it, until it has all of that."""
+        while True:
+            await asyncio.sleep(_COMPARE_SECONDS)
+            try:
+                await self._compare()
+            except EventStoreError as error:  # logged if it is another than before
+                self._failures.note(error)
+            else:
+                return
+
+    async def _compare(self) -> None:
+        """Do what comes before everything else at a start."""
+        settings = self._settings
+        reads = checkpoints_of(self._app, settings) if self._parts.read_database else None
+        async with WriteSide(
+            self._app.domain,
+            self._named,
+            worker=False,
+            checkpoints=reads,
+            rebuilds=settings.read_model.rebuild_diverged,
+        ):
+            pass
+
+
+@asynccontextmanager
+async def halted(
+    app: Declaration, settings: Settings, directory: Path, parts: Parts, error: EventStoreError
+) -> AsyncIterator[HaltedService]:
+    """Answer health, discovery and metrics until the end of the block, and say why it halts."""
+    identity, settings = app.identity(settings), settings.in_directory(directory)
+    domain = app.domain.renamed(settings.nats.subject_prefix or app.domain.name)
+    metrics = Metrics(service=identity.name, version=identity.version)
+    async with (
+        opened_server(settings, directory) as named,
+        connect(named, name=identity.name) as client,
+        serve_http(metrics, settings.operations.metrics_address) as http_server,
+    ):
+        found = await LogRecord(client, domain.codec.subjects).diverged(str(error))
+        health = Health(identity.name, identity.version, _checks(client, found, str(error)))
+        endpoints = ServiceEndpoints(client, domain.codec, health, identity, metrics=metrics)
+        async with running(endpoints):
+            await endpoints.ready.wait()
+            with ready_over_http(http_server, health):
+                yield HaltedService(app, settings, named, parts, error)
+
+
+def _checks(client: Client, found: Divergence, problem: str) -> dict[str, Check]:
+    facts = {"since": found.since}
+    text = f"{problem}. Known since {found.since}"
+
+    async def check_log() -> CheckResult:
+        return CheckResult(status="unhealthy", problem=text, facts=facts)
+
+    return {"connection": ConnectionCheck(client), "log": check_log}
