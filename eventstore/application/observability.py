@@ -9,6 +9,7 @@ from importlib import import_module
 from types import ModuleType
 
 from eventstore.application.service import RunningApplication
+from eventstore.application.supervision import PartsCheck, SupervisedPart
 from eventstore.commands.worker import worker_consumer
 from eventstore.config import ServiceIdentity
 from eventstore.errors import ConfigurationError
@@ -68,6 +69,7 @@ def service_health(
     *,
     feed: Check | None = None,
     subscribers: Sequence[EventSubscriber] = (),
+    supervised: Sequence[SupervisedPart] = (),
     is_second: bool = False,
     cache_ttl: float = 0.25,
 ) -> Health:
@@ -97,6 +99,8 @@ def service_health(
         checks["subscribers"] = SubscribersCheck(
             client, codec.subjects, subscribers, telemetry=telemetry
         )
+    if supervised:
+        checks["read_side_parts" if is_second else "parts"] = PartsCheck(supervised)
     own = service.identity
     return Health(
         *(own.name, own.version, checks),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from eventstore.application.read_process import ReadProcess
 from eventstore.application.read_side import ParentLink
 from eventstore.application.server import opened_server
 from eventstore.application.service import RunningApplication
+from eventstore.application.supervision import SupervisedPart
 from eventstore.application.write_side import WriteSide
 from eventstore.audit.aggregate_history import history_answers
 from eventstore.client.responder import Answer, Responder
@@ -156,15 +157,20 @@ async def _answering(
 ) -> AsyncIterator[None]:
     feed = _feed(service) if parts.feed else None
     subscribers = _subscribers(service) if parts.subscribers else []
-    answering: list[ReadyComponent] = [*subscribers]
+    supervised = _supervised(service, subscribers)
+    answering: list[ReadyComponent] = [*supervised]
     subjects: tuple[str, ...] = ()
     if parts.queries:
-        queries = _queries(service)
+        queries = _queries(service, await service.store.identity())
         answering.append(queries)
         subjects = queries.subjects
-    if service.projections is not None:
-        answering.append(service.projections)
-    health = service_health(service, feed=feed, subscribers=subscribers, is_second=link is not None)
+    health = service_health(
+        service,
+        feed=feed,
+        subscribers=subscribers,
+        supervised=supervised,
+        is_second=link is not None,
+    )
     parent = None if link is None else ParentLink(link, health, metrics, subjects)
     answering += [parent] if parent else _own_endpoints(service, health, subjects, metrics)
     background = [each for each in (service.collector, feed) if each is not None]
@@ -210,6 +216,7 @@ def _projections(
         database,
         projections_of(app),
         rebuild=auto_rebuild(write_side.store, database, telemetry=telemetry),
+        until_failed=False,
         telemetry=telemetry,
     )
 
@@ -221,8 +228,18 @@ def _collector(write_side: WriteSide, database: Database | None) -> CommandColle
     return CommandCollector(write_side.client, write_side.domain.codec.subjects, database)
 
 
-def _queries(service: RunningApplication) -> Responder:
-    """The responder for every query of the domain."""
+def _supervised(
+    service: RunningApplication, subscribers: Iterable[EventSubscriber]
+) -> list[SupervisedPart]:
+    """The parts whose failures end nothing else, nor the service."""
+    parts = {f"subscriber {each.name}": each for each in subscribers}
+    projections = {} if service.projections is None else {"projections": service.projections}
+    named: dict[str, ReadyComponent] = {**parts, **projections}
+    return [SupervisedPart(name, part, service.client) for name, part in named.items()]
+
+
+def _queries(service: RunningApplication, log: str) -> Responder:
+    """The responder for every query of the domain, answered from the rows of this log."""
     subjects = service.domain.codec.subjects
     answered = query_answers(
         service.read_model,
@@ -230,6 +247,7 @@ def _queries(service: RunningApplication) -> Responder:
         [*service.app.queries, audit_queries],
         subjects,
         wait_seconds=service.settings.operations.query_wait_ms / 1000,
+        log=log,
         telemetry=service.telemetry,
     )
     status = status_answers(service.client, subjects)

@@ -38,7 +38,7 @@ class FailureLog:
     def recovered(self) -> None:
         """Report progress; cheap if there was no failure."""
         if self.error is not None:
-            self._logger.warning("%s: recovered", self._what)
+            self._logger.log(self._level, "%s: recovered", self._what)
             self.error = None
 
 

@@ -14,6 +14,7 @@ EventStoreError
 │   ├── PermissionDenied            this user has no permission for the subject
 │   ├── JetStreamError              an error answer of JetStream
 │   ├── PullLost                    a consumer lost messages, or itself
+│   │   └── SubscriberLost          the consumer of a running subscriber was deleted
 │   └── QueueFull                   the command queue is full; this command was refused
 ├── ServerError                     the nats-server itself
 │   ├── ServerNotFound              no nats-server binary found
@@ -121,6 +122,7 @@ from eventstore.errors.connection import (
     PullLost,
     QueueFull,
     RequestTimeout,
+    SubscriberLost,
 )
 from eventstore.errors.log import (
     CorruptLog,
@@ -278,6 +280,7 @@ __all__ = [
     "SubjectForgotten",
     "SubscriberContinued",
     "SubscriberError",
+    "SubscriberLost",
     "TimerInPast",
     "TopologyError",
     "TransferError",

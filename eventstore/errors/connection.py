@@ -67,6 +67,10 @@ class PullLost(ClientError, code="pull_lost", retryable=True):
     """The consumer was deleted, missed two heartbeats, or cannot be resumed without a gap."""
 
 
+class SubscriberLost(PullLost, code="subscriber_lost"):
+    """The consumer of a running subscriber was deleted; it waits until there is one again."""
+
+
 class QueueFull(ClientError, code="queue_full", retryable=True):
     """The command queue is at its limit; the command was refused, and is not stored.
 
