@@ -33,6 +33,7 @@ from eventstore.service.health import (
 )
 from eventstore.service.http_server import HttpServer
 from eventstore.service.metrics import Metrics
+from eventstore.service.storage_check import StorageCheck
 from eventstore.service.timers_check import TimersCheck
 from eventstore.subscribers import EventSubscriber
 from eventstore.telemetry import NO_TELEMETRY, Telemetry, combined
@@ -113,11 +114,13 @@ def service_health(
 def _checks_of_first(service: RunningApplication) -> dict[str, Check]:
     client, codec, telemetry = service.client, service.domain.codec, service.telemetry
     bounds = service.settings.operations
+    specs = topology(codec.subjects, service.settings.streams, service.domain)
     return {
         "connection": ConnectionCheck(client),
+        "storage": StorageCheck(client, codec.subjects, service.identity.name, specs),
         "streams": StreamsCheck(
             client,
-            topology(codec.subjects, service.settings.streams, service.domain),
+            specs,
             findings={codec.subjects.log_stream: service.store.findings},
             telemetry=telemetry,
         ),

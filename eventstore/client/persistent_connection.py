@@ -9,6 +9,8 @@ import asyncio
 import logging
 import re
 import ssl
+import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import TypeVar
@@ -32,6 +34,7 @@ from eventstore.errors import (
 from eventstore.messages.text import make_log_records_safe
 
 _CLOSE_SECONDS = 2.0
+_MAX_UNANSWERED = 256
 _DENIED = re.compile(r'permissions violation for (?:publish|subscription) to "([^"]+)"')
 
 _logger = make_log_records_safe(logging.getLogger(__name__))
@@ -44,6 +47,8 @@ class PersistentConnection(Resource):
     """One connection to NATS that reconnects automatically.
 
     The server's monitoring shows it as `name`. All its inboxes begin with `inbox_prefix`.
+    `unanswered` are the last requests that had no answer in time, since it was connected: when that
+    was (`time.monotonic`), and their subjects.
     """
 
     def __init__(self, settings: NatsSettings, name: str) -> None:
@@ -52,7 +57,8 @@ class PersistentConnection(Resource):
         self._nats = Connection(require_tls=requires_tls(settings))
         self._rotation = ServerRotation(settings.retry)
         self.inbox_prefix = f"{settings.inbox_prefix}.{new_token()}"
-        self._answers = PendingReplies()
+        self._answers = PendingReplies(self._note_late)
+        self.unanswered: deque[tuple[float, str]] = deque(maxlen=_MAX_UNANSWERED)
         self._refusals: list[Exception] | None = None  # a list during the first connect
         self._is_permanent = False
         self._up = False
@@ -215,6 +221,10 @@ class PersistentConnection(Resource):
             f"no server answered at {servers}: {'; '.join(causes) or 'no answer in time'}"
         )
 
+    def _note_late(self, subject: str) -> None:
+        if self.is_connected:
+            self.unanswered.append((time.monotonic(), subject))
+
     def _ping(self, _: str, pong: asyncio.Future[bool]) -> None:
         self._nats.ping(pong)
 
@@ -244,6 +254,7 @@ class PersistentConnection(Resource):
 
     async def _reconnected(self) -> None:
         self._rotation.reset()
+        self.unanswered.clear()
         self._up = True
         self._settled.set()
         _logger.info("reconnected to %s", self.url)

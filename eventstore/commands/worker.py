@@ -21,6 +21,7 @@ from eventstore.client.client import Client, Message
 from eventstore.commands.decoding import DecodedCommand, ReceivedCommand
 from eventstore.commands.failures import Failures
 from eventstore.commands.handler import CommandHandler
+from eventstore.commands.leftovers import Leftovers
 from eventstore.commands.outcome_log import about
 from eventstore.commands.releases import OtherReleases
 from eventstore.commands.senders import Senders
@@ -137,6 +138,7 @@ class CommandWorker:
         self._stream = codec.subjects.command_stream
         self._consumer = worker_consumer(codec, ack_wait=ack_wait)
         self._outcomes = handler.outcomes
+        self._leftovers = Leftovers(client, codec.subjects, self._consumer, self._outcomes)
         self._rejections = rejections
         self._others = OtherReleases(client, self._consumer, Owner.of(handler.domain))
         self._failures = Failures()
@@ -156,10 +158,7 @@ class CommandWorker:
         return self._others.left
 
     def stop(self) -> None:
-        """Take no more commands; `run` then returns when those in flight have ended.
-
-        Commands that have not begun are requeued immediately.
-        """
+        """Take no more commands, and requeue those that have not begun; the others end."""
         self._stopping.set()
 
     async def run(self) -> None:
@@ -171,7 +170,8 @@ class CommandWorker:
         """
         with ungrouped():
             async with self._senders or nullcontext(), asyncio.TaskGroup() as tasks:
-                extending = tasks.create_task(self._acks.extend_ack_waits(self._ack_wait))
+                beside = self._acks.extend_ack_waits(self._ack_wait), self._leftovers.run()
+                running = [tasks.create_task(each) for each in beside]
                 async with KeyedBatches(
                     self._process,
                     max_concurrency=self._in_flight,
@@ -184,7 +184,8 @@ class CommandWorker:
                         intake.cancel()
                         await asyncio.wait([intake])
                     await self._requeue(queue.clear())
-                extending.cancel()
+                for each in running:
+                    each.cancel()
 
     async def _intake(self, queue: KeyedBatches[ReceivedCommand]) -> None:
         retry = Retry(self._client, "commands", passes=is_transient)

@@ -60,6 +60,8 @@ class ErrorCode(IntEnum):
     CONSUMER_NOT_FOUND = 10014
     NO_MESSAGE_FOUND = 10037
     JETSTREAM_NOT_ENABLED_FOR_ACCOUNT = 10039
+    DELETE_FAILED = 10057
+    """A message was not deleted; only the text says why."""
     STREAM_NAME_IN_USE = 10058
     """A stream of that name exists with another configuration."""
     STREAM_NOT_FOUND = 10059

@@ -23,8 +23,10 @@ from eventstore.errors import (
     EventsGone,
     InvalidSubject,
     StreamMissing,
+    SubscriberLost,
 )
 from eventstore.jetstream.acks import Acknowledgements, DeliveredMessage
+from eventstore.jetstream.api import create_consumer, delete_consumer, find_consumer
 from eventstore.jetstream.consumer import PullConsumer
 from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.codec import Codec
@@ -38,6 +40,7 @@ from eventstore.store.store import EventStore
 from eventstore.subscribers.consumer import declare_subscriber
 from eventstore.subscribers.subscriber import EventSubscriber
 from tests.conftest import StartServer, settings_for
+from tests.integration.commanding import until
 from tests.integration.feeding import declare_feed, deposit, public, purge, until_fed
 from tests.integration.ledger import Deposited, Noted, Opened
 from tests.proxy import TcpProxy
