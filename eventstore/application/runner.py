@@ -46,6 +46,7 @@ from eventstore.service.config_watcher import ConfigWatcher
 from eventstore.service.health import Health
 from eventstore.service.http_server import HttpServer
 from eventstore.service.metrics import Metrics
+from eventstore.service.micro import EndpointStats, endpoint_stats
 from eventstore.subscribers import EventSubscriber, Subscriber
 from eventstore.telemetry import Telemetry
 
@@ -159,11 +160,9 @@ async def _answering(
     subscribers = _subscribers(service) if parts.subscribers else []
     supervised = _supervised(service, subscribers)
     answering: list[ReadyComponent] = [*supervised]
-    subjects: tuple[str, ...] = ()
+    queries: list[EndpointStats] = []
     if parts.queries:
-        queries = _queries(service, await service.store.identity())
-        answering.append(queries)
-        subjects = queries.subjects
+        answering.append(_queries(service, await service.store.identity(), queries))
     health = service_health(
         service,
         feed=feed,
@@ -171,8 +170,8 @@ async def _answering(
         supervised=supervised,
         is_second=link is not None,
     )
-    parent = None if link is None else ParentLink(link, health, metrics, subjects)
-    answering += [parent] if parent else _own_endpoints(service, health, subjects, metrics)
+    parent = None if link is None else ParentLink(link, health, metrics, queries)
+    answering += [parent] if parent else _own_endpoints(service, health, queries, metrics)
     background = [each for each in (service.collector, feed) if each is not None]
     async with running(*background, *answering):
         for part in (*([service.worker] if parts.worker else ()), *answering):
@@ -197,12 +196,12 @@ def _ready(http_server: HttpServer | None, health: Health) -> Iterator[None]:
 
 
 def _own_endpoints(
-    service: RunningApplication, health: Health, queries: tuple[str, ...], metrics: Metrics
+    service: RunningApplication, health: Health, queries: list[EndpointStats], metrics: Metrics
 ) -> list[ReadyComponent]:
     """What answers for the whole service, its second process included."""
-    if service.read_process is not None:
-        queries = service.read_process.queries
-    endpoints = service_endpoints(service, health, queries=queries, metrics=metrics)
+    process = service.read_process
+    answered = (lambda: queries) if process is None else (lambda: process.queries)
+    endpoints = service_endpoints(service, health, queries=answered, metrics=metrics)
     return [_delegation(service), endpoints]
 
 
@@ -238,8 +237,8 @@ def _supervised(
     return [SupervisedPart(name, part, service.client) for name, part in named.items()]
 
 
-def _queries(service: RunningApplication, log: str) -> Responder:
-    """The responder for every query of the domain, answered from the rows of this log."""
+def _queries(service: RunningApplication, log: str, endpoints: list[EndpointStats]) -> Responder:
+    """The responder for every query of the domain, on rows of this log; counted by `endpoints`."""
     subjects = service.domain.codec.subjects
     answered = query_answers(
         service.read_model,
@@ -253,11 +252,17 @@ def _queries(service: RunningApplication, log: str) -> Responder:
     status = status_answers(service.client, subjects)
     answers = status | history_answers(service.client, service.domain) | answered
     name = service.identity.name
-    return Responder(service.client, answers, queue=name, max_pending=_MAX_PENDING_QUERIES)
+    endpoints += [endpoint_stats(subject, name) for subject in answers]
+    counted = {each.subject: each.counting(answers[each.subject]) for each in endpoints}
+    return Responder(service.client, counted, queue=name, max_pending=_MAX_PENDING_QUERIES)
 
 
 def _feed(service: RunningApplication) -> FeedSupervisor:
-    return FeedSupervisor(lambda: Feed(service.client, service.store, telemetry=service.telemetry))
+    options = {"cloudevents": service.settings.operations.cloudevents}
+    telemetry = service.telemetry
+    return FeedSupervisor(
+        lambda: Feed(service.client, service.store, **options, telemetry=telemetry)
+    )
 
 
 def _subscribers(service: RunningApplication) -> list[EventSubscriber]:

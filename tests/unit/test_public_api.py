@@ -71,7 +71,14 @@ OF_THE_LIBRARY |= {
 }
 OF_THE_LIBRARY |= {"LogFindings", "Message", "Pausable", "PendingAppend", "PersonalField"}
 OF_THE_LIBRARY |= {"ReadProcess", "Snapshot", "StoredMessage", "StreamSpec", "Upcaster"}
-OF_THE_LIBRARY |= {"EventTemplate", "LoopThread", "Outgoing", "Receiver", "Requests"}
+OF_THE_LIBRARY |= {
+    "EndpointStats",
+    "EventTemplate",
+    "LoopThread",
+    "Outgoing",
+    "Receiver",
+    "Requests",
+}
 """Types of public signatures that nobody has to name: one public call makes what another takes."""
 
 
