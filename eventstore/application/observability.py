@@ -11,7 +11,7 @@ from types import ModuleType
 
 from eventstore.application.service import RunningApplication
 from eventstore.application.supervision import PartsCheck, SupervisedPart
-from eventstore.commands.worker import worker_consumer
+from eventstore.commands.consumer import worker_consumer
 from eventstore.config import ServiceIdentity
 from eventstore.contracts import describe, query_metadata
 from eventstore.errors import ConfigurationError

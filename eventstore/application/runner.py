@@ -9,6 +9,7 @@ from typing import Any
 
 from eventstore.application.components import GRACE_SECONDS, ReadyComponent, running
 from eventstore.application.declaration import Declaration
+from eventstore.application.isolation import IsolationWatch
 from eventstore.application.observability import (
     make_telemetry,
     serve_http,
@@ -132,7 +133,8 @@ async def _components(
         queue_limit=service.settings.streams.queue_limit,
         pausable=service.projections,
     )
-    async with running(control):
+    watch = IsolationWatch(service.client, service.domain.codec.subjects.log_stream)
+    async with running(control, watch):
         await control.ready.wait()  # before a projection runs that is to be paused
         async with (
             _second_process(service.read_process),

@@ -8,22 +8,19 @@ from datetime import datetime
 from typing import Any
 
 from eventstore.application.components import running
+from eventstore.application.start import until_led
 from eventstore.client.client import Client, connect
 from eventstore.client.master_keys import KeyWrapping
 from eventstore.commands import CommandClient, CommandHandler, CommandWorker, Outcomes
 from eventstore.concurrency.resource import Resource
 from eventstore.config import Settings
 from eventstore.decider.domain import Domain
-from eventstore.errors import ClientError, RequestTimeout
-from eventstore.jetstream.retry import Retry
 from eventstore.jetstream.topology import declare, topology
 from eventstore.messages.envelope import utc_now
 from eventstore.processes import Process, ProcessRejections
 from eventstore.store.snapshots.snapshots import Snapshots
 from eventstore.store.store import EventStore
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
-
-_DECLARE_SECONDS = 20.0
 
 
 class WriteSide(Resource):
@@ -70,11 +67,8 @@ class WriteSide(Resource):
         connecting = connect(self._settings, name=self._name, key_wrapping=self._key_wrapping)
         self.client = await stack.enter_async_context(connecting)
         specs = topology(codec.subjects, self._settings.streams, self.domain)
-        # A cluster that elects a leader gives no answer.
-        declaring = Retry(
-            self.client, "declaring the streams", _DECLARE_SECONDS, passes=_is_silence
-        )
-        await declaring.run(lambda: declare(self.client, specs))
+        seconds = self._settings.nats.retry.leader_wait_ms / 1000
+        await until_led(self.client, lambda: declare(self.client, specs), seconds)
         self.store = await stack.enter_async_context(
             EventStore(self.client, codec, clock=self._clock, telemetry=self._telemetry)
         )
@@ -116,7 +110,3 @@ class WriteSide(Resource):
             rejections=ProcessRejections(self._processes, self.store),
             telemetry=self._telemetry,
         )
-
-
-def _is_silence(error: ClientError) -> bool:
-    return isinstance(error, RequestTimeout)

@@ -69,15 +69,25 @@ class _StreamConfig(Struct, frozen=True):
     metadata: dict[str, str] = {}
 
 
+class _Cluster(Struct, frozen=True):
+    leader: str = ""
+
+
 class StreamInfo(Struct, frozen=True):
     """The answer to `STREAM.INFO`, and to the creation or update of a stream."""
 
     created: Annotated[str, Meta(min_length=1)]
     config: dict[str, Any]
     state: StreamState
+    cluster: _Cluster | None = None
 
     def __post_init__(self) -> None:
         msgspec.convert(self.config, _StreamConfig)
+
+    @property
+    def has_leader(self) -> bool:
+        """Whether the server that answered knows a leader; without one, replicas answer, too."""
+        return self.cluster is None or bool(self.cluster.leader)
 
     @property
     def replicas(self) -> int:

@@ -123,6 +123,15 @@ class PersistentConnection(Resource):
         if self.is_closed:
             raise ConnectionLost("the connection is closed: connect again")
 
+    async def leave_server(self) -> bool:
+        """Reconnect to another server, before this one is tried again; False if none is known."""
+        current = self._nats.connected_url
+        if current is None or len(self._nats.servers) < 2:
+            return False
+        self._rotation.avoid(current.netloc)
+        await self._nats.force_reconnect()
+        return True
+
     def on_disconnect(self, callback: Callable[[], None]) -> Unregister:
         """Call `callback` when the connection breaks or is closed."""
         return _register(self._disconnect_callbacks, callback)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from eventstore.errors.base import EventStoreError
+from eventstore.jetstream.vocabulary import TRANSIENT
 
 
 class ClientError(EventStoreError, code="client"):
@@ -50,7 +51,7 @@ class JetStreamError(ClientError, code="jetstream"):
 
     `err_code` is the server's error code, such as 10071, `status` its HTTP-like status. It is
     `retryable` if that is 500 or more: then not the request is at fault, but the server, which may
-    have no leader at the moment.
+    have no leader at the moment; and if the code says that the same may succeed a moment later.
     """
 
     retryable: bool  # type: ignore[misc]  # of the instance here, of the class elsewhere
@@ -60,7 +61,7 @@ class JetStreamError(ClientError, code="jetstream"):
         self.err_code = err_code
         self.status = status
         self.description = description
-        self.retryable = status >= 500
+        self.retryable = status >= 500 or err_code in TRANSIENT
 
 
 class PullLost(ClientError, code="pull_lost", retryable=True):

@@ -137,6 +137,10 @@ class PullConsumer(Resource):
             self._lost = PullLost(f"no more messages could be requested: {error}")
         return taken
 
+    def waiting(self) -> list[str]:
+        """The ack subjects of the messages in the buffer."""
+        return [message.reply for message in self._messages]
+
     def drain(self) -> list[Message]:
         """Empty the buffer, and return what was in it."""
         left = list(self._messages)

@@ -55,6 +55,8 @@ class Api(StrEnum):
 class ErrorCode(IntEnum):
     """The server's `err_code`s that the library handles."""
 
+    NO_PEERS = 10005
+    """Too few servers of the cluster are there for the replicas of a new stream."""
     CLUSTER_UNAVAILABLE = 10008
     """The cluster has no leader at the moment."""
     CONSUMER_NOT_FOUND = 10014
@@ -104,6 +106,7 @@ CONFLICTS: Final = frozenset(
 
 TRANSIENT: Final = frozenset(
     {
+        ErrorCode.NO_PEERS,
         ErrorCode.CLUSTER_UNAVAILABLE,
         ErrorCode.DUPLICATE_IN_PROCESS,
         ErrorCode.LAST_SEQUENCE_UNAVAILABLE,

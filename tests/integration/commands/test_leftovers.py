@@ -6,9 +6,9 @@ import asyncio
 from typing import Any
 
 from eventstore.client.client import Client
+from eventstore.commands.consumer import worker_consumer
 from eventstore.commands.leftovers import Leftovers
 from eventstore.commands.outcomes import Outcomes
-from eventstore.commands.worker import worker_consumer
 from eventstore.config import Settings
 from eventstore.jetstream.api import find_consumer, stream_info
 from eventstore.jetstream.topology import declare_consumer

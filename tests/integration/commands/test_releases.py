@@ -12,8 +12,8 @@ import pytest
 from eventstore.application import WriteSide
 from eventstore.client.client import Client
 from eventstore.commands import worker as commands_worker
+from eventstore.commands.consumer import worker_consumer
 from eventstore.commands.handler import CommandHandler
-from eventstore.commands.worker import worker_consumer
 from eventstore.concurrency.backoff import Backoff
 from eventstore.config import Settings
 from eventstore.decider.decider import Decider

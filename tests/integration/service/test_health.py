@@ -15,7 +15,7 @@ from eventstore.application.observability import service_health
 from eventstore.application.service import RunningApplication
 from eventstore.client.client import Client, connect
 from eventstore.commands import CommandClient
-from eventstore.commands.worker import worker_consumer
+from eventstore.commands.consumer import worker_consumer
 from eventstore.config import Settings, StreamSettings
 from eventstore.errors import (
     ConnectionLost,
