@@ -65,6 +65,7 @@ class PersistentConnection(Resource):
         self._up = False
         self._settled = asyncio.Event()  # set while connected, and when closed for good
         self._closing = False
+        self._reported: set[str] = set()  # what was logged since the last reconnect
         self._disconnect_callbacks: dict[object, Callable[[], None]] = {}
         self._reconnect_callbacks: dict[object, Callable[[], None]] = {}
         self._denied_callbacks: dict[object, Callable[[str], None]] = {}
@@ -232,6 +233,12 @@ class PersistentConnection(Resource):
             f"no server answered at {servers}: {'; '.join(causes) or 'no answer in time'}"
         )
 
+    def _report(self, problem: str) -> None:
+        """Log a problem of the connection once, until the next reconnect."""
+        if problem not in self._reported:
+            _logger.warning("%s: %s", self.url, problem)
+        self._reported.add(problem)
+
     def _note_late(self, subject: str) -> None:
         if self.is_connected:
             self.unanswered.append((time.monotonic(), subject))
@@ -268,7 +275,8 @@ class PersistentConnection(Resource):
         self.unanswered.clear()
         self._up = True
         self._settled.set()
-        _logger.info("reconnected to %s", self.url)
+        self._reported.clear()
+        _logger.warning("reconnected to %s", self.url)
         _call(self._reconnect_callbacks)
 
     async def _closed(self) -> None:
@@ -289,7 +297,7 @@ class PersistentConnection(Resource):
             for callback in list(self._denied_callbacks.values()):
                 callback(denied[1])
         elif isinstance(error, (nats_py.Error, OSError)):
-            _logger.warning("%s: %s", self.url, error or type(error).__name__)
+            self._report(str(error) or type(error).__name__)
         else:
             _logger.error("the callback of a subscription failed", exc_info=error)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from eventstore.application.process import serving
 from eventstore.cli.options import ServeSession
 from eventstore.cli.output.terminal import say
+from eventstore.service.json_logs import log_times
 
 
 async def serve(session: ServeSession) -> None:
@@ -17,7 +18,9 @@ async def serve(session: ServeSession) -> None:
     commands are carried out in this one: two cores are used. It is one service still. A crash of
     the second process is logged, health reports it, and the process is started again.
 
-    Prints one line when it is ready. A second Ctrl-C ends the process immediately. Ends with
-    status 0 when it is stopped, 2 for an error, 130 for Ctrl-C before it is ready.
+    Prints one line when it is ready, and logs to standard error, with times in UTC. A second
+    Ctrl-C ends the process immediately. Ends with status 0 when it is stopped, 2 for an error, 130
+    for Ctrl-C before it is ready.
     """
+    log_times()
     await serving(session.app, session.settings, session.directory, say=say)
