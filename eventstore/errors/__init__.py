@@ -10,6 +10,7 @@ EventStoreError
 │   ├── RequestTimeout              no answer in time
 │   │   └── InvalidAnswer           an answer that no server gives; it counts as no answer
 │   ├── NoResponders                no responders on the subject
+│   │   ├── NoLeader                the stream has no leader at the moment
 │   │   └── NoJetStream             the server, or the account there, has no JetStream
 │   ├── PermissionDenied            this user has no permission for the subject
 │   ├── JetStreamError              an error answer of JetStream
@@ -117,6 +118,7 @@ from eventstore.errors.connection import (
     InvalidAnswer,
     JetStreamError,
     NoJetStream,
+    NoLeader,
     NoResponders,
     PermissionDenied,
     PullLost,
@@ -243,6 +245,7 @@ __all__ = [
     "MigrationError",
     "NoAuditIndex",
     "NoJetStream",
+    "NoLeader",
     "NoResponders",
     "NoSuchPosition",
     "NoTimer",

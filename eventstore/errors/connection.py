@@ -42,6 +42,16 @@ class NoJetStream(NoResponders, code="no_jetstream", retryable=False):
     """JetStream is not enabled on the server, or not for this user's account."""
 
 
+class NoLeader(NoResponders, code="no_leader"):
+    """The stream has no leader at the moment; nothing was stored."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(
+            f"stream {stream} has no leader at the moment, and takes nothing: wait until its "
+            "cluster has elected one, for which more than half of its replicas have to run"
+        )
+
+
 class PermissionDenied(ClientError, code="permission_denied"):
     """The user has no permission to publish or subscribe to the subject."""
 

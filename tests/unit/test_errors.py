@@ -134,6 +134,7 @@ def test_what_may_be_tried_again() -> None:
         "ConnectionLost",
         "DatabaseUnavailable",
         "InvalidAnswer",
+        "NoLeader",
         "NoResponders",
         "OwnedElsewhere",
         "PullLost",
