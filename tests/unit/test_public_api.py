@@ -46,7 +46,7 @@ MODULES_OF_THEIR_OWN = {
         "eventstore.service.metrics",
         "eventstore.service.tracing",
     ),
-    *("eventstore.subscribers.testing", "eventstore.nix.stale_packages"),
+    *("eventstore.subscribers.testing", "eventstore.nix.stale_builds"),
     "eventstore.timers.testing",
 }
 """Modules whose `__all__` is public; otherwise only that of a package is."""
