@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from eventstore.client.client import Client
-from eventstore.errors import EventStoreError, PermissionDenied
+from eventstore.errors import ConnectionLost, EventStoreError, PermissionDenied
 from eventstore.jetstream.key_value import KeyValue
 from eventstore.jetstream.stored_message import write_error
 from eventstore.jetstream.topology import StreamSpec
@@ -82,8 +82,8 @@ class StorageCheck:
         now = format_timestamp(utc_now())
         try:
             await self._bucket.put(self._key, now.encode().ljust(_HEARTBEAT_BYTES))
-        except PermissionDenied:
-            return None
+        except (ConnectionLost, PermissionDenied):
+            return None  # the former is reported by the check of the connection
         except EventStoreError as error:
             return f"a heartbeat is not stored: {error}; {_RESTART} if its disk is full"
         self._stored_at = now
