@@ -10,8 +10,8 @@ EventStoreError
 │   ├── RequestTimeout              no answer in time
 │   │   └── InvalidAnswer           an answer that no server gives; it counts as no answer
 │   ├── NoResponders                no responders on the subject
-│   │   ├── NoLeader                the stream has no leader at the moment
-│   │   └── NoJetStream             the server, or the account there, has no JetStream
+│   │   ├── NoJetStream             the server, or the account there, has no JetStream
+│   │   └── NoLeader                the stream has no leader at the moment
 │   ├── PermissionDenied            this user has no permission for the subject
 │   ├── JetStreamError              an error answer of JetStream
 │   ├── PullLost                    a consumer lost messages, or itself
