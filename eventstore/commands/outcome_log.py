@@ -97,12 +97,12 @@ class OutcomeLog:
         self._bucket = KeyValue(client, self.bucket)
 
     async def state(self) -> tuple[str, int]:
-        """When the bucket was created, which identifies it, and its last sequence.
+        """When the bucket was first created, which identifies it, and its last sequence.
 
         Raises `StreamMissing` and `ClientError`.
         """
         info = await self._bucket.info()
-        return info.created, info.state.last_seq
+        return info.first_created, info.state.last_seq
 
     async def last(self) -> int:
         """The sequence of the last outcome that is still there; 0 for none.
