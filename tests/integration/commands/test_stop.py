@@ -176,7 +176,7 @@ async def test_a_worker_reports_that_its_stream_is_missing(
 
 
 async def test_a_worker_reports_how_its_consumer_differs(line: Line) -> None:
-    spec = worker_consumer(line.domain.codec)
+    spec = worker_consumer(line.domain.codec, ack_wait=30.0)
     other = {**spec.settings, "max_ack_pending": 7}
     await create_consumer(line.client, spec.stream, spec.name, other)
     with pytest.raises(StreamDrift) as raised:
