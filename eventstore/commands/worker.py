@@ -40,7 +40,7 @@ from eventstore.errors import (
     TopologyError,
     UnknownType,
 )
-from eventstore.jetstream.acks import Acknowledgements
+from eventstore.jetstream.acks import Acknowledgements, ack_subjects
 from eventstore.jetstream.consumer import PullConsumer, is_transient
 from eventstore.jetstream.ownership import Owner
 from eventstore.jetstream.retry import Retry
@@ -194,7 +194,7 @@ class CommandWorker:
         """Put commands into the queue; those left in `taken` are not in it."""
         buffer = 2 * self._in_flight
         async with PullConsumer(self._client, self._stream, CONSUMER, buffer=buffer) as pull:
-            self._waiting = lambda: [*(each.message.reply for each in taken), *pull.waiting()]
+            self._waiting = lambda: [*ack_subjects(taken), *pull.waiting()]
             self.ready.set()
             try:
                 while True:

@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from eventstore.concurrency.backoff import Backoff, Retries, pause
-from eventstore.errors import ConnectionLost
 
 T = TypeVar("T")
 
@@ -21,7 +20,7 @@ _STABLE_SECONDS = 60.0
 class FailureLog:
     """Logs failures of something that is retried, once for each text, and its recovery.
 
-    That the connection is lost is not logged: it is reported by itself, once for all who use it.
+    An error that `is_reported` is not logged: a lost connection is, once for all who use it.
     `error` is the last failure since the recovery, or None.
     """
 
@@ -35,7 +34,7 @@ class FailureLog:
     def note(self, error: Exception) -> None:
         """Report a failure that will be retried."""
         text = str(error)
-        if text != self._logged and not _is_disconnection(error):
+        if text != self._logged and not _is_reported(error):
             self._logger.log(self._level, "%s: %s; retrying", self._what, text)
             self._logged = text
         self.error = error
@@ -113,5 +112,5 @@ class Supervisor(FailureLog):
         super().recovered()
 
 
-def _is_disconnection(error: Exception) -> bool:
-    return isinstance(error, ConnectionLost) or isinstance(error.__cause__, ConnectionLost)
+def _is_reported(error: Exception) -> bool:
+    return getattr(error, "is_reported", False)

@@ -7,7 +7,12 @@ from eventstore.jetstream.vocabulary import TRANSIENT
 
 
 class ClientError(EventStoreError, code="client"):
-    """The connection to NATS, or a request over it, failed."""
+    """The connection to NATS, or a request over it, failed.
+
+    `is_reported` if the connection has logged the cause itself.
+    """
+
+    is_reported = False
 
 
 class ConnectFailed(ClientError, code="connect_failed", retryable=True):
@@ -20,6 +25,8 @@ class AuthenticationFailed(ClientError, code="authentication_failed"):
 
 class ConnectionLost(ClientError, code="connection_lost", retryable=True):
     """The connection broke, or was closed, while an answer was awaited."""
+
+    is_reported = True
 
 
 class RequestTimeout(ClientError, code="request_timeout", retryable=True):

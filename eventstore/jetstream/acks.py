@@ -128,6 +128,11 @@ class Acknowledgements:
             pass
 
 
+def ack_subjects(deliveries: Iterable[TrackedDelivery]) -> list[str]:
+    """The subjects that deliveries are acknowledged on."""
+    return [each.message.reply for each in deliveries]
+
+
 def _key(each: TrackedDelivery) -> _Key:
     """Sequence and time: a stream that was deleted and recreated counts from 1 again."""
     delivery = each.delivery

@@ -251,7 +251,7 @@ class PullConsumer(Resource):
     def _on_disconnect(self) -> None:
         if not self._acknowledged:
             self._lost = PullLost("the connection broke, and messages in flight were lost")
-            self._lost.__cause__ = ConnectionLost("the connection was lost")
+            self._lost.is_reported = True
         self._wakeup.set()
 
     def _on_reconnect(self) -> None:
