@@ -42,12 +42,14 @@ class Loader:
         read = self._store.read_stored(
             decider.aggregate, aggregate_id, after=cached.head, leader=leader
         )
+        last = None
         async with aclosing(read) as stored:
-            async for message, events in stored:
+            async for last, events in stored:
                 for event in events:
                     cached.state = decider.evolve(cached.state, event.data)
-                cached.head = Head.of(message)
-                cached.commands.add(message.headers[Header.CAUSATION_ID])
+                cached.commands.add(last.headers[Header.CAUSATION_ID])
+        if last is not None:
+            cached.head = Head.of(last)
         self.take_snapshot(decider, aggregate_id, cached)
         return cached
 

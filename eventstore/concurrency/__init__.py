@@ -1,4 +1,4 @@
-"""Asynchronous building blocks: back-off, supervision, resources, keyed work, batches, chunks.
+"""Asynchronous building blocks: back-off, supervision, resources, keyed work, batches, pages.
 
 They know nothing of events, and are not public.
 """

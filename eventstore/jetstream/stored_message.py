@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -16,16 +16,19 @@ from eventstore.client.protocol import UnreadableHeaders, read_headers
 from eventstore.errors import InvalidAnswer, JetStreamError
 from eventstore.jetstream.api import stream_request
 from eventstore.jetstream.vocabulary import Api, ErrorCode, NatsHeader
+from eventstore.messages.envelope import EventHeaders
 from eventstore.messages.event_lines import event_block, event_headers
 
 _GET_HEADERS = (NatsHeader.STREAM, NatsHeader.SUBJECT, NatsHeader.SEQUENCE, NatsHeader.TIME_STAMP)
 
+_TIME = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8})(?:\.([0-9]{1,9}))?Z")  # of the server's
+
 # What the server appends to the headers of a message that it answers a direct get with.
-_in_page = event_block(
+_in_reply = event_block(
     rf"{NatsHeader.STREAM}: (\S+)\r\n"
     rf"{NatsHeader.SUBJECT}: (\S+)\r\n"
     rf"{NatsHeader.SEQUENCE}: ([1-9][0-9]{{0,18}})\r\n"
-    rf"{NatsHeader.TIME_STAMP}: (\S+)\r\n"
+    rf"{NatsHeader.TIME_STAMP}: {_TIME.pattern}\r\n"
     rf"(?:{NatsHeader.NUM_PENDING}: [0-9]{{1,19}}\r\n"
     rf"{NatsHeader.LAST_SEQUENCE}: ([0-9]{{1,19}})\r\n)?"
     r"\r\n"
@@ -48,24 +51,27 @@ class StoredMessage(msgspec.Struct, frozen=True, gc=False):
 
     subject: str
     sequence: int
-    headers: dict[str, str]
+    headers: Mapping[str, str]
     payload: bytes
     time: int = 0
 
 
 def stored_time(text: str) -> int:
     """The nanoseconds of the Unix epoch in a time of the server's; 0 if it is not one."""
-    seconds, rest = _seconds(text[:19]), text[19:]
-    digits = "0" if rest == "Z" else rest[1:-1]
-    if not (seconds and digits.isdecimal() and rest[0] in ".Z" and rest[-1] == "Z"):
-        return 0
-    return seconds * 1_000_000_000 + int(digits.ljust(9, "0")[:9])
+    found = _TIME.fullmatch(text)
+    return 0 if found is None else _nanoseconds(*found.groups())
+
+
+def _nanoseconds(until_second: str, fraction: str | None) -> int:
+    seconds = _seconds(until_second)
+    return seconds and seconds + int(f"{fraction or '0':0<9}")
 
 
 @lru_cache(maxsize=64)  # many messages are stored in one second
 def _seconds(text: str) -> int:
+    """The nanoseconds at the beginning of a second; 0 if there is no such time."""
     try:
-        return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp())
+        return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()) * 1_000_000_000
     except ValueError:
         return 0
 
@@ -76,40 +82,34 @@ def delivered(message: Message, sequence: int, time: int = 0) -> StoredMessage:
     return StoredMessage(message.subject, sequence, headers, message.data, time)
 
 
-def event_in_page(answer: Message, stream: str) -> tuple[StoredMessage, int] | None:
-    """The event in a reply to a batched direct get, and the sequence of the one before it.
+def event_in(answer: Message, stream: str) -> tuple[StoredMessage, int] | None:
+    """The event in a reply to a direct get; None if it may be anything else.
 
-    None if it may be anything else: an event is recognised only as the store writes it.
+    With the sequence of the one before it in a page, 0 if there is none. An event is recognised
+    only as the store writes it.
     """
-    found = _event_in(answer, stream)
-    return None if found is None or found[1] is None else (found[0], int(found[1]))
-
-
-def _event_in(answer: Message, stream: str) -> tuple[StoredMessage, str | None] | None:
-    """An event in a reply, and the sequence of the one before it, where the reply says that."""
-    found = _matched(_in_page, answer.block)
+    try:
+        found = _in_reply(answer.block.decode())
+    except UnicodeDecodeError:
+        return None
     if found is None:
         return None
     values = found.groups()
-    origin, subject, sequence, time, before = values[-5:]
+    origin, subject, sequence, until_second, fraction, before = values[-6:]
     headers = event_headers(values)
     if headers is None or origin != stream:
         return None
-    message = StoredMessage(subject, int(sequence), headers, answer.data, stored_time(time))
-    return message, before
+    time = _nanoseconds(until_second, fraction)
+    return StoredMessage(subject, int(sequence), headers, answer.data, time), int(before or 0)
 
 
-def _event_headers(block: bytes) -> dict[str, str] | None:
+def _event_headers(block: bytes) -> EventHeaders | None:
     """The headers of an event as the store writes it; None if it may be anything else."""
-    found = _matched(_alone, block)
-    return None if found is None else event_headers(found.groups())
-
-
-def _matched(pattern: Callable[[str], re.Match[str] | None], block: bytes) -> re.Match[str] | None:
     try:
-        return pattern(block.decode())
+        found = _alone(block.decode())
     except UnicodeDecodeError:
         return None
+    return None if found is None else event_headers(found.groups())
 
 
 async def leader_get(
@@ -191,7 +191,7 @@ def read_direct(answer: Msg, stream: str, subject: str | None = None) -> StoredM
     Raises `JetStreamError` for an error, `InvalidAnswer` for anything else than a message of the
     stream and the subject.
     """
-    event = _event_in(answer, stream) if isinstance(answer, Message) else None
+    event = event_in(answer, stream) if isinstance(answer, Message) else None
     message = _read_carefully(answer, stream) if event is None else event[0]
     if message is not None and subject is not None:
         check_subject(message, subject)
@@ -208,7 +208,7 @@ def _read_carefully(answer: Msg, stream: str) -> StoredMessage | None:
     raise JetStreamError(0, status, headers.get("Description", "refused"))
 
 
-def status_of(headers: dict[str, str]) -> int | None:
+def status_of(headers: Mapping[str, str]) -> int | None:
     """The status of an answer without a message; None for a message.
 
     A stored message may have a header `Status` too, but always comes with its sequence.
@@ -250,7 +250,7 @@ def stored_in(
     return message
 
 
-def number_in(requested: str, headers: dict[str, str], name: str) -> int:
+def number_in(requested: str, headers: Mapping[str, str], name: str) -> int:
     """The number in a header of an answer; raises `InvalidAnswer` if there is none."""
     number = decimal(headers.get(name))
     if number is None:

@@ -264,6 +264,8 @@ class Codec:
             stored_ns=stored_ns,
             data=parts[0],
         )
+        if len(parts) == 1:
+            return [first]
         others = enumerate(parts[1:], start=1)
         return [first, *[replace(first, data=data, part=part) for part, data in others]]
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import compress
-
 from eventstore.messages.envelope import Envelope, EventHeaders, Identity
 from eventstore.messages.header_patterns import ENVELOPE, block_of, is_usual
 from eventstore.messages.headers import EXPECTED_VERSION, ID_DERIVED, PROCESS, REPLY_TO, Header
 
 _OPTIONAL = (Header.ACTOR, Header.TRACEPARENT, REPLY_TO, EXPECTED_VERSION, ID_DERIVED, PROCESS)
 _NAMES = (*ENVELOPE, *_OPTIONAL)
+_INDEXES = {name: index for index, name in enumerate(_NAMES)}
 
 _match = block_of(_NAMES, may_lack=_OPTIONAL).fullmatch
 
@@ -31,8 +30,7 @@ def read_command_lines(block: bytes) -> EventHeaders | None:
     if not is_usual(own, correlation_id, causation_id, timestamp):
         return None
     aggregate_id, actor, traceparent, *_ = rest
-    headers = EventHeaders(compress(zip(_NAMES, values, strict=True), values))
-    headers.envelope = Envelope(
+    envelope = Envelope(
         identity=Identity(own, correlation_id, causation_id),
         type=of_type,
         domain=domain,
@@ -42,4 +40,4 @@ def read_command_lines(block: bytes) -> EventHeaders | None:
         actor=actor,
         traceparent=traceparent,
     )
-    return headers
+    return EventHeaders(_INDEXES, values, envelope)

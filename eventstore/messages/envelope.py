@@ -9,7 +9,7 @@ import hashlib
 import os
 import re
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Never
 
@@ -25,6 +25,7 @@ from eventstore.messages.headers import (
     Header,
     check_envelope,
 )
+from eventstore.messages.matched_headers import MatchedHeaders
 from eventstore.messages.opaque_headers import mark_lines, opaque_lines, own_headers
 
 _EVENT_LINES = (
@@ -277,18 +278,17 @@ def optional_lines(
     return lines
 
 
-class EventHeaders(dict[str, str]):
-    """Legal headers of an event or a command, and their envelope; they must not be changed.
-
-    What is pickled or copied is a plain dict.
-    """
+class EventHeaders(MatchedHeaders):
+    """Legal headers of an event or a command, and their envelope."""
 
     __slots__ = ("envelope",)
 
-    envelope: Envelope
-
-    def __reduce__(self) -> tuple[type[dict[str, str]], tuple[dict[str, str]]]:
-        return dict, (dict(self),)
+    def __init__(
+        self, indexes: Mapping[str, int], values: Sequence[str | None], envelope: Envelope
+    ) -> None:
+        self._indexes = indexes
+        self._values = values
+        self.envelope = envelope
 
 
 def _canonical_time(value: str) -> str:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from itertools import compress
-from typing import cast
+from typing import Any
 
 from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.encryption import PERSONAL
@@ -14,15 +13,18 @@ from eventstore.messages.header_patterns import ENVELOPE, block_of, is_usual
 from eventstore.messages.headers import AUTHENTICATED_AS, COMMAND_DIGEST, Header
 
 _OPTIONAL = (Header.ACTOR, AUTHENTICATED_AS, COMMAND_DIGEST, Header.TRACEPARENT, PERSONAL)
-_BATCH = (
+APPEND_ONLY = (
     NatsHeader.BATCH_ID,
     NatsHeader.BATCH_SEQUENCE,
     NatsHeader.BATCH_COMMIT,
     NatsHeader.EXPECTED_LAST_SUBJECT_SEQUENCE,
 )
-_NAMES = (*ENVELOPE, *_OPTIONAL, Header.AGGREGATE_VERSION, Header.CHAIN, *_BATCH)
+"""The headers that are not an event's own: they were for the log's stream when it was appended."""
 
-_PATTERN = block_of(_NAMES, may_lack={*_OPTIONAL, *_BATCH}).pattern
+_NAMES = (*ENVELOPE, *_OPTIONAL, Header.AGGREGATE_VERSION, Header.CHAIN, *APPEND_ONLY)
+_INDEXES = {name: index for index, name in enumerate(_NAMES)}
+
+_PATTERN = block_of(_NAMES, may_lack={*_OPTIONAL, *APPEND_ONLY}).pattern
 
 
 def event_block(rest: str) -> re.Pattern[str]:
@@ -34,7 +36,7 @@ def event_block(rest: str) -> re.Pattern[str]:
     return re.compile(_PATTERN + rest)
 
 
-def event_headers(values: Sequence[str | None]) -> EventHeaders | None:
+def event_headers(values: Sequence[Any]) -> EventHeaders | None:
     """The headers of an event that `event_block` has matched; None if it is not legal after all."""
     (
         own,
@@ -55,11 +57,10 @@ def event_headers(values: Sequence[str | None]) -> EventHeaders | None:
         version,
         chain,
         *_,
-    ) = known = cast("Sequence[str]", values)
+    ) = values
     if not is_usual(own, correlation_id, causation_id, timestamp):
         return None
-    headers = EventHeaders(compress(zip(_NAMES, known, strict=False), known))
-    headers.envelope = Envelope(
+    envelope = Envelope(
         identity=Identity(own, correlation_id, causation_id),
         type=event_type,
         domain=domain,
@@ -73,4 +74,4 @@ def event_headers(values: Sequence[str | None]) -> EventHeaders | None:
         command_digest=digest,
         traceparent=traceparent,
     )
-    return headers
+    return EventHeaders(_INDEXES, values, envelope)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from eventstore.errors import (
     CorruptLog,
     InvalidMessage,
@@ -13,9 +15,11 @@ from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.codec import Codec
 from eventstore.messages.encryption import Keys
 from eventstore.messages.events import RecordedEvent, UnreadEvent
-from eventstore.messages.headers import Header
-from eventstore.store.chain_links import Link, Links, extends, follow
+from eventstore.store.chain_links import Link, Links, follow, link_after
 from eventstore.store.foreign import LogFindings, damaged
+
+FoundEvent = tuple[StoredMessage, list[RecordedEvent] | UnreadEvent]
+"""An event as stored, with what it is decoded to."""
 
 
 def read_stored_event(
@@ -55,6 +59,12 @@ def parts_of(
     return []
 
 
+def version_of(found: FoundEvent) -> int:
+    """The version of an event."""
+    read = found[1]
+    return read.version if isinstance(read, UnreadEvent) else read[0].version
+
+
 class AggregateReading:
     """Decodes the messages of one aggregate in order, and skips those that are foreign.
 
@@ -73,10 +83,18 @@ class AggregateReading:
         """The last event that was read, or `after`."""
         return self._links.head
 
+    def page(self, messages: Sequence[StoredMessage], keys: Keys) -> list[FoundEvent]:
+        """Those of the next messages that are events."""
+        return [
+            (message, found)
+            for message in messages
+            if (found := self.read(message, keys)) is not None
+        ]
+
     def read(self, message: StoredMessage, keys: Keys) -> list[RecordedEvent] | UnreadEvent | None:
         """The parts of an event, or the event without data; None for a skipped message."""
-        head = self._links.head
-        if not extends(head, message):
+        link = link_after(self._links.head, message)
+        if link is None:
             self._examine(message)
             return None
         try:
@@ -84,7 +102,6 @@ class AggregateReading:
         except UnreadableEvent as error:
             self._skip(message, str(error.cause))
             return None
-        link = Link(head.version + 1, message.headers[Header.CHAIN], message.sequence)
         self._links = self._links.after(link)
         self.problem = None
         return found

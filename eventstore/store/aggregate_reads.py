@@ -5,17 +5,24 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
+from eventstore.concurrency.pages import Pages
 from eventstore.jetstream.direct_get import MAX_PAGE, DirectReader
 from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import MessageId, check_message_id
 from eventstore.messages.events import RecordedEvent, UnreadEvent
 from eventstore.messages.subjects import AggregateId, check_name
-from eventstore.store.aggregate_reading import AggregateReading, parts_of, read_stored_event
-from eventstore.store.backwards import BackwardsReading, FoundEvent, version_of
+from eventstore.store.aggregate_reading import (
+    AggregateReading,
+    FoundEvent,
+    parts_of,
+    read_stored_event,
+)
+from eventstore.store.backwards import BackwardsReading
 from eventstore.store.bounds import Bounds
 from eventstore.store.chain_links import Link
 from eventstore.store.foreign import LogFindings, link_of
+from eventstore.store.forwards import ForwardsReading
 from eventstore.store.head import NOTHING, Head, find_head, head_at
 from eventstore.store.id_index import IdIndex
 from eventstore.store.keyring import Keyring
@@ -108,20 +115,20 @@ class AggregateReads:
         version = start.version if isinstance(after, Head) else after
         bounds = Bounds.checked(version, until, limit)
         subject = self._known(aggregate, aggregate_id, opaque=opaque)
+        pages: Pages[FoundEvent]
         if backwards:
-            reading = self._backwards(subject, bounds, leader)
+            pages = await self._backwards(subject, bounds, leader)
         else:
-            reading = self._forwards(subject, start, bounds, leader)
+            pages = await self._forwards(subject, start, bounds, leader)
         count = 0
-        async with aclosing(reading) as pages:
-            async for page in pages:
-                for _, found in page:
-                    parts = parts_of(found, subject, opaque=opaque)
-                    for event in reversed(parts) if backwards else parts:
-                        yield event
-                        count += 1
-                        if count == limit:
-                            return
+        async for page in pages:
+            for _, found in page:
+                parts = parts_of(found, subject, opaque=opaque)
+                for event in reversed(parts) if backwards else parts:
+                    yield event
+                    count += 1
+                    if count == limit:
+                        return
 
     async def last(
         self, aggregate: str, aggregate_id: AggregateId, *, leader: bool = False
@@ -190,10 +197,9 @@ class AggregateReads:
         to nothing. Verifies and raises as `read` does.
         """
         subject = self._known(aggregate, aggregate_id)
-        async with aclosing(self._pages(subject, after, leader)) as pages:
-            async for page in pages:
-                for message, found in page:
-                    yield message, parts_of(found, subject)
+        async for page in await self._forwards(subject, after, Bounds(), leader):
+            for message, found in page:
+                yield message, parts_of(found, subject)
 
     async def read_whole(
         self, aggregate: str, aggregate_id: AggregateId, *, leader: bool = False
@@ -206,10 +212,10 @@ class AggregateReads:
         """
         subject = self._known(aggregate, aggregate_id, opaque=True)
         reading = AggregateReading(self.codec, Link(0, NOTHING.chain), self.findings)
-        async with aclosing(self._decoded(reading, subject, 0, leader)) as pages:
-            async for page in pages:
-                for _, found in page:
-                    yield found
+        stored = await self._linked.pages(subject, leader=leader)
+        async for page in ForwardsReading(stored, reading, self.keyring):
+            for _, found in page:
+                yield found
 
     def _known(self, aggregate: str, aggregate_id: AggregateId, *, opaque: bool = False) -> str:
         """The subject of an aggregate; raises `UnknownType` for a kind that the codec lacks."""
@@ -219,54 +225,24 @@ class AggregateReads:
             self.codec.check_aggregate(aggregate)
         return self.codec.subjects.log(aggregate, aggregate_id)
 
-    async def _pages(
-        self, subject: str, after: Head, leader: bool, size: int = MAX_PAGE
-    ) -> AsyncGenerator[list[FoundEvent], None]:
-        """The events after a head, in pages; the head after the last of them is remembered."""
-        start = Link(after.version, after.chain, after.position)
-        reading = AggregateReading(self.codec, start, self.findings)
-        era, last = self._heads.era, None
-        decoded = self._decoded(reading, subject, after.position, leader, size)
-        async with aclosing(decoded) as pages:
-            async for page in pages:
-                if page:
-                    yield page
-                    last = page[-1][0]
-        if reading.problem is not None:
-            raise reading.problem
-        if last is not None:
-            self._heads.note(subject, Head.of(last), era)
-
-    async def _decoded(
-        self,
-        reading: AggregateReading,
-        subject: str,
-        after: int,
-        leader: bool,
-        size: int = MAX_PAGE,
-    ) -> AsyncGenerator[list[FoundEvent], None]:
-        """The aggregate's messages that are events, with what they are decoded to, in pages."""
-        stored = self._linked.pages(subject, after, leader=leader, max_messages=size)
-        async with aclosing(stored) as pages:
-            async for page in pages:
-                keys = await self.keyring.to_open(message.headers for message in page)
-                read = ((message, reading.read(message, keys)) for message in page)
-                yield [(message, found) for message, found in read if found is not None]
-
     async def _forwards(
         self, subject: str, start: Head, bounds: Bounds, leader: bool
-    ) -> AsyncGenerator[list[FoundEvent], None]:
+    ) -> ForwardsReading:
+        """The events after a head; the head after the last of them is remembered."""
         if bounds.after > start.version + MAX_PAGE:
             start = await self._start(subject, bounds.after, leader)
+        head, era = Link(start.version, start.chain, start.position), self._heads.era
+        reading = AggregateReading(self.codec, head, self.findings)
         size = bounds.page_size(MAX_PAGE, from_number=start.version)
-        async with aclosing(self._pages(subject, start, leader, size)) as pages:
-            async for page in pages:
-                if bounds.until is None and version_of(page[0]) > bounds.after:
-                    yield page
-                    continue
-                yield [each for each in page if bounds.includes(version_of(each))]
-                if bounds.until is not None and version_of(page[-1]) >= bounds.until:
-                    return
+        stored = await self._linked.pages(subject, start.position, leader=leader, max_messages=size)
+
+        def at_end(last: StoredMessage | None) -> None:
+            if reading.problem is not None:
+                raise reading.problem
+            if last is not None:
+                self._heads.note(subject, Head.of(last), era)
+
+        return ForwardsReading(stored, reading, self.keyring, bounds, at_end)
 
     async def _start(self, subject: str, version: int, leader: bool) -> Head:
         """The head after an event at most 256 versions before one; `NOTHING` if none is found."""
@@ -280,14 +256,8 @@ class AggregateReads:
             return NOTHING
         return Head.of(found)
 
-    async def _backwards(
-        self, subject: str, bounds: Bounds, leader: bool
-    ) -> AsyncGenerator[list[FoundEvent], None]:
+    async def _backwards(self, subject: str, bounds: Bounds, leader: bool) -> BackwardsReading:
         head = await self._head(subject, leader)
         newest = Link(head.version, head.chain, head.position)
-        reading = BackwardsReading(
-            *(self._direct, self._linked, self.codec, self.keyring, self.findings, subject)
-        )
-        async with aclosing(reading.pages(newest, bounds)) as pages:
-            async for page in pages:
-                yield page
+        parts = self._direct, self._linked, self.codec, self.keyring, self.findings
+        return BackwardsReading(*parts, subject, newest, bounds)

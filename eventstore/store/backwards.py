@@ -8,16 +8,14 @@ all of the aggregate is read.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-
+from eventstore.concurrency.pages import Pages
 from eventstore.errors import EventStoreError
 from eventstore.jetstream.direct_get import MAX_PAGE, DirectReader
 from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.codec import Codec
-from eventstore.messages.events import RecordedEvent, UnreadEvent
-from eventstore.store.aggregate_reading import AggregateReading
+from eventstore.store.aggregate_reading import AggregateReading, FoundEvent, version_of
 from eventstore.store.bounds import Bounds
-from eventstore.store.chain_links import GENESIS_LINKS, Link, extends
+from eventstore.store.chain_links import GENESIS_LINKS, Link, link_after
 from eventstore.store.foreign import LogFindings, link_of
 from eventstore.store.keyring import Keyring
 from eventstore.store.linked_reading import LinkedReading
@@ -26,15 +24,16 @@ from eventstore.store.version_search import find_version
 _HALF = MAX_PAGE // 2
 _MIN_SLACK = 8  # events read in vain, for which the server is asked less often
 
-FoundEvent = tuple[StoredMessage, list[RecordedEvent] | UnreadEvent]
-"""An event as stored, with what it is decoded to."""
-
 Page = tuple[Link, list[FoundEvent]]
 """Events, oldest first, and the link before them."""
 
 
-class BackwardsReading:
-    """Reads one aggregate backwards."""
+class BackwardsReading(Pages[FoundEvent]):
+    """The events of one aggregate up to the newest one, within bounds of their versions.
+
+    Newest first. They are verified and raise as `EventStore.read` says; the seams between pages,
+    too.
+    """
 
     def __init__(
         self,
@@ -44,6 +43,8 @@ class BackwardsReading:
         keyring: Keyring,
         findings: LogFindings,
         subject: str,
+        newest: Link,
+        bounds: Bounds,
     ) -> None:
         self._reader = reader
         self._linked = linked
@@ -51,20 +52,24 @@ class BackwardsReading:
         self._keyring = keyring
         self._findings = findings
         self._subject = subject
+        self._bounds = bounds
+        self._size = bounds.page_size(_HALF)
+        self._newest = newest
+        self._high = newest if bounds.until is None else None
+        version = newest.version
+        self._version = version if bounds.until is None else min(bounds.until, version)
 
-    async def pages(self, newest: Link, bounds: Bounds) -> AsyncGenerator[list[FoundEvent], None]:
-        """The events up to the newest one within the bounds of their versions, newest first.
-
-        Verifies and raises as `EventStore.read` does; the seams between pages, too.
-        """
-        high = newest if bounds.until is None else None
-        version = newest.version if bounds.until is None else min(bounds.until, newest.version)
-        size = bounds.page_size(_HALF)
-        while version > bounds.after:
-            read = await self._by_positions(version, size, newest)
-            start, found = read or await self._by_search(version, size, newest, high)
-            yield [each for each in reversed(found) if bounds.includes(version_of(each))]
-            version, newest, high = start.version, start, start
+    async def next_page(self) -> list[FoundEvent]:
+        """See `Pages`."""
+        while self._version > self._bounds.after:
+            wanted = self._version, self._size, self._newest
+            read = await self._by_positions(*wanted)
+            start, found = read or await self._by_search(*wanted, self._high)
+            self._version, self._newest, self._high = start.version, start, start
+            within = [each for each in reversed(found) if self._bounds.includes(version_of(each))]
+            if within:
+                return within
+        return []
 
     async def _by_positions(self, version: int, size: int, newest: Link) -> Page | None:
         """The events up to `newest` that lie far apart; None if they do not, or do not follow."""
@@ -123,7 +128,7 @@ class BackwardsReading:
         keys = await self._keyring.to_open(message.headers for message in messages)
         found: list[FoundEvent] = []
         for message in messages:
-            if not extends(reading.head, message):
+            if not link_after(reading.head, message):
                 return None
             read = reading.read(message, keys)
             if read is None:
@@ -153,9 +158,3 @@ class BackwardsReading:
         if problem is not None:
             raise problem
         return found
-
-
-def version_of(found: FoundEvent) -> int:
-    """The version of an event."""
-    read = found[1]
-    return read.version if isinstance(read, UnreadEvent) else read[0].version

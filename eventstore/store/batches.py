@@ -29,7 +29,7 @@ class BatchCheck:
         """Whether more events of the last one's batch must follow."""
         return self._open is not None
 
-    def see(self, headers: dict[str, str], position: int, *, foreign: bool = False) -> None:
+    def see(self, headers: Mapping[str, str], position: int, *, foreign: bool = False) -> None:
         """Take the next message; raises `IncompleteBatch`, and can go on after it.
 
         A batch of only foreign messages may be incomplete.

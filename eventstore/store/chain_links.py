@@ -86,19 +86,27 @@ class LinkCheck(NamedTuple):
     confirmed: Link | None = None
 
 
-def extends(head: Link, message: StoredMessage) -> bool:
-    """Whether a message has the next version and chain value; ignores its envelope."""
-    headers = message.headers
+def link_after(head: Link, message: StoredMessage) -> Link | None:
+    """The link of a message with the next version and chain value; None for any other.
+
+    Ignores the rest of its envelope.
+    """
+    headers, version = message.headers, head.version + 1
     if isinstance(headers, EventHeaders):
         known = headers.envelope
-        if known.version != head.version + 1:
-            return False
-        return known.chain == value_of_event(head.chain, message.subject, known, message.payload)
-    is_next = headers.get(Header.AGGREGATE_VERSION) == str(head.version + 1)
-    if not is_next or isinstance(headers, UnreadableHeaders):
-        return False
-    value = chain_value(head.chain, message.subject, headers, message.payload)
-    return headers.get(Header.CHAIN) == value
+        if known.version != version:
+            return None
+        value, stored = (
+            value_of_event(head.chain, message.subject, known, message.payload),
+            known.chain,
+        )
+    else:
+        is_next = headers.get(Header.AGGREGATE_VERSION) == str(version)
+        if not is_next or isinstance(headers, UnreadableHeaders):
+            return None
+        value = chain_value(head.chain, message.subject, headers, message.payload)
+        stored = headers.get(Header.CHAIN)
+    return Link(version, value, message.sequence) if value == stored else None
 
 
 def follow(links: Links, message: StoredMessage) -> LinkCheck:
@@ -125,10 +133,10 @@ def follow(links: Links, message: StoredMessage) -> LinkCheck:
         # Changed in place, or moved here from elsewhere: the next event shows which.
         is_next = version == links.latest.version + 1
         return LinkCheck(links.guessing(own) if is_next else links, found)
-    if extends(links.head, message):
+    if link_after(links.head, message):
         return LinkCheck(links.after(own))
     for guess in links.guesses:
-        if extends(guess, message):
+        if link_after(guess, message):
             return LinkCheck(links.guessing(replace(own, position=guess.position)), None, guess)
     computed = chain_value(links.latest.chain, message.subject, headers, message.payload)
     return _explain(links, own, computed)

@@ -20,7 +20,7 @@ from eventstore.jetstream.direct_get import DirectReader
 from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.headers import Header, legal_value
 from eventstore.messages.text import make_log_records_safe
-from eventstore.store.chain_links import GENESIS_LINKS, Link, LinkCheck, Links, extends, follow
+from eventstore.store.chain_links import GENESIS_LINKS, Link, LinkCheck, Links, follow, link_after
 from eventstore.store.linked_reading import messages_before
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
@@ -143,7 +143,7 @@ class Trails:
         heads = {subject: link_of(message) for subject, message in found.items()}
         for subject, message in first.items():
             head = heads.get(subject, GENESIS_LINKS.head)
-            if head is not None and extends(head, message):
+            if head is not None and link_after(head, message):
                 self._known[subject] = Links(head)
             else:
                 self._known[subject] = await _trace_links(self._reader, subject, before)

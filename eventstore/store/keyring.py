@@ -71,10 +71,9 @@ class Keyring:
         """Call back when a subject was forgotten, or may have been while disconnected."""
         self._callbacks.append(callback)
 
-    async def to_open(self, messages: Iterable[Mapping[str, str] | None]) -> Keys:
+    async def to_open(self, messages: Iterable[Mapping[str, str]]) -> Keys:
         """The keys that messages with these headers are encrypted by, without missing ones."""
-        named = (headers for headers in messages if headers and PERSONAL in headers)
-        refs = {ref for headers in named for ref in refs_in(headers)}
+        refs = {ref for headers in messages if PERSONAL in headers for ref in refs_in(headers)}
         return await self._all(refs, self._bucket.find) if refs else NO_KEYS
 
     async def to_seal(self, subjects: Iterable[str]) -> Keys:

@@ -12,9 +12,9 @@ are many or lie close together, is left to be read in pages.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
 
 from eventstore.concurrency.chunks import chunked, map_chunked
+from eventstore.concurrency.pages import Pages, ReadyPages
 from eventstore.jetstream.direct_get import MAX_PAGE, DirectReader
 from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.jetstream.vocabulary import NatsHeader
@@ -31,40 +31,33 @@ _AT_ONCE = 32
 
 
 class LinkedReading:
-    """Reads aggregates, backwards where that is faster; learns from them how long the log is."""
+    """Reads aggregates, backwards where that is faster."""
 
     def __init__(self, direct: DirectReader) -> None:
         self._direct = direct
-        self._end: int | None = None
+        self._end = 0
 
     async def pages(
         self, subject: str, after: int = 0, *, leader: bool = False, max_messages: int = MAX_PAGE
-    ) -> AsyncGenerator[list[StoredMessage], None]:
+    ) -> Pages[StoredMessage]:
         """The messages on a literal subject after a position, as `DirectReader.pages`."""
-        messages = None
-        if self._end is None or self._end - after > _FAR:
+        end = self._see()
+        if not end or end - after > _FAR:
             last = await (self._direct.leader_last if leader else self._direct.last_on)(subject)
             if last is None or last.sequence <= after:
-                return
+                return ReadyPages()
             self._see(last.sequence)
             if last.sequence - after > _FAR:
                 messages = await self._backwards(await self._newest(last), after)
-        if messages is None:
-            stored = self._direct.pages(subject, after, leader=leader, max_messages=max_messages)
-            async with aclosing(stored) as pages:
-                async for page in pages:
-                    self._see(page[-1].sequence)
-                    yield page
-        else:
-            for some in chunked(messages, max_messages):
-                yield list(some)
+                if messages is not None:
+                    return ReadyPages(map(list, chunked(messages, max_messages)))
+        return self._direct.pages(subject, after, leader=leader, max_messages=max_messages)
 
     async def messages(self, subject: str, after: int = 0) -> AsyncGenerator[StoredMessage, None]:
         """All messages on a literal subject after a position, up to the leader's last."""
-        async with aclosing(self.pages(subject, after, leader=True)) as pages:
-            async for page in pages:
-                for message in page:
-                    yield message
+        async for page in await self.pages(subject, after, leader=True):
+            for message in page:
+                yield message
 
     async def between(
         self, subject: str, after: int, until: int
@@ -82,14 +75,13 @@ class LinkedReading:
             for message in messages:
                 yield message
             return
-        async with aclosing(self._direct.pages(subject, after, leader=True)) as pages:
-            async for page in pages:
-                for message in page:
-                    if message.sequence > until:
-                        return
-                    yield message
-                if page[-1].sequence >= until:
+        async for page in self._direct.pages(subject, after, leader=True):
+            for message in page:
+                if message.sequence > until:
                     return
+                yield message
+            if page[-1].sequence >= until:
+                return
 
     async def up_to(self, subject: str, position: int, count: int) -> list[StoredMessage] | None:
         """At most so many messages up to the position of one of them, oldest first.
@@ -111,10 +103,8 @@ class LinkedReading:
         before = _position_before(last)
         if before is None or last.sequence - before > _NEAR:
             return [last]
-        async with aclosing(self._direct.pages(last.subject, last.sequence - _FAR)) as pages:
-            async for page in pages:
-                return page if page[-1].sequence >= last.sequence else []
-        return []
+        page = await self._direct.pages(last.subject, last.sequence - _FAR).next_page()
+        return page if page and page[-1].sequence >= last.sequence else []
 
     async def _backwards(
         self, newest: list[StoredMessage], after: int, count: int | None = None
@@ -135,9 +125,9 @@ class LinkedReading:
             older.append(message)
         return None
 
-    def _see(self, position: int) -> int:
+    def _see(self, position: int = 0) -> int:
         """Take note of a position; returns the last one that the log is known to have."""
-        self._end = max(position, self._end or 0)
+        self._end = max(position, self._end, self._direct.newest)
         return self._end
 
 

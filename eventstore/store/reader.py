@@ -18,10 +18,9 @@ from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.codec import Codec
 from eventstore.messages.encryption import Keys
 from eventstore.messages.events import RecordedEvent, UnreadEvent
-from eventstore.messages.headers import Header
 from eventstore.store.aggregate_reading import read_stored_event
 from eventstore.store.batches import BatchCheck
-from eventstore.store.chain_links import Link, extends
+from eventstore.store.chain_links import Link, link_after
 from eventstore.store.foreign import ForeignMessage, LogFindings, Trails, damaged
 from eventstore.store.keyring import Keyring
 from eventstore.store.log import StoredLog, StoredPage
@@ -96,15 +95,15 @@ class PageDecoding:
         self, message: StoredMessage, keys: Keys
     ) -> list[RecordedEvent] | UnreadEvent | ForeignMessage:
         head = self._trails.head_of(message.subject)
-        if not extends(head, message):
+        link = link_after(head, message)
+        if link is None:
             return self._examine(message, head)
         skip = self._skip_unknown
         try:
             found = read_stored_event(self._codec, message, keys, skip_unknown=skip)
         except UnreadableEvent as error:
             return self._skip(message, str(error.cause))
-        chain = message.headers[Header.CHAIN]
-        self._trails.move(message, Link(head.version + 1, chain, message.sequence))
+        self._trails.move(message, link)
         return found
 
     def _examine(self, message: StoredMessage, head: Link) -> UnreadEvent | ForeignMessage:

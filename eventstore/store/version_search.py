@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.jetstream.stored_message import StoredMessage
-from eventstore.store.chain_links import Link, extends
+from eventstore.store.chain_links import Link, link_after
 from eventstore.store.foreign import link_of
 
 _MAX_PROBES = 64
@@ -56,4 +56,4 @@ async def is_followed(reader: DirectReader, message: StoredMessage) -> bool:
     """Whether the next message of the aggregate was built upon this one."""
     link = link_of(message)
     following, _ = await reader.page(message.subject, message.sequence, 1)
-    return bool(following) and link is not None and extends(link, following[0])
+    return bool(following) and link is not None and bool(link_after(link, following[0]))

@@ -104,7 +104,7 @@ class EventProcessor:
             if not self._handles(tracked) and await self._passes(tracked):
                 return
             # First: if the keys cannot be read, an acknowledged event would not be redelivered.
-            keys = await self._keyring.to_open([tracked.message.headers])
+            keys = await self._keyring.to_open([tracked.message.headers or {}])
             if self._declared.acknowledges_first:
                 await self._acks.confirm(tracked)
             result = await self._handle(tracked, keys)

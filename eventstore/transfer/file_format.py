@@ -67,7 +67,7 @@ class EventLine(
         return cls(
             position=message.sequence,
             subject=message.subject,
-            headers=message.headers,
+            headers=dict(message.headers),
             text=text,
             binary=binary,
         )

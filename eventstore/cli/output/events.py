@@ -34,7 +34,7 @@ def event_json(event: LogEvent) -> str:
         "aggregate_id": event.aggregate_id,
         "version": event.version,
         "type": event.envelope.type,
-        "headers": event.headers,
+        "headers": dict(event.headers),
         **_data_of(event),
         **({} if error is None else {"unreadable": str(error)}),
     }

@@ -466,7 +466,7 @@ async def _record_of_an_event(subscriber: Client) -> ParkedRecord:
     assert event is not None
     return ParkedRecord(
         subject=event.subject,
-        headers=event.headers,
+        headers=dict(event.headers),
         payload=event.payload,
         code="handler_failed",
         reason="",

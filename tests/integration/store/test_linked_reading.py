@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 import pytest
 
 from eventstore.client.client import Client
 from eventstore.client.protocol import header_lines
+from eventstore.concurrency.pages import Pages
 from eventstore.errors import Conflict
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.jetstream.stored_message import StoredMessage
@@ -247,7 +247,7 @@ def _counted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
 
     def counted(
         self: DirectReader, subject: str, after: int = 0, **options: Any
-    ) -> AsyncGenerator[Sequence[StoredMessage], None]:
+    ) -> Pages[StoredMessage]:
         searches.append((subject, after))
         return pages(self, subject, after, **options)
 

@@ -23,7 +23,8 @@ from eventstore.errors import (
     UnsupportedSchema,
     VersionGap,
 )
-from eventstore.jetstream.direct_get import BatchReplies, DirectReader
+from eventstore.jetstream.direct_get import DirectReader
+from eventstore.jetstream.page_replies import PageReplies
 from eventstore.messages.chain import chain_value
 from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import Envelope, EventHeaders, Identity
@@ -430,15 +431,15 @@ async def test_a_page_whose_replies_were_lost_is_not_taken_for_complete(
 ) -> None:
     await store.append("account", "a1", [Deposited()] * 10)
     reader, subject = _reader(client, codec), codec.subjects.log("account", "a1")
-    take, seen = BatchReplies.set_result, 0
+    take, seen = PageReplies.set_result, 0
 
-    def lossy(page: BatchReplies, message: Any) -> None:
+    def lossy(page: PageReplies, message: Any) -> None:
         nonlocal seen
         seen += 1
         if seen != 4:
             take(page, message)
 
-    monkeypatch.setattr(BatchReplies, "set_result", lossy)
+    monkeypatch.setattr(PageReplies, "set_result", lossy)
     with pytest.raises(RequestTimeout, match="lost"):
         await anext(reader.pages(subject))
     (page,) = [page async for page in reader.pages(subject)]
@@ -449,7 +450,7 @@ async def test_a_page_that_never_ends_is_given_up_within_its_bound(
     store: EventStore, client: Client, codec: Codec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await store.append("account", "a1", Opened())
-    monkeypatch.setattr(BatchReplies, "set_result", lambda *_: None)
+    monkeypatch.setattr(PageReplies, "set_result", lambda *_: None)
     reader = _reader(client, codec, timeout=0.1)
     with pytest.raises(RequestTimeout, match=r"no complete page of .*account\.a1: .* after 0\.1 s"):
         await anext(reader.pages(codec.subjects.log("account", "a1")))
@@ -461,7 +462,7 @@ async def test_a_page_that_a_broken_connection_cuts_off_fails_at_once(
 ) -> None:
     await store.append("account", "a1", Opened())
     broken = asyncio.Event()
-    monkeypatch.setattr(BatchReplies, "set_result", lambda *_: broken.set())
+    monkeypatch.setattr(PageReplies, "set_result", lambda *_: broken.set())
     reading = asyncio.create_task(
         anext(_reader(client, codec).pages(codec.subjects.log("account", "a1")))
     )

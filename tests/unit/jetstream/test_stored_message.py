@@ -14,7 +14,7 @@ from eventstore.errors import ClientError
 from eventstore.jetstream.stored_message import (
     StoredMessage,
     delivered,
-    event_in_page,
+    event_in,
     read_direct,
     status_of,
     stored_in,
@@ -51,11 +51,11 @@ def carefully(block: bytes) -> tuple[StoredMessage, int | None]:
 
 
 async def test_an_event_in_a_page_is_read_by_the_pattern() -> None:
-    found = event_in_page(answered(ANSWER), STREAM)
+    found = event_in(answered(ANSWER), STREAM)
     assert found is not None
     assert found == carefully(ANSWER)
     assert isinstance(found[0].headers, EventHeaders)
-    assert event_in_page(answered(ANSWER), "OTHER") is None
+    assert event_in(answered(ANSWER), "OTHER") is None
 
 
 async def test_an_event_that_a_consumer_delivers_is_read_by_the_pattern() -> None:
@@ -86,7 +86,7 @@ async def test_anything_else_in_a_page_is_not_read_by_the_pattern(
     what: bytes, instead: bytes
 ) -> None:
     assert ANSWER.count(what) == 1
-    assert event_in_page(answered(ANSWER.replace(what, instead)), STREAM) is None
+    assert event_in(answered(ANSWER.replace(what, instead)), STREAM) is None
 
 
 @st.composite
@@ -104,7 +104,7 @@ def answers(draw: st.DrawFn, added: bytes = ADDED) -> bytes:
 @example(USUAL[:-2] + ADDED[:-2] + ADDED)
 @example(USUAL[:-4] + ADDED)
 def test_a_damaged_reply_is_read_as_header_by_header_or_not_by_the_pattern(block: bytes) -> None:
-    found = event_in_page(answered(block), STREAM)
+    found = event_in(answered(block), STREAM)
     if found is not None:
         assert found == carefully(block)
 

@@ -68,7 +68,8 @@ def assert_same(block: bytes, found: EventHeaders) -> None:
     """What the pattern has read is what is read header by header."""
     careful = read_headers(block)
     assert not isinstance(careful, UnreadableHeaders)
-    assert (found, list(found)) == (careful, list(careful))
+    assert found == careful
+    assert list(found) == list(careful)
     assert found.envelope == Envelope.from_headers(careful)
 
 

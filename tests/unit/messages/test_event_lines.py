@@ -97,7 +97,8 @@ def assert_same(block: bytes, found: EventHeaders) -> None:
     """What the pattern has read is what is read header by header."""
     careful = read_headers(block)
     assert not isinstance(careful, UnreadableHeaders)
-    assert (found, list(found), repr(found)) == (careful, list(careful), repr(careful))
+    assert found == careful
+    assert (list(found), repr(found)) == (list(careful), repr(careful))
     assert found.envelope == Envelope.from_headers(careful)
     assert Envelope.from_headers(found) is found.envelope
     values = [chain_value(GENESIS, SUBJECT, each, b"{}") for each in (found, careful)]
@@ -144,6 +145,19 @@ def test_the_pattern_reads_nothing_else(what: bytes, instead: bytes) -> None:
     assert read(USUAL) is not None
     assert what in USUAL
     assert read(USUAL.replace(what, instead)) is None
+
+
+def test_headers_are_a_mapping() -> None:
+    found = read(USUAL)
+    assert found is not None
+    assert (found[Header.ACTOR], found.get(Header.ACTOR)) == ("somebody", "somebody")
+    assert dict(found.items()) == read_headers(USUAL)
+    assert len(found) == len(found.items())
+    for missing in (Header.TRACEPARENT, "x-actor"):
+        assert missing not in found
+        assert (found.get(missing), found.get(missing, "")) == (None, "")
+        with pytest.raises(KeyError, match=missing):
+            found[missing]
 
 
 def test_copies_are_plain_dicts() -> None:
