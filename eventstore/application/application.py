@@ -72,8 +72,10 @@ class Application(Declaration):
         Parts can be left to other processes: `worker` carries out commands; `projections` keeps the
         read models and the audit index up to date; `queries` answers from them; `feed` publishes
         the events; `subscribers` handles them, and has processes react to them. Health, discovery
-        and metrics are always there. The failure of a part, or of all projections, ends the block
-        and is raised; a single projection that fails is logged, and health reports it.
+        and metrics are always there. What fails at the start is raised. Later, projections and
+        subscribers fail alone: that is logged, health reports it, and they are run again; a
+        projection that cannot take an event stops until somebody sets its checkpoint. The failure
+        of any other part ends the block and is raised.
         """
         from eventstore.application.runner import run_application
 

@@ -10,7 +10,8 @@ from importlib import import_module
 from types import ModuleType
 
 from eventstore.application.service import RunningApplication
-from eventstore.commands.worker import worker_consumer
+from eventstore.application.supervision import PartsCheck, SupervisedPart
+from eventstore.commands.consumer import worker_consumer
 from eventstore.config import ServiceIdentity
 from eventstore.contracts import describe, query_metadata
 from eventstore.errors import ConfigurationError
@@ -36,6 +37,7 @@ from eventstore.service.health import (
 from eventstore.service.http_server import HttpServer
 from eventstore.service.metrics import Metrics
 from eventstore.service.micro import EndpointStats
+from eventstore.service.storage_check import StorageCheck
 from eventstore.service.timers_check import TimersCheck
 from eventstore.subscribers import EventSubscriber
 from eventstore.telemetry import NO_TELEMETRY, Telemetry, combined
@@ -72,6 +74,7 @@ def service_health(
     *,
     feed: Check | None = None,
     subscribers: Sequence[EventSubscriber] = (),
+    supervised: Sequence[SupervisedPart] = (),
     is_second: bool = False,
     cache_ttl: float = 0.25,
 ) -> Health:
@@ -102,6 +105,8 @@ def service_health(
         checks["subscribers"] = SubscribersCheck(
             client, codec.subjects, subscribers, telemetry=telemetry
         )
+    if supervised:
+        checks["read_side_parts" if is_second else "parts"] = PartsCheck(supervised)
     own = service.identity
     return Health(
         *(own.name, own.version, checks),
@@ -114,11 +119,13 @@ def service_health(
 def _checks_of_first(service: RunningApplication) -> dict[str, Check]:
     client, codec, telemetry = service.client, service.domain.codec, service.telemetry
     bounds = service.settings.operations
+    specs = topology(codec.subjects, service.settings.streams, service.domain)
     return {
         "connection": ConnectionCheck(client),
+        "storage": StorageCheck(client, codec.subjects, service.identity.name, specs),
         "streams": StreamsCheck(
             client,
-            topology(codec.subjects, service.settings.streams, service.domain),
+            specs,
             findings={codec.subjects.log_stream: service.store.findings},
             telemetry=telemetry,
         ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 
 from eventstore.application.components import GRACE_SECONDS, ReadyComponent, running
 from eventstore.application.declaration import Declaration
+from eventstore.application.isolation import IsolationWatch
 from eventstore.application.observability import (
     make_telemetry,
     serve_http,
@@ -22,6 +23,7 @@ from eventstore.application.read_process import ReadProcess
 from eventstore.application.read_side import ParentLink
 from eventstore.application.server import opened_server
 from eventstore.application.service import RunningApplication
+from eventstore.application.supervision import SupervisedPart
 from eventstore.application.write_side import WriteSide
 from eventstore.audit.aggregate_history import history_answers
 from eventstore.client.responder import Answer, Responder
@@ -161,7 +163,8 @@ async def _components(
         queue_limit=service.settings.streams.queue_limit,
         pausable=service.projections,
     )
-    async with running(control):
+    watch = IsolationWatch(service.client, service.domain.codec.subjects.log_stream)
+    async with running(control, watch):
         await control.ready.wait()  # before a projection runs that is to be paused
         async with (
             _second_process(service.read_process),
@@ -187,13 +190,20 @@ async def _answering(
 ) -> AsyncIterator[None]:
     feed = _feed(service) if parts.feed else None
     subscribers = _subscribers(service) if parts.subscribers else []
-    answering: list[ReadyComponent] = [*subscribers]
+    supervised = _supervised(service, subscribers)
+    answering: list[ReadyComponent] = [*supervised]
     queries: list[EndpointStats] = []
     if parts.queries:
-        answering.append(_queries(service, queries))
+        answering.append(_queries(service, await service.store.identity(), queries))
     if service.projections is not None:
-        answering += [service.projections, *_projection_control(service)]
-    health = service_health(service, feed=feed, subscribers=subscribers, is_second=link is not None)
+        answering += _projection_control(service)
+    health = service_health(
+        service,
+        feed=feed,
+        subscribers=subscribers,
+        supervised=supervised,
+        is_second=link is not None,
+    )
     parent = None if link is None else ParentLink(link, health, metrics, queries)
     answering += [parent] if parent else _own_endpoints(service, health, queries, metrics)
     background = [each for each in (service.collector, feed) if each is not None]
@@ -242,6 +252,7 @@ async def _projections(
         projections_of(app),
         rebuild=auto_rebuild(write_side.store, database, telemetry=telemetry),
         rebuilds_other_logs=bool(outdated),
+        until_failed=False,
         telemetry=telemetry,
     )
 
@@ -253,8 +264,18 @@ def _collector(write_side: WriteSide, database: Database | None) -> CommandColle
     return CommandCollector(write_side.client, write_side.domain.codec.subjects, database)
 
 
-def _queries(service: RunningApplication, endpoints: list[EndpointStats]) -> Responder:
-    """The responder for every query of the domain, counted by `endpoints`."""
+def _supervised(
+    service: RunningApplication, subscribers: Iterable[EventSubscriber]
+) -> list[SupervisedPart]:
+    """The parts whose failures end nothing else, nor the service."""
+    parts = {f"subscriber {each.name}": each for each in subscribers}
+    projections = {} if service.projections is None else {"projections": service.projections}
+    named: dict[str, ReadyComponent] = {**parts, **projections}
+    return [SupervisedPart(name, part, service.client) for name, part in named.items()]
+
+
+def _queries(service: RunningApplication, log: str, endpoints: list[EndpointStats]) -> Responder:
+    """The responder for every query of the domain, on rows of this log; counted by `endpoints`."""
     subjects = service.domain.codec.subjects
     answered = query_answers(
         service.read_model,
@@ -262,6 +283,7 @@ def _queries(service: RunningApplication, endpoints: list[EndpointStats]) -> Res
         [*service.app.queries, audit_queries],
         subjects,
         wait_seconds=service.settings.operations.query_wait_ms / 1000,
+        log=log,
         telemetry=service.telemetry,
     )
     status = status_answers(service.client, subjects)

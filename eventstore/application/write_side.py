@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from eventstore.application.components import DelayedStart, running
+from eventstore.application.start import until_led
 from eventstore.client.client import Client, connect
 from eventstore.client.master_keys import KeyWrapping
 from eventstore.commands import CommandClient, CommandHandler, CommandWorker, Outcomes
 from eventstore.concurrency.resource import Resource
 from eventstore.config import Settings
 from eventstore.decider.domain import Domain
-from eventstore.errors import ClientError, RequestTimeout
-from eventstore.jetstream.retry import Retry
 from eventstore.jetstream.topology import declare, topology
 from eventstore.messages.envelope import utc_now
 from eventstore.processes import Process, ProcessRejections
@@ -27,7 +26,7 @@ if TYPE_CHECKING:  # a program that only writes loads no SQLAlchemy
     from eventstore.projections.database.checkpoint import Checkpoint
     from eventstore.recovery.guard import LogGuard
 
-_DECLARE_SECONDS = 20.0
+T = TypeVar("T")
 
 
 class WriteSide(Resource):
@@ -92,18 +91,14 @@ class WriteSide(Resource):
         self.client = await stack.enter_async_context(connecting)
         known = [] if self._checkpoints is None else await self._checkpoints()
         specs = topology(codec.subjects, self._settings.streams, self.domain)
-        # A cluster that elects a leader gives no answer.
-        declaring = Retry(
-            self.client, "declaring the streams", _DECLARE_SECONDS, passes=_is_silence
-        )
-        await declaring.run(lambda: check_existence(self.client, codec.subjects, known))
-        await declaring.run(lambda: declare(self.client, specs))
+        await self._led(lambda: check_existence(self.client, codec.subjects, known))
+        await self._led(lambda: declare(self.client, specs))
         self.store = await stack.enter_async_context(
             EventStore(
                 self.client, codec, clock=self._clock, guarded=True, telemetry=self._telemetry
             )
         )
-        self.outdated = await declaring.run(
+        self.outdated = await self._led(
             lambda: check_log(self.client, self.store, known, rebuilds=self._rebuilds)
         )
         self.guard = LogGuard(self.client, self.store)
@@ -126,6 +121,9 @@ class WriteSide(Resource):
             await stack.enter_async_context(running(self._delayed))
             if not self._waits:
                 self.begin()
+
+    async def _led(self, work: Callable[[], Awaitable[T]]) -> T:
+        return await until_led(self.client, work, self._settings.nats.retry.leader_wait_ms / 1000)
 
     def begin(self) -> None:
         """Begin to carry out commands, if that has waited."""
@@ -154,7 +152,3 @@ class WriteSide(Resource):
             rejections=ProcessRejections(self._processes, self.store),
             telemetry=self._telemetry,
         )
-
-
-def _is_silence(error: ClientError) -> bool:
-    return isinstance(error, RequestTimeout)

@@ -69,6 +69,10 @@ class _StreamConfig(Struct, frozen=True):
     metadata: dict[str, str] = {}
 
 
+class _Cluster(Struct, frozen=True):
+    leader: str = ""
+
+
 CREATED_NOTE = "eventstore.created"
 """The name in a restored stream's metadata of when the original was created."""
 
@@ -79,9 +83,15 @@ class StreamInfo(Struct, frozen=True):
     created: Annotated[str, Meta(min_length=1)]
     config: dict[str, Any]
     state: StreamState
+    cluster: _Cluster | None = None
 
     def __post_init__(self) -> None:
         msgspec.convert(self.config, _StreamConfig)
+
+    @property
+    def has_leader(self) -> bool:
+        """Whether the server that answered knows a leader; without one, replicas answer, too."""
+        return self.cluster is None or bool(self.cluster.leader)
 
     @property
     def replicas(self) -> int:

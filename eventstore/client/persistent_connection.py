@@ -9,6 +9,8 @@ import asyncio
 import logging
 import re
 import ssl
+import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import TypeVar
@@ -33,6 +35,7 @@ from eventstore.errors import (
 from eventstore.messages.text import make_log_records_safe
 
 _CLOSE_SECONDS = 2.0
+_MAX_UNANSWERED = 256
 _DENIED = re.compile(r'permissions violation for (?:publish|subscription) to "([^"]+)"')
 
 _logger = make_log_records_safe(logging.getLogger(__name__))
@@ -45,6 +48,8 @@ class PersistentConnection(Resource):
     """One connection to NATS that reconnects automatically.
 
     The server's monitoring shows it as `name`. All its inboxes begin with `inbox_prefix`.
+    `unanswered` are the last requests that had no answer in time, since it was connected: when that
+    was (`time.monotonic`), and their subjects.
     """
 
     def __init__(self, settings: NatsSettings, name: str) -> None:
@@ -53,12 +58,14 @@ class PersistentConnection(Resource):
         self._nats = Connection(require_tls=requires_tls(settings))
         self._rotation = ServerRotation(settings.retry)
         self.inbox_prefix = f"{settings.inbox_prefix}.{new_token()}"
-        self._answers = PendingReplies()
+        self._answers = PendingReplies(self._note_late)
+        self.unanswered: deque[tuple[float, str]] = deque(maxlen=_MAX_UNANSWERED)
         self._refusals: list[Exception] | None = None  # a list during the first connect
         self._is_permanent = False
         self._up = False
         self._settled = asyncio.Event()  # set while connected, and when closed for good
         self._closing = False
+        self._reported: set[str] = set()  # what was logged since the last reconnect
         self._disconnect_callbacks: dict[object, Callable[[], None]] = {}
         self._reconnect_callbacks: dict[object, Callable[[], None]] = {}
         self._denied_callbacks: dict[object, Callable[[str], None]] = {}
@@ -116,6 +123,15 @@ class PersistentConnection(Resource):
             raise ConnectionLost(f"still no connection to {self.url} after {timeout:g} s") from None
         if self.is_closed:
             raise ConnectionLost("the connection is closed: connect again")
+
+    async def leave_server(self) -> bool:
+        """Reconnect to another server, before this one is tried again; False if none is known."""
+        current = self._nats.connected_url
+        if current is None or len(self._nats.servers) < 2:
+            return False
+        self._rotation.avoid(current.netloc)
+        await self._nats.force_reconnect()
+        return True
 
     def on_disconnect(self, callback: Callable[[], None]) -> Unregister:
         """Call `callback` when the connection breaks or is closed."""
@@ -217,6 +233,16 @@ class PersistentConnection(Resource):
             f"no server answered at {servers}: {'; '.join(causes) or 'no answer in time'}"
         )
 
+    def _report(self, problem: str) -> None:
+        """Log a problem of the connection once, until the next reconnect."""
+        if problem not in self._reported:
+            _logger.warning("%s: %s", self.url, problem)
+        self._reported.add(problem)
+
+    def _note_late(self, subject: str) -> None:
+        if self.is_connected:
+            self.unanswered.append((time.monotonic(), subject))
+
     def _ping(self, _: str, pong: asyncio.Future[bool]) -> None:
         self._nats.ping(pong)
 
@@ -246,9 +272,11 @@ class PersistentConnection(Resource):
 
     async def _reconnected(self) -> None:
         self._rotation.reset()
+        self.unanswered.clear()
         self._up = True
         self._settled.set()
-        _logger.info("reconnected to %s", self.url)
+        self._reported.clear()
+        _logger.warning("reconnected to %s", self.url)
         _call(self._reconnect_callbacks)
 
     async def _closed(self) -> None:
@@ -269,7 +297,7 @@ class PersistentConnection(Resource):
             for callback in list(self._denied_callbacks.values()):
                 callback(denied[1])
         elif isinstance(error, (nats_py.Error, OSError)):
-            _logger.warning("%s: %s", self.url, error or type(error).__name__)
+            self._report(str(error) or type(error).__name__)
         else:
             _logger.error("the callback of a subscription failed", exc_info=error)
 

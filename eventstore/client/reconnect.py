@@ -31,9 +31,15 @@ class ServerRotation:
             extra=settings.reconnect_jitter_ms / 1000,
         )
         self._attempts = 0
+        self._avoided: str | None = None
+
+    def avoid(self, netloc: str) -> None:
+        """Take the server at this host and port after all others, until the next success."""
+        self._avoided = netloc
 
     def next_server(self, servers: list[Server], _: dict[str, Any]) -> tuple[Server, float]:
         """The next server and the seconds to wait before it is tried; what nats-py asks for."""
+        servers = sorted(servers, key=lambda each: each.uri.netloc == self._avoided)
         rounds, turn = divmod(self._attempts, len(servers))
         self._attempts += 1
         return servers[turn], self._backoff.delay(rounds + 1)
@@ -46,6 +52,7 @@ class ServerRotation:
     def reset(self) -> None:
         """Start from the first server and delay, after a success."""
         self._attempts = 0
+        self._avoided = None
 
 
 class FirstConnect:

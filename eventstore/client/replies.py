@@ -47,9 +47,10 @@ class _Waiting(Struct):
 
 
 class PendingReplies:
-    """Matches answers with pending requests."""
+    """Matches answers with pending requests; `on_late` is called with the subject of a late one."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_late: Callable[[str], object] = str) -> None:
+        self._on_late = on_late
         self._waiting: dict[str, _Waiting] = {}
         self._together: dict[str, _Together] = {}
         self._timeouts = TimerWheel[str](self._expire)
@@ -80,7 +81,11 @@ class PendingReplies:
         if left > 0:
             self._timeouts.add(token, min(left, _MAX_TURN))
         else:
-            waiting.receiver.set_exception(_late(waiting.what, waiting.timeout))
+            waiting.receiver.set_exception(self._late(waiting.what, waiting.timeout))
+
+    def _late(self, what: str, timeout: float) -> ClientError:
+        self._on_late(what)
+        return RequestTimeout(f"{what}: no answer after {timeout:g} s")
 
     async def awaited_together(
         self, subjects: Sequence[str], timeout: float, send: Callable[[str], None]
@@ -93,7 +98,7 @@ class PendingReplies:
         loop = asyncio.get_running_loop()
         token = new_token()
         together = self._together[token] = _Together(subjects, loop.create_future())
-        timer = loop.call_later(timeout, together.expire, timeout)
+        timer = loop.call_later(timeout, together.fail, lambda what: self._late(what, timeout))
         try:
             send(token)
             await together.complete
@@ -177,10 +182,6 @@ class _Together:
             if subject in (None, what.lower()):
                 self._take(index, error_of(what))
 
-    def expire(self, timeout: float) -> None:
-        """Fail those that are not answered after `timeout` seconds."""
-        self.fail(lambda what: _late(what, timeout))
-
     def _take(self, index: int, answer: object) -> None:
         if self.answers[index] is None:
             self.answers[index] = answer
@@ -191,7 +192,3 @@ class _Together:
 
 def _denied(what: str) -> ClientError:
     return PermissionDenied(f"the server forbids {what} to this user")
-
-
-def _late(what: str, timeout: float) -> ClientError:
-    return RequestTimeout(f"{what}: no answer after {timeout:g} s")

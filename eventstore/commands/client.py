@@ -22,7 +22,8 @@ from eventstore.commands.scheduling import (
 from eventstore.commands.sent import SentCommand, SentCommands, sent_command
 from eventstore.concurrency.resource import Resource
 from eventstore.concurrency.timer_wheel import TimerWheel
-from eventstore.jetstream.publish import PubAck, publish_queued
+from eventstore.jetstream.acceptance import queue_command
+from eventstore.jetstream.publish import PubAck
 from eventstore.messages.codec import Codec
 from eventstore.messages.context import current
 from eventstore.messages.envelope import (
@@ -76,7 +77,7 @@ class CommandClient(Resource):
         self._composer = Composer(client, codec, self._clock, telemetry)
         self._timers = Timers(client, codec.subjects)
         self._inbox = client.new_inbox()
-        self._sent = SentCommands(outcomes or Outcomes(client, codec.subjects))
+        self._sent = SentCommands(client, outcomes or Outcomes(client, codec.subjects))
         self._waiting: dict[str, Execution] = {}
         self._wheel = TimerWheel[str](self._look)
 
@@ -126,7 +127,7 @@ class CommandClient(Resource):
                 command, aggregate_id, command_id, cause, actor, span, expectation(expected)
             )
             stream = self._codec.subjects.command_stream
-            ack = await publish_queued(self._client, message.draft, timeout, stream=stream)
+            ack = await queue_command(self._client, message.draft, timeout, stream=stream)
         sent = sent_command(message, ack)
         self._sent.remember(sent)
         return sent

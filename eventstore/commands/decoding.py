@@ -17,6 +17,7 @@ from eventstore.client.protocol import check_headers
 from eventstore.commands.digest import digest_of, without_data
 from eventstore.errors import InvalidHeader, InvalidId, UnsupportedSchema
 from eventstore.jetstream.consumer import Delivery
+from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.codec import Codec
 from eventstore.messages.command_lines import read_command_lines
@@ -96,7 +97,7 @@ class ReceivedCommand(msgspec.Struct, frozen=True, gc=False):
         """Decode a message; does not raise for any content."""
         delivery = Delivery.of(message)
         headers = _headers_of(message)
-        command_id = _command_id(headers, delivery, codec.subjects)
+        command_id = _command_id(headers, delivery.sequence, delivery.time, codec.subjects)
         content: DecodedCommand | Exception
         try:
             content = _decode(codec, message, headers, delivery, command_id)
@@ -165,6 +166,11 @@ def id_of_message(stream: str, message_id: str) -> str:
         return derive_id(_NAMESPACE, f"{stream}:{message_id}")
 
 
+def id_of_stored(message: StoredMessage, subjects: Subjects) -> str:
+    """The id of a command in its stream, the same as of its deliveries."""
+    return _command_id(message.headers, message.sequence, message.time, subjects)
+
+
 def _headers_of(message: Message) -> Mapping[str, str]:
     """The headers of a message; unreadable ones may be empty, and stay what they are."""
     usual = read_command_lines(message.block)
@@ -172,7 +178,7 @@ def _headers_of(message: Message) -> Mapping[str, str]:
     return {} if headers is None else headers
 
 
-def _command_id(headers: Mapping[str, str], delivery: Delivery, subjects: Subjects) -> str:
+def _command_id(headers: Mapping[str, str], sequence: int, time: int, subjects: Subjects) -> str:
     """The id of a command, the same for every delivery, even if it cannot be decoded.
 
     Its own, or derived from `Nats-Msg-Id`, from the firing of a recurring timer, or from its
@@ -190,7 +196,7 @@ def _command_id(headers: Mapping[str, str], delivery: Delivery, subjects: Subjec
     if Header.MESSAGE_ID in headers and Header.EVENT_ID not in headers:
         return id_of_message(stream, headers[Header.MESSAGE_ID])
     firing = Firing.of(headers, subjects.timer_stream)
-    origin = f"{delivery.sequence}:{delivery.time}" if firing is None else firing.key
+    origin = f"{sequence}:{time}" if firing is None else firing.key
     return derive_id(_NAMESPACE, f"{stream}:{origin}")
 
 

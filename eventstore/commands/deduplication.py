@@ -7,6 +7,7 @@ from contextlib import aclosing
 
 from eventstore.commands.decoding import DecodedCommand
 from eventstore.commands.digest import is_other
+from eventstore.commands.object_size import allocated
 from eventstore.commands.results import succeeded
 from eventstore.errors import CommandIdReused
 from eventstore.jetstream.stored_message import StoredMessage
@@ -18,6 +19,9 @@ from eventstore.store.store import EventStore
 
 _MANY_IDS = 512
 
+_ID_BYTES = 96
+"""A UUID as text, as the interpreter's allocator takes it."""
+
 
 class CommandDeduplication:
     """The ids of an aggregate's commands, in a set and, from before a snapshot, in a filter.
@@ -26,6 +30,8 @@ class CommandDeduplication:
     filter takes time and space, and is made of a few commands only when it is requested;
     `filtering` says that it will be, and makes it as soon as there are many ids.
     """
+
+    __slots__ = ("_complete", "_filter", "_filtering", "_ids")
 
     def __init__(self, earlier: CommandFilter | None = None, *, filtering: bool = False) -> None:
         self._ids: set[str] = set()
@@ -38,9 +44,10 @@ class CommandDeduplication:
         return len(self._ids)
 
     @property
-    def filter_size(self) -> int:
-        """The filter's size in bytes."""
-        return 0 if self._filter is None else self._filter.size
+    def size(self) -> int:
+        """Bytes in memory: of the ids, their set and the filter."""
+        bits = 0 if self._filter is None else self._filter.size
+        return len(self._ids) * _ID_BYTES + allocated(self._ids) + bits
 
     def add(self, command_id: str) -> None:
         """Add a command whose events the aggregate has."""

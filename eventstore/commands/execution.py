@@ -19,14 +19,14 @@ class Execution:
     for the outcome elsewhere: at once if the command's id had been sent before.
     """
 
-    __slots__ = ("_stream", "ack", "changed", "error", "message", "outcome")
+    __slots__ = ("ack", "changed", "error", "message", "outcome", "stream")
 
     def __init__(self, message: CommandMessage, stream: str) -> None:
         self.message = message
         self.ack: PubAck | None = None
         self.outcome: Outcome | None = None
         self.error: Exception | None = None
-        self._stream = stream
+        self.stream = stream
         self.changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def wait(self, seconds: float) -> None:
@@ -52,7 +52,7 @@ class Execution:
     def set_result(self, reply: Msg) -> None:
         """Take the stream's answer."""
         try:
-            self.ack = read_queued(self.message.draft.subject, reply, self._stream)
+            self.ack = read_queued(self.message.draft.subject, reply, self.stream)
         except ClientError as error:
             self.set_exception(error)
         else:

@@ -7,6 +7,7 @@ from datetime import datetime
 
 import msgspec
 
+from eventstore.client.client import Client
 from eventstore.commands.command_message import CommandMessage
 from eventstore.commands.execution import Execution
 from eventstore.commands.outcomes import Outcomes
@@ -14,16 +15,20 @@ from eventstore.errors import (
     ClientError,
     CommandIdReused,
     CommandTimeout,
+    JetStreamError,
+    NoResponders,
     PermissionDenied,
     RequestTimeout,
     StreamMissing,
 )
+from eventstore.jetstream.acceptance import queue_command
 from eventstore.jetstream.publish import PubAck
 from eventstore.messages.envelope import MessageId, check_message_id
 from eventstore.messages.outcome import Outcome
 
 _SHORTEST_PAUSE = 0.05
 _MAX_PAUSE = 5.0
+_AGAIN_SECONDS = 5.0
 _MAX_REMEMBERED = 1_000
 
 
@@ -65,7 +70,8 @@ class SentCommands:
     Of a command that is remembered, the outcome is distinguished from another's with the same id.
     """
 
-    def __init__(self, outcomes: Outcomes) -> None:
+    def __init__(self, client: Client, outcomes: Outcomes) -> None:
+        self._client = client
         self._outcomes = outcomes
         self._sent: dict[str, SentCommand] = {}
 
@@ -100,6 +106,8 @@ class SentCommands:
             aggregate, aggregate_id = message.aggregate, message.envelope.aggregate_id
             return Outcome.error(error, message.identity.id, aggregate, aggregate_id)
         except TimeoutError:
+            if execution.error is not None:
+                raise execution.error from None
             if execution.ack is None:
                 raise RequestTimeout(
                     f"{message.draft.subject}: no answer after {timeout:g} s"
@@ -115,7 +123,7 @@ class SentCommands:
         pause, may_ask = _SHORTEST_PAUSE, True
         while execution.outcome is None:
             if execution.error is not None:
-                raise execution.error
+                await self._send_again(execution)
             if execution.ack is not None and may_ask:
                 try:
                     known = await self._outcome_of(sent_command(execution.message, execution.ack))
@@ -128,6 +136,18 @@ class SentCommands:
                 pause = min(2 * pause, _MAX_PAUSE)
         return execution.outcome
 
+    async def _send_again(self, execution: Execution) -> None:
+        """Send a command again that was not accepted, if that may help; raises why it was not."""
+        error = execution.error
+        if error is not None and not _may_pass(error):
+            raise error
+        draft, stream = execution.message.draft, execution.stream
+        try:
+            execution.ack = await queue_command(self._client, draft, _AGAIN_SECONDS, stream=stream)
+        except RequestTimeout:
+            return
+        execution.error = None
+
     async def _outcome_of(self, sent: SentCommand) -> Outcome | None:
         since = 0 if sent.duplicate else sent.sequence
         try:
@@ -138,3 +158,8 @@ class SentCommands:
             raise
         except (ClientError, StreamMissing):  # disconnected, perhaps
             return None
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether the stream may have no leader, or be storing a message with the same id."""
+    return isinstance(error, NoResponders | JetStreamError) and error.retryable

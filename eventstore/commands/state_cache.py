@@ -11,19 +11,27 @@ from typing import Any
 import msgspec
 
 from eventstore.commands.deduplication import CommandDeduplication
+from eventstore.commands.object_size import size_of
 from eventstore.store.head import Head
 
 Key = tuple[str, str]
 
-_UNIT = 150  # bytes: about the size of an id in a set
-_UNKNOWN_SIZE = 10
+_ENTRY_BYTES = 720
+"""What an aggregate takes besides its state and its commands: its ids, its head, its entry."""
+
+_MAX_CHANGE = 8
+"""A state is measured again when its JSON is an eighth longer or shorter."""
+
+MAX_BYTES = 64 << 20
+"""What the states of one cache take, unless it is given another limit."""
 
 
 class CachedState(msgspec.Struct, gc=False):
     """A folded state, the head it was folded up to, and the commands whose events it includes.
 
     `snapshot` is the version of the last known snapshot, 0 for none; `era` is the cache's when
-    folding began.
+    folding began. `measured` is the size of the state in bytes when it was measured, and
+    `json_bytes` that of its JSON then.
     """
 
     state: Any
@@ -31,18 +39,36 @@ class CachedState(msgspec.Struct, gc=False):
     commands: CommandDeduplication
     snapshot: int = 0
     era: int = 0
+    measured: int = 0
+    json_bytes: int = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes in memory, with its entry in a cache; a state is measured when it is first asked.
+
+        Later it counts as having grown as its JSON has, up to an eighth.
+        """
+        own = _ENTRY_BYTES + self.commands.size
+        try:
+            length = len(msgspec.json.encode(self.state))
+        except (msgspec.MsgspecError, TypeError, ValueError, RecursionError):
+            return own + size_of(self.state)
+        before = self.json_bytes
+        if not before or abs(length - before) * _MAX_CHANGE > before:
+            self.measured, self.json_bytes = size_of(self.state), length
+            return own + self.measured
+        return own + self.measured * length // before
 
 
 class StateCache:
-    """The states used last, bounded by their weight in units of about 150 bytes.
+    """The states used last, bounded by the bytes that they take in memory.
 
-    An aggregate weighs one unit, one for each of its commands, and what its state takes as JSON
-    and its filter of commands: 200,000 are about 30 MB.
+    These are measured; what the interpreter or several states share counts for each.
     """
 
-    def __init__(self, limit: int = 200_000) -> None:
-        self._limit = limit
-        self.weight = 0
+    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self.size = 0
         self.era = 0
         self._states: OrderedDict[Key, tuple[CachedState, int]] = OrderedDict()
 
@@ -60,32 +86,24 @@ class StateCache:
             self.drop(key)
         if state.era != self.era:
             return
-        commands = len(state.commands) + state.commands.filter_size // _UNIT
-        weight = 1 + commands + _size(state.state)
-        self._states[key] = state, weight
-        self.weight += weight
-        while self.weight > self._limit:
+        size = state.size
+        self._states[key] = state, size
+        self.size += size
+        while self.size > self._max_bytes:
             _, (_, oldest) = self._states.popitem(last=False)
-            self.weight -= oldest
+            self.size -= oldest
 
     def drop(self, key: Key) -> None:
         """Drop the state of an aggregate."""
         entry = self._states.pop(key, None)
         if entry is not None:
-            self.weight -= entry[1]
+            self.size -= entry[1]
 
     def clear(self) -> None:
         """Drop all, and begin a new era: states being folded now may hold forgotten data."""
         self._states.clear()
-        self.weight = 0
+        self.size = 0
         self.era += 1
 
     def __len__(self) -> int:
         return len(self._states)
-
-
-def _size(state: object) -> int:
-    try:
-        return len(msgspec.json.encode(state)) // _UNIT
-    except (msgspec.MsgspecError, TypeError, ValueError, RecursionError):
-        return _UNKNOWN_SIZE

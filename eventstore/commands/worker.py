@@ -18,9 +18,11 @@ from contextlib import nullcontext
 from typing import Any
 
 from eventstore.client.client import Client, Message
+from eventstore.commands.consumer import ACK_WAIT, CONSUMER, worker_consumer
 from eventstore.commands.decoding import DecodedCommand, ReceivedCommand
 from eventstore.commands.failures import Failures
 from eventstore.commands.handler import CommandHandler
+from eventstore.commands.leftovers import Leftovers
 from eventstore.commands.outcome_log import about
 from eventstore.commands.releases import OtherReleases
 from eventstore.commands.senders import Senders
@@ -39,11 +41,11 @@ from eventstore.errors import (
     TopologyError,
     UnknownType,
 )
-from eventstore.jetstream.acks import Acknowledgements
+from eventstore.jetstream.acks import Acknowledgements, ack_subjects
 from eventstore.jetstream.consumer import PullConsumer, is_transient
 from eventstore.jetstream.ownership import Owner
 from eventstore.jetstream.retry import Retry
-from eventstore.jetstream.topology import ConsumerSpec, declare_consumer
+from eventstore.jetstream.topology import adjust_consumer
 from eventstore.messages.codec import Codec
 from eventstore.messages.headers import AUTHENTICATED_AS
 from eventstore.messages.outcome import Outcome
@@ -52,30 +54,11 @@ from eventstore.parking.park import park
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 from eventstore.timers.due import DueTimers, due_time
 
-_CONSUMER = "worker"
 _OUTCOME = "the outcome of a command"
-_MAX_ACK_PENDING = 10_000
 _PENDING_FACTOR = 4
 _REDELIVERY = Backoff(0.25, 30.0, jitter=0)
 
 _logger = make_log_records_safe(logging.getLogger(__name__))
-
-
-def worker_consumer(codec: Codec, *, ack_wait: float = 30.0) -> ConsumerSpec:
-    """The durable consumer that all command workers of a domain share."""
-    subjects = codec.subjects
-    return ConsumerSpec(
-        subjects.command_stream,
-        _CONSUMER,
-        {
-            "durable_name": _CONSUMER,
-            "ack_policy": "explicit",
-            "ack_wait": int(ack_wait * 1e9),
-            "filter_subject": subjects.filter("cmd"),
-            "max_deliver": -1,
-            "max_ack_pending": _MAX_ACK_PENDING,
-        },
-    )
 
 
 Rejections = Callable[[DecodedCommand, Outcome], Awaitable[None]]
@@ -87,8 +70,9 @@ class CommandWorker:
 
     `in_flight` bounds the commands that are carried out concurrently; four times as many may be
     pending, so that many commands for one aggregate do not block the others. The pending commands
-    of a worker that dies are redelivered after `ack_wait` seconds, which is the same for all
-    workers of a domain.
+    of a worker that dies are redelivered after `ack_wait` seconds. That is the same for all workers
+    of a domain, and the one that starts last decides: beside workers that were started with a
+    longer one, a command that takes longer may be carried out twice, to the same outcome.
 
     A failed command is redelivered after a delay that doubles from 0.25 to 30 seconds; later
     commands on the same aggregate do not wait for it. At its delivery number `max_deliveries` it
@@ -119,7 +103,7 @@ class CommandWorker:
         handler: CommandHandler,
         *,
         in_flight: int = 256,
-        ack_wait: float = 30.0,
+        ack_wait: float = ACK_WAIT,
         max_deliveries: int = 20,
         max_failures: int = 5,
         identify_senders: bool = False,
@@ -138,6 +122,7 @@ class CommandWorker:
         self._stream = codec.subjects.command_stream
         self._consumer = worker_consumer(codec, ack_wait=ack_wait)
         self._outcomes = handler.outcomes
+        self._leftovers = Leftovers(client, codec.subjects, self._consumer, self._outcomes)
         self._rejections = rejections
         self._others = OtherReleases(client, self._consumer, Owner.of(handler.domain))
         self._failures = Failures()
@@ -146,6 +131,7 @@ class CommandWorker:
         self._senders = Senders(client, codec.subjects) if identify_senders else None
         self._due = DueTimers(client, codec.subjects)
         self._ids = KeyedLocks()  # for commands of one id on two aggregates
+        self._waiting: Callable[[], list[str]] = list
         self._stopping = asyncio.Event()
         self.ready = asyncio.Event()
         self.handled = 0
@@ -157,10 +143,7 @@ class CommandWorker:
         return self._others.left
 
     def stop(self) -> None:
-        """Take no more commands; `run` then returns when those in flight have ended.
-
-        Commands that have not begun are requeued immediately.
-        """
+        """Take no more commands, and requeue those that have not begun; the others end."""
         self._stopping.set()
 
     async def run(self) -> None:
@@ -172,7 +155,8 @@ class CommandWorker:
         """
         with ungrouped():
             async with self._senders or nullcontext(), asyncio.TaskGroup() as tasks:
-                extending = tasks.create_task(self._acks.extend_ack_waits(self._ack_wait))
+                extending = self._acks.extend_ack_waits(self._ack_wait, self._untracked)
+                running = [tasks.create_task(each) for each in (extending, self._leftovers.run())]
                 async with KeyedBatches(
                     self._process,
                     max_concurrency=self._in_flight,
@@ -185,7 +169,8 @@ class CommandWorker:
                         intake.cancel()
                         await asyncio.wait([intake])
                     await self._requeue(queue.clear())
-                extending.cancel()
+                for each in running:
+                    each.cancel()
 
     async def _intake(self, queue: KeyedBatches[ReceivedCommand]) -> None:
         retry = Retry(self._client, "commands", passes=is_transient)
@@ -194,7 +179,7 @@ class CommandWorker:
             taken: deque[ReceivedCommand] = deque()
             try:
                 await self._others.claim()
-                await declare_consumer(self._client, self._consumer)
+                await adjust_consumer(self._client, self._consumer, "ack_wait")
                 await self._take(taken, queue, retry)
             finally:
                 await self._requeue(taken)
@@ -209,7 +194,8 @@ class CommandWorker:
     ) -> None:
         """Put commands into the queue; those left in `taken` are not in it."""
         buffer = 2 * self._in_flight
-        async with PullConsumer(self._client, self._stream, _CONSUMER, buffer=buffer) as pull:
+        async with PullConsumer(self._client, self._stream, CONSUMER, buffer=buffer) as pull:
+            self._waiting = lambda: [*ack_subjects(taken), *pull.waiting()]
             self.ready.set()
             try:
                 while True:
@@ -220,7 +206,11 @@ class CommandWorker:
                             await queue.put(taken[0].queue_key, taken[0])
                         taken.popleft()
             finally:
+                self._waiting = list
                 taken.extend(map(self._read, await pull.finish()))
+
+    def _untracked(self) -> list[str]:
+        return self._waiting()
 
     def _read(self, message: Message) -> ReceivedCommand:
         received = ReceivedCommand.of(self._codec, message)

@@ -20,26 +20,30 @@ _STABLE_SECONDS = 60.0
 class FailureLog:
     """Logs failures of something that is retried, once for each text, and its recovery.
 
+    An error that `is_reported` is not logged: a lost connection is, once for all who use it.
     `error` is the last failure since the recovery, or None.
     """
 
     def __init__(self, what: str, logger: logging.Logger, *, level: int = logging.WARNING) -> None:
         self.error: Exception | None = None
+        self._logged: str | None = None
         self._what = what
         self._logger = logger
         self._level = level
 
     def note(self, error: Exception) -> None:
         """Report a failure that will be retried."""
-        if str(error) != str(self.error):
-            self._logger.log(self._level, "%s: %s; retrying", self._what, error)
+        text = str(error)
+        if text != self._logged and not _is_reported(error):
+            self._logger.log(self._level, "%s: %s; retrying", self._what, text)
+            self._logged = text
         self.error = error
 
     def recovered(self) -> None:
         """Report progress; cheap if there was no failure."""
-        if self.error is not None:
-            self._logger.warning("%s: recovered", self._what)
-            self.error = None
+        if self._logged is not None:
+            self._logger.log(self._level, "%s: recovered", self._what)
+        self.error = self._logged = None
 
 
 class Supervisor(FailureLog):
@@ -77,7 +81,7 @@ class Supervisor(FailureLog):
                 done = await work()
             except Exception as error:
                 if self._clock() - began >= _STABLE_SECONDS:
-                    self.error = self._retries = None
+                    self.error = self._logged = self._retries = None
                 await self.failed(error)
             else:
                 if not self._interrupt.is_set():
@@ -106,3 +110,7 @@ class Supervisor(FailureLog):
         """Report progress: the next failure is a first one."""
         self._retries = None
         super().recovered()
+
+
+def _is_reported(error: Exception) -> bool:
+    return getattr(error, "is_reported", False)

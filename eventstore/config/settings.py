@@ -100,7 +100,8 @@ class RetrySettings(Table, frozen=True, kw_only=True):
 
     `first_connect_ms` is how long a first connect is retried, after which a last attempt may still
     run; 0 is one attempt. The default is one minute for `eventstore serve`, three seconds for other
-    subcommands, and ten for programs.
+    subcommands, and ten for programs. `leader_wait_ms` is how long a service then waits at its
+    start for a cluster to have a quorum, and for its streams to have leaders; 0 is one attempt.
     """
 
     path: ClassVar[str] = "nats.retry"
@@ -110,6 +111,7 @@ class RetrySettings(Table, frozen=True, kw_only=True):
     reconnect_jitter_ms: Annotated[int, Meta(ge=0, le=_DAY_MS)] = 100
     connect_timeout_ms: Milliseconds = 5_000
     first_connect_ms: Annotated[int, Meta(ge=0, le=_DAY_MS)] | None = None
+    leader_wait_ms: Annotated[int, Meta(ge=0, le=_DAY_MS)] = 60_000
 
     def __post_init__(self) -> None:
         Table.__post_init__(self)

@@ -10,10 +10,12 @@ EventStoreError
 │   ├── RequestTimeout              no answer in time
 │   │   └── InvalidAnswer           an answer that no server gives; it counts as no answer
 │   ├── NoResponders                no responders on the subject
-│   │   └── NoJetStream             the server, or the account there, has no JetStream
+│   │   ├── NoJetStream             the server, or the account there, has no JetStream
+│   │   └── NoLeader                the stream has no leader at the moment
 │   ├── PermissionDenied            this user has no permission for the subject
 │   ├── JetStreamError              an error answer of JetStream
 │   ├── PullLost                    a consumer lost messages, or itself
+│   │   └── SubscriberLost          the consumer of a running subscriber was deleted
 │   └── QueueFull                   the command queue is full; this command was refused
 ├── ServerError                     the nats-server itself
 │   ├── ServerNotFound              no nats-server binary found
@@ -121,11 +123,13 @@ from eventstore.errors.connection import (
     InvalidAnswer,
     JetStreamError,
     NoJetStream,
+    NoLeader,
     NoResponders,
     PermissionDenied,
     PullLost,
     QueueFull,
     RequestTimeout,
+    SubscriberLost,
 )
 from eventstore.errors.log import (
     CorruptLog,
@@ -258,6 +262,7 @@ __all__ = [
     "MigrationError",
     "NoAuditIndex",
     "NoJetStream",
+    "NoLeader",
     "NoResponders",
     "NoSuchPosition",
     "NoTimer",
@@ -297,6 +302,7 @@ __all__ = [
     "SubjectForgotten",
     "SubscriberContinued",
     "SubscriberError",
+    "SubscriberLost",
     "TimerInPast",
     "TopologyError",
     "TransferError",

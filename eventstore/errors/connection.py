@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from eventstore.errors.base import EventStoreError
+from eventstore.jetstream.vocabulary import TRANSIENT
 
 
 class ClientError(EventStoreError, code="client"):
-    """The connection to NATS, or a request over it, failed."""
+    """The connection to NATS, or a request over it, failed.
+
+    `is_reported` if the connection has logged the cause itself.
+    """
+
+    is_reported = False
 
 
 class ConnectFailed(ClientError, code="connect_failed", retryable=True):
@@ -19,6 +25,8 @@ class AuthenticationFailed(ClientError, code="authentication_failed"):
 
 class ConnectionLost(ClientError, code="connection_lost", retryable=True):
     """The connection broke, or was closed, while an answer was awaited."""
+
+    is_reported = True
 
 
 class RequestTimeout(ClientError, code="request_timeout", retryable=True):
@@ -41,6 +49,16 @@ class NoJetStream(NoResponders, code="no_jetstream", retryable=False):
     """JetStream is not enabled on the server, or not for this user's account."""
 
 
+class NoLeader(NoResponders, code="no_leader"):
+    """The stream has no leader at the moment; nothing was stored."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(
+            f"stream {stream} has no leader at the moment, and takes nothing: wait until its "
+            "cluster has elected one, for which more than half of its replicas have to run"
+        )
+
+
 class PermissionDenied(ClientError, code="permission_denied"):
     """The user has no permission to publish or subscribe to the subject."""
 
@@ -50,7 +68,7 @@ class JetStreamError(ClientError, code="jetstream"):
 
     `err_code` is the server's error code, such as 10071, `status` its HTTP-like status. It is
     `retryable` if that is 500 or more: then not the request is at fault, but the server, which may
-    have no leader at the moment.
+    have no leader at the moment; and if the code says that the same may succeed a moment later.
     """
 
     retryable: bool  # type: ignore[misc]  # of the instance here, of the class elsewhere
@@ -60,11 +78,15 @@ class JetStreamError(ClientError, code="jetstream"):
         self.err_code = err_code
         self.status = status
         self.description = description
-        self.retryable = status >= 500
+        self.retryable = status >= 500 or err_code in TRANSIENT
 
 
 class PullLost(ClientError, code="pull_lost", retryable=True):
     """The consumer was deleted, missed two heartbeats, or cannot be resumed without a gap."""
+
+
+class SubscriberLost(PullLost, code="subscriber_lost"):
+    """The consumer of a running subscriber was deleted; it waits until there is one again."""
 
 
 class QueueFull(ClientError, code="queue_full", retryable=True):

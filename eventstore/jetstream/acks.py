@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Protocol
 
 from eventstore.client.client import Client, Msg
@@ -64,15 +64,21 @@ class Acknowledgements:
         self._in_flight[key] = reply  # the earlier delivery's ack wait has expired
         return is_new
 
-    async def extend_ack_waits(self, ack_wait: float) -> None:
-        """Report all in-flight messages as in progress; runs until it is cancelled.
+    async def extend_ack_waits(
+        self, ack_wait: float, waiting: Callable[[], Iterable[str]] = tuple
+    ) -> None:
+        """Report messages as in progress that have been so for a third of the ack wait.
 
-        `ack_wait` is the consumer's, in seconds.
+        `ack_wait` is the consumer's, in seconds; `waiting` returns the ack subjects of messages
+        that are delivered, and not tracked yet. Runs until it is cancelled.
         """
+        before: set[str] = set()
         while True:
             await asyncio.sleep(ack_wait / 3)
-            for reply in list(self._in_flight.values()):
+            now = {*self._in_flight.values(), *waiting()}
+            for reply in now & before:
                 await self._send(reply, _IN_PROGRESS)
+            before = now
 
     async def confirm(self, each: TrackedDelivery) -> None:
         """Ack, and return when the server confirms it; raises `ClientError` if it does not."""
@@ -120,6 +126,11 @@ class Acknowledgements:
             await self._client.publish(reply, payload)
         except ClientError:  # a lost ack leads to a redelivery
             pass
+
+
+def ack_subjects(deliveries: Iterable[TrackedDelivery]) -> list[str]:
+    """The subjects that deliveries are acknowledged on."""
+    return [each.message.reply for each in deliveries]
 
 
 def _key(each: TrackedDelivery) -> _Key:

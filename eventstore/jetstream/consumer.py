@@ -137,6 +137,10 @@ class PullConsumer(Resource):
             self._lost = PullLost(f"no more messages could be requested: {error}")
         return taken
 
+    def waiting(self) -> list[str]:
+        """The ack subjects of the messages in the buffer."""
+        return [message.reply for message in self._messages]
+
     def drain(self) -> list[Message]:
         """Empty the buffer, and return what was in it."""
         left = list(self._messages)
@@ -247,6 +251,7 @@ class PullConsumer(Resource):
     def _on_disconnect(self) -> None:
         if not self._acknowledged:
             self._lost = PullLost("the connection broke, and messages in flight were lost")
+            self._lost.is_reported = True
         self._wakeup.set()
 
     def _on_reconnect(self) -> None:

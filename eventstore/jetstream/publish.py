@@ -197,7 +197,8 @@ async def publish_acked(
 
 def _no_stream(subject: str) -> NoResponders:
     return NoResponders(
-        f"no stream has the subject {subject}: declare the topology, and enable JetStream"
+        f"no stream takes {subject}: it has no leader at the moment, or there is none: then "
+        "declare the topology, and enable JetStream"
     )
 
 

@@ -33,6 +33,13 @@ _in_reply = event_block(
     rf"{NatsHeader.LAST_SEQUENCE}: ([0-9]{{1,19}})\r\n)?"
     r"\r\n"
 ).fullmatch
+
+# The server's own errors are sentences; those of its operating system name the call and the file.
+_SYSTEM_ERROR = re.compile(r"\w+ /.*: .+")
+
+_NEVER = 2**62
+"""A sequence that no stream will reach."""
+
 _alone = event_block(r"\r\n").fullmatch
 
 
@@ -158,6 +165,24 @@ async def delete_message(
             raise
         return False
     return True
+
+
+async def write_error(client: Client, stream: str, *, timeout: float = 5.0) -> str | None:
+    """The error that has frozen a stream; None if there is none, or it denies deletion.
+
+    It is asked to delete a message that cannot exist, of which a frozen one says why it does not
+    write. Raises other errors than this, and `ClientError`.
+    """
+    request = {"seq": _NEVER, "no_erase": True}
+    try:
+        await stream_request(
+            client, Api.MESSAGE_DELETE, stream, body=request, answer=Success, timeout=timeout
+        )
+    except JetStreamError as error:
+        if error.err_code != ErrorCode.DELETE_FAILED:
+            raise
+        return error.description if _SYSTEM_ERROR.match(error.description) else None
+    return None
 
 
 def read_direct(answer: Msg, stream: str, subject: str | None = None) -> StoredMessage | None:

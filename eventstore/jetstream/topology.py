@@ -28,10 +28,16 @@ from eventstore.jetstream.api import (
     find_consumer,
     find_stream,
     stream_info,
+    update_consumer,
     update_stream,
 )
 from eventstore.jetstream.ownership import Owner, claim
-from eventstore.jetstream.vocabulary import ErrorCode, bucket_stream, bucket_subject
+from eventstore.jetstream.vocabulary import (
+    TRANSIENT,
+    ErrorCode,
+    bucket_stream,
+    bucket_subject,
+)
 from eventstore.messages.subjects import Subjects
 from eventstore.messages.text import make_log_records_safe
 
@@ -119,7 +125,8 @@ async def declare(
     Safe to call from several processes concurrently. Raises, before anything is created,
     `ForeignStream` if any stream belongs to another application, and `LogMissing` if the log is
     gone and others were used, unless a `new_log` is wanted; `StreamDrift` for the first one that
-    differs, and `TopologyError` if the server refuses one: streams created before that remain.
+    differs, `TopologyError` if the server refuses one, and `ClientError` while that has no leader
+    or too few replicas: streams created before that remain.
     Owners are noted last, in the metadata of streams that lack them (see `ownership.claim`).
     """
     declared = tuple(specs)
@@ -171,6 +178,17 @@ async def declare_consumer(client: Client, spec: ConsumerSpec) -> ConsumerInfo:
     return found
 
 
+async def adjust_consumer(client: Client, spec: ConsumerSpec, *adjustable: str) -> None:
+    """The same as `declare_consumer`, but an existing one gets the adjustable settings."""
+    try:
+        await declare_consumer(client, spec)
+    except StreamDrift as drift:
+        if not drift.differences.keys() <= {*adjustable}:
+            raise
+        _logger.warning("%s; it is changed", drift)
+        await update_consumer(client, spec.stream, spec.name, spec.settings)
+
+
 async def limit_messages(client: Client, stream: str, limit: int) -> bool:
     """Set the maximum number of messages of a stream; returns whether that was a change.
 
@@ -207,6 +225,8 @@ async def _create(client: Client, spec: StreamSpec) -> StreamInfo:
             found = await find_stream(client, spec.name)
             if found is not None:
                 return found
+        if error.err_code in TRANSIENT:
+            raise
         text = f"the server refuses stream {spec.name}: {error.description}"
         if error.err_code == ErrorCode.SUBJECT_OVERLAP:
             text += f"; another stream already has one of {', '.join(spec.settings['subjects'])}"

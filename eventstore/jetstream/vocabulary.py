@@ -60,11 +60,15 @@ class Api(StrEnum):
 class ErrorCode(IntEnum):
     """The server's `err_code`s that the library handles."""
 
+    NO_PEERS = 10005
+    """Too few servers of the cluster are there for the replicas of a new stream."""
     CLUSTER_UNAVAILABLE = 10008
     """The cluster has no leader at the moment."""
     CONSUMER_NOT_FOUND = 10014
     NO_MESSAGE_FOUND = 10037
     JETSTREAM_NOT_ENABLED_FOR_ACCOUNT = 10039
+    DELETE_FAILED = 10057
+    """A message was not deleted; only the text says why."""
     STREAM_NAME_IN_USE = 10058
     """A stream of that name exists with another configuration."""
     STREAM_NOT_FOUND = 10059
@@ -107,6 +111,7 @@ CONFLICTS: Final = frozenset(
 
 TRANSIENT: Final = frozenset(
     {
+        ErrorCode.NO_PEERS,
         ErrorCode.CLUSTER_UNAVAILABLE,
         ErrorCode.DUPLICATE_IN_PROCESS,
         ErrorCode.LAST_SEQUENCE_UNAVAILABLE,

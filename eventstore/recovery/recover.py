@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct
 
 from eventstore.client.client import Client
-from eventstore.commands.worker import worker_consumer
+from eventstore.commands.consumer import worker_consumer
 from eventstore.errors import RecoveryRefused
 from eventstore.jetstream.api import find_consumer, stream_info
 from eventstore.jetstream.key_value import KeyValue

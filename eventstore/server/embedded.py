@@ -127,6 +127,11 @@ class EmbeddedServer(Resource):
         """Its process id; None unless it runs."""
         return self._process.pid if self._process else None
 
+    @property
+    def exit_status(self) -> int | None:
+        """The status with which it has ended by itself; None while it runs, and after `stop`."""
+        return self._process.poll() if self._process else None
+
     async def _enter(self, stack: AsyncExitStack) -> None:
         await self.start()
         stack.push_async_callback(self.stop)

@@ -203,6 +203,5 @@ def _failed(problem: str) -> CheckResult:
 def _log_change(before: HealthReport | None, now: HealthReport) -> None:
     status = "healthy" if before is None else before.status
     if now.status != status:
-        level = logging.INFO if now.status == "healthy" else logging.WARNING
         problems = "; ".join(f"{name}: {problem}" for name, problem in now.problems.items())
-        _logger.log(level, "%s is %s now%s", now.service, now.status, problems and f": {problems}")
+        _logger.warning("%s is %s now%s", now.service, now.status, problems and f": {problems}")

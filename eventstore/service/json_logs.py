@@ -1,4 +1,4 @@
-"""Logs as JSON: one object a line, with the correlation that the record belongs to."""
+"""How a service logs: lines with times, or JSON objects with the correlation they belong to."""
 
 from __future__ import annotations
 
@@ -9,6 +9,17 @@ import msgspec
 
 from eventstore.messages.context import current
 from eventstore.messages.envelope import format_timestamp
+
+
+class TimedFormatter(logging.Formatter):
+    """Formats records as text, after the time (RFC 3339 in UTC) and the level."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s: %(message)s")
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
+        """The time of a record."""
+        return format_timestamp(datetime.fromtimestamp(record.created, UTC))
 
 
 class JsonFormatter(logging.Formatter):
@@ -46,5 +57,14 @@ def _ids_of_message() -> dict[str, str]:
 
 def log_as_json() -> None:
     """Have the handlers of the root logger write JSON from here on."""
+    _format_by(JsonFormatter())
+
+
+def log_times() -> None:
+    """Have the handlers of the root logger write times from here on."""
+    _format_by(TimedFormatter())
+
+
+def _format_by(formatter: logging.Formatter) -> None:
     for handler in logging.getLogger().handlers:
-        handler.setFormatter(JsonFormatter())
+        handler.setFormatter(formatter)

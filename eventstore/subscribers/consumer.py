@@ -23,7 +23,7 @@ import msgspec
 
 from eventstore.client.api_answers import ConsumerInfo
 from eventstore.client.client import Client
-from eventstore.errors import StreamMissing, SubscriberContinued
+from eventstore.errors import StreamMissing, SubscriberContinued, SubscriberLost
 from eventstore.jetstream.api import find_consumer, update_consumer
 from eventstore.jetstream.topology import ConsumerSpec, declare_consumer
 from eventstore.messages.subjects import Subjects
@@ -88,7 +88,7 @@ async def declare_subscriber(
 async def check_consumer(client: Client, subjects: Subjects, name: str) -> Subscription:
     """What the subscriber's consumer delivers now, if it exists.
 
-    Raises `StreamMissing` if it does not exist, also a second later, as it does again after a
+    Raises `SubscriberLost` if it does not exist, also a second later, as it does again after a
     reset; raises `ClientError`.
     """
     stream = subjects.event_stream
@@ -97,9 +97,10 @@ async def check_consumer(client: Client, subjects: Subjects, name: str) -> Subsc
         await asyncio.sleep(_RESET_SECONDS)
         found = await find_consumer(client, stream, name)
     if found is None:
-        raise StreamMissing(
+        raise SubscriberLost(
             f"consumer {name} of stream {stream} was deleted, and with it this subscriber's "
-            "position; the next start begins from scratch"
+            "position; it waits for another start of its service, which begins from scratch, or "
+            "for whoever creates the consumer again"
         )
     return Subscription.of(found)
 

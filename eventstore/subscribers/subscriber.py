@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Self, Unpack
@@ -28,6 +27,7 @@ from eventstore.concurrency.keyed import KeyedQueue, QueueTurn
 from eventstore.errors import (
     ClientError,
     DeciderError,
+    SubscriberLost,
 )
 from eventstore.jetstream.acks import Acknowledgements, DeliveredMessage
 from eventstore.jetstream.consumer import PullConsumer, is_transient
@@ -51,7 +51,7 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class EventSubscriber:
-    """Handles events one after another, or concurrently, until it is stopped; runs once.
+    """Handles events one after another, or concurrently, until it is stopped.
 
     `subscriber` is its declaration, or a name for one with `options` (`Subscriber`), whose handlers
     are added to this object. `resources` are what handlers need besides the event and its record,
@@ -135,6 +135,7 @@ class EventSubscriber:
         self._acks = Acknowledgements(client)
         self._keyring = Keyring(client, codec.subjects)
         self._stopping = asyncio.Event()
+        self._consuming: Retry | None = None
         self._delivery = self._new_delivery()
         self._events = self._new_processor(Subscription(frozenset()))
         self.feed = FeedWatch(client, codec, stalled=STALLED_SECONDS)
@@ -148,6 +149,11 @@ class EventSubscriber:
     def handled(self) -> int:
         """How many events were handled, those that were parked before included."""
         return self._events.handled
+
+    @property
+    def error(self) -> Exception | None:
+        """Why it takes no events at the moment; None if it does, or waits for one."""
+        return None if self._consuming is None else self._consuming.error
 
     @property
     def parked(self) -> int:
@@ -178,15 +184,19 @@ class EventSubscriber:
     async def run(self) -> None:
         """Handle events until `stop`; if cancelled, events in progress will be redelivered.
 
-        Lost connections are waited out. Raises `DeciderError` without a handler or a resource that
+        Lost connections are waited out, and so is a consumer that was deleted, until it is created
+        again: `error` says so. Raises `DeciderError` without a handler or a resource that
         one needs, or for an event of another domain, `SubscriberContinued`, `StreamDrift` if the
         consumer has other settings, `EventsGone`, `StreamMissing`, and `ClientError` if the server
         refuses or the connection was closed for good.
         """
+        if self._stopping.is_set():
+            return
         declared = self.declared
         if declared.event_types == []:
             raise DeciderError(f"subscriber {self.name} has no handler")
         check_events(f"subscriber {self.name}", declared.event_types or (), self._codec)
+        self._acks = Acknowledgements(self._client)
         self._delivery = self._new_delivery()  # with all handlers by now
         subscription = await declare_subscriber(
             *(self._client, self._codec.subjects, self.name),
@@ -272,12 +282,13 @@ class EventSubscriber:
         return Responder(self._client, {subject: answer}, queue=name, max_concurrency=_MAX_RETRIES)
 
     async def _consume(self, queue: KeyedQueue[DeliveredMessage | QueueTurn]) -> None:
-        retry = Retry(self._client, f"subscriber {self.name}", passes=is_transient)
+        retry = self._consuming = Retry(
+            self._client, f"subscriber {self.name}", passes=is_transient
+        )
 
         async def work() -> None:
             if retry.error is not None:
-                with suppress(ClientError):
-                    await self._events.read_subscription()
+                await self._read_subscription()
             async with PullConsumer(
                 self._client, self._stream, self.name, buffer=_PREFETCH
             ) as pull:
@@ -285,6 +296,15 @@ class EventSubscriber:
                 await self._enqueue(pull, queue, retry)
 
         await retry.run(work)
+
+    async def _read_subscription(self) -> None:
+        """See whether the consumer was changed; raises `SubscriberLost` if it was deleted."""
+        try:
+            await self._events.read_subscription()
+        except SubscriberLost:
+            raise
+        except ClientError:  # which pulling is about to raise, too
+            return
 
     async def _enqueue(
         self,

@@ -11,6 +11,7 @@ from msgspec import Struct
 from eventstore.client.api_answers import StreamInfo
 from eventstore.client.client import Client
 from eventstore.errors import InvalidMessage, InvalidTimer, JetStreamError, NoTimer
+from eventstore.jetstream.acceptance import until_accepted
 from eventstore.jetstream.api import stream_request
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.jetstream.publish import Draft, check_sizes, publish_acked
@@ -31,8 +32,13 @@ async def set_timer(client: Client, draft: Draft, timeout: float = 5.0, *, strea
     """
     check_sizes([draft], client.max_payload)
     try:
-        ack = await publish_acked(
-            client, draft.subject, draft.payload, draft.lines, timeout, stream
+        ack = await until_accepted(
+            client,
+            stream,
+            lambda: publish_acked(
+                client, draft.subject, draft.payload, draft.lines, timeout, stream
+            ),
+            timeout,
         )
     except JetStreamError as error:
         if error.err_code in (ErrorCode.SCHEDULE_INVALID, ErrorCode.TIME_ZONE_INVALID):

@@ -66,7 +66,7 @@ async def sent_again(line: Line, command: Command, command_id: str) -> Outcome |
     return await line.commands.outcome(command_id)
 
 
-@pytest.mark.parametrize("kept", [0, 1_000], ids=["no states kept", "states kept"])
+@pytest.mark.parametrize("kept", [0, 1_000_000], ids=["no states kept", "states kept"])
 @pytest.mark.parametrize("every", [1, 2, 3])
 async def test_a_command_from_before_the_snapshot_gets_its_first_outcome(
     line_with: Opened, every: int, kept: int
@@ -86,7 +86,7 @@ async def test_a_command_from_before_the_snapshot_gets_its_first_outcome(
         assert await line.parked() == []
 
 
-@pytest.mark.parametrize("kept", [0, 1_000], ids=["no states kept", "states kept"])
+@pytest.mark.parametrize("kept", [0, 1_000_000], ids=["no states kept", "states kept"])
 async def test_new_commands_that_a_filter_falsely_reports_are_carried_out(
     line_with: Opened, kept: int
 ) -> None:

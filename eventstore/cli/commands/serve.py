@@ -11,6 +11,7 @@ from eventstore.application.process import nothing_beside, serving
 from eventstore.cli.commands.console import console_of
 from eventstore.cli.options import ServeSession
 from eventstore.cli.output.terminal import say
+from eventstore.service.json_logs import log_times
 
 
 async def serve(
@@ -33,9 +34,11 @@ async def serve(
     commands are carried out in this one: two cores are used. It is one service still. A crash of
     the second process is logged, health reports it, and the process is started again.
 
-    Prints one line when it is ready. A second Ctrl-C ends the process immediately. Ends with
-    status 0 when it is stopped, 2 for an error, 130 for Ctrl-C before it is ready.
+    Prints one line when it is ready, and logs to standard error, with times in UTC. A second
+    Ctrl-C ends the process immediately. Ends with status 0 when it is stopped, 2 for an error, 130
+    for Ctrl-C before it is ready.
     """
+    log_times()
     app, settings = session.app, session.settings
     if console is not None:
         settings = replace(settings, console=replace(settings.console, address=console))

@@ -159,12 +159,15 @@ class CommandCollector:
         made, end = await self._outcomes.state()
         bucket = _Bucket(self._outcomes.bucket, made)
         self._advance(await self._database.transact(partial(_begin, bucket=bucket, end=end)))
+        if self.position >= end:
+            self._supervisor.recovered()
         async with aclosing(self._outcomes.pages(self.position)) as pages:
             async for page in pages:
                 await self._store(
                     partial(_store_page, bucket=bucket, start=self.position, page=page)
                 )
                 self._advance(page.position)
+                self._supervisor.recovered()
                 if len(page.outcomes) < _MANY:
                     await pause(_GATHERING_SECONDS, self._awaited)
 
@@ -178,7 +181,6 @@ class CommandCollector:
             await self._database.transact(partial(store, singly=True))
 
     def _advance(self, position: int) -> None:
-        self._supervisor.recovered()
         self.position = position
         self._moved.set()
         self._moved = asyncio.Event()

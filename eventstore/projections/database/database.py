@@ -28,7 +28,7 @@ from eventstore.errors import (
 from eventstore.messages.subjects import check_name
 from eventstore.messages.text import make_log_records_safe
 from eventstore.projections.database.backends import Backend, backend_at, cause_of, is_transient
-from eventstore.projections.database.catalog import create
+from eventstore.projections.database.catalog import are_there, create
 from eventstore.projections.database.library import LIBRARY
 from eventstore.projections.database.schema import Migrations, Revisions
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
@@ -75,6 +75,7 @@ class Database(Resource):
         self._migrations = (LIBRARY,) if migrations is None else (LIBRARY, migrations)
         self._telemetry = telemetry
         self._live: Database | None = None
+        self._waiting: set[Retries] = set()
         self.url: URL = self._backend.url
         self.name: str = self._backend.name
         self.path: Path | None = self._backend.path
@@ -223,15 +224,14 @@ class Database(Resource):
         return await self._shadow_backend().exists()
 
     async def drop(self) -> None:
-        """Delete a database made by `shadow`, with all its tables, if it exists.
-
-        It need not be open; one that is must not be used any more.
-        """
+        """Delete a database made by `shadow`, if it exists; it must not be used any more."""
         await self._retry(self._shadow_backend().drop, MIGRATION_TIMEOUT, is_transient)
 
     async def create_tables(self, tables: Iterable[Table]) -> None:
-        """Create the tables that are missing, with their indexes."""
+        """Create the tables that are missing, with their indexes; writes nothing if none is."""
         wanted = list(tables)
+        if await self.read(lambda connection: are_there(connection, wanted)):
+            return
         await self.transact(
             lambda connection: create(connection, wanted), retry_timeout=MIGRATION_TIMEOUT
         )
@@ -341,24 +341,26 @@ class Database(Resource):
         on_wait: OnWait | None = None,
     ) -> T:
         retries = Retries(BACKOFF, retry_timeout)
-        while True:
-            try:
-                done = await once()
-            except Exception as error:
-                if not may_pass(error):
-                    raise
-                delay = retries.next_delay()
-                if delay is None:
-                    raise self._out_of_time(error, retry_timeout) from error
-                if retries.waited >= REPORT_SECONDS:
-                    self._report(self._out_of_time(error, round(retries.waited)), on_wait)
-            else:
-                if self.trouble is not None:
-                    _logger.warning("read model %s can be written again", self.name)
-                self.trouble = None
-                return done
-            await asyncio.sleep(delay)
-            self._telemetry.count("retries", operation="database")
+        try:
+            while True:
+                try:
+                    done = await once()
+                except Exception as error:
+                    if not may_pass(error):
+                        raise
+                    delay = retries.next_delay()
+                    if delay is None:
+                        raise self._out_of_time(error, retry_timeout) from error
+                    if retries.waited >= REPORT_SECONDS:
+                        self._waiting.add(retries)
+                        self._report(self._out_of_time(error, round(retries.waited)), on_wait)
+                else:
+                    self._succeeded(retries)
+                    return done
+                await asyncio.sleep(delay)
+                self._telemetry.count("retries", operation="database")
+        finally:
+            self._waiting.discard(retries)
 
     def _out_of_time(self, error: Exception, seconds: float) -> DatabaseUnavailable:
         return self.unavailable(error, f"{cause_of(error)}; tried for {seconds:g} s")
@@ -369,6 +371,12 @@ class Database(Resource):
         self.trouble = trouble
         if on_wait is not None:
             on_wait(trouble)
+
+    def _succeeded(self, retries: Retries) -> None:
+        """The trouble is over, unless others wait, who write more."""
+        if self.trouble is not None and self._waiting <= {retries}:
+            _logger.warning("read model %s can be written again", self.name)
+            self.trouble = None
 
     def _unusable(self, error: Exception) -> ConfigurationError:
         return ConfigurationError(f"cannot use {self.name} as read model: {cause_of(error)}")

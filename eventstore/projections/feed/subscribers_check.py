@@ -56,7 +56,7 @@ class SubscribersCheck:
             status = await self._status.get(subscriber.name)
             parked = [await self._status.parked(name) for name in subscriber.declared.names]
         except (UnknownSubscriber, StreamMissing) as error:
-            return {"status": "unhealthy", "problem": str(error)}
+            return {"status": "unhealthy", "problem": str(subscriber.error or error)}
         count = None if None in parked else sum(filter(None, parked))
         self._telemetry.gauge("subscriber_lag", status.lag, subscriber=subscriber.name)
         self._telemetry.gauge(

@@ -31,6 +31,7 @@ from eventstore.errors import (
     EventStoreError,
     InvalidHeader,
     InvalidPayload,
+    OtherLog,
     ProjectionError,
     QueryNotFound,
     QueryTimeout,
@@ -42,6 +43,7 @@ from eventstore.messages.headers import POSITION, Header
 from eventstore.messages.queries import MAX_WAIT, WAIT_POSITION, WAIT_TIMEOUT, Query
 from eventstore.messages.subjects import Subjects
 from eventstore.messages.undecodable import UNDECODABLE
+from eventstore.projections.database import checkpoint
 from eventstore.projections.database.database import Database
 from eventstore.projections.database.prepared import fetch
 from eventstore.projections.database.tables import checkpoints
@@ -90,9 +92,13 @@ def query_answers(
     subjects: Subjects,
     *,
     wait_seconds: float = 5.0,
+    log: str | None = None,
     telemetry: Telemetry = NO_TELEMETRY,
 ) -> dict[str, Answer]:
     """The answers of a `Responder`, by subject; each reply has its position in `X-Position`.
+
+    With `log`, the log's identity (`EventStore.identity`), a query is refused (`other_log`) while
+    rows that it reads are built from another one.
 
     A request with `X-Wait-Position` waits until the read model has reached it, for the milliseconds
     of its `X-Wait-Timeout` or for `wait_seconds`, by means of `positions`. Raises
@@ -100,7 +106,7 @@ def query_answers(
     """
     answers: dict[str, Answer] = {}
     for group in handlers:
-        reader = _Reader(database, positions, group.projections)
+        reader = _Reader(database, positions, group.projections, log)
         for query, handler in group.handlers.items():
             subject = subjects.query(query.__aggregate__, query.__action__)
             if subject in answers:
@@ -117,12 +123,16 @@ class _Reader:
         database: Database,
         positions: Positions,
         projections: tuple[str, ...],
+        log: str | None,
     ) -> None:
+        self._log = log
         self._database = database
         self._positions = positions
         self._projections = projections
         own = (checkpoints.c.name == each for each in projections)
-        self._checkpoint = select(func.min(checkpoints.c.position), func.count()).where(or_(*own))
+        of_log = func.min(checkpoints.c.log), func.max(checkpoints.c.log)
+        lowest = func.min(checkpoints.c.position)
+        self._checkpoint = select(lowest, func.count(), *of_log).where(or_(*own))
 
     async def read_at(
         self, request: Request, wait_seconds: float, work: Callable[[Rows], bytes]
@@ -160,7 +170,9 @@ class _Reader:
         self, min_position: int, work: Callable[[Rows], bytes]
     ) -> tuple[bytes | None, int]:
         def read(connection: Connection) -> tuple[bytes | None, int]:
-            _, ((lowest, count),) = fetch(connection, self._checkpoint, {})
+            _, ((lowest, count, *logs),) = fetch(connection, self._checkpoint, {})
+            if self._log is not None and not {None, self._log}.issuperset(logs):
+                raise self._other_log(connection)
             position = lowest if count == len(self._projections) else 0  # one was never used
             if position < min_position:
                 return None, position
@@ -170,6 +182,11 @@ class _Reader:
                 raise QueryNotFound(f"{error} at position {position} of the log") from error
 
         return await self._database.read(read)
+
+    def _other_log(self, connection: Connection) -> OtherLog:
+        known = checkpoint.read_checkpoints(connection, self._projections).values()
+        other = next(each for each in known if each.log not in {None, self._log})
+        return OtherLog(other, str(self._log))
 
 
 class _QueryAnswer:

@@ -128,7 +128,9 @@ class ProjectionRunner:
         self._changed.set()
 
     def lose_ownership(self) -> None:
-        """Another worker owns this projection now, or may own it."""
+        """Another worker owns this projection now, or may own it; does nothing if that is known."""
+        if not self.is_owner and self.progress.state in ("standby", "failed"):
+            return
         self.is_owner = False
         self.progress.state = "standby"
         self._outdated = True
@@ -153,10 +155,20 @@ class ProjectionRunner:
         if not self.is_owner:
             if self.log is not None and known.log not in {None, self.log}:
                 raise OtherLog(known, self.log)
+            if isinstance(self.progress.error, OtherLog):
+                self.progress.state, self.progress.error = "standby", None
+                _logger.error("projection %s: its rows are of this log again", self.name)
             self.progress.position = known.position
             self._see_version(known)
         elif self._epoch not in (None, known.epoch):
             self.restart_from_checkpoint()
+
+    def refuse_rows(self, other: OtherLog) -> None:
+        """Stand by for no worker that builds the rows from another log, as long as it does."""
+        if self.progress.error is None:
+            _logger.error("%s", other)
+        self.progress.state, self.progress.error = "failed", other
+        self._context.changed()
 
     def _see_version(self, known: Checkpoint) -> None:
         """Leave rows to newer code that has rebuilt them meanwhile, even if it ends.

@@ -72,7 +72,7 @@ _logger = make_log_records_safe(logging.getLogger(__name__))
 
 
 class ProjectionWorker:
-    """Keeps the read models of some projections up to date; runs once.
+    """Keeps the read models of some projections up to date.
 
     `batch` is how many events a transaction has at most while catching up; live, it has those that
     have arrived. Writes to a database that is locked, full or unreachable are retried for
@@ -86,6 +86,9 @@ class ProjectionWorker:
     log; the old rows stay until it replaces them, and the other projections go on. Checkpoints are
     read every `poll` seconds, in case somebody else has set one. `reaction_timeout` limits each
     reaction, in seconds.
+
+    With `until_failed`, `run` ends when every projection has failed; without it, it goes on, for
+    somebody may set their checkpoints.
 
     `ready` is set when the position of each projection is known, or its owner, or that the
     database does not answer for now.
@@ -107,6 +110,7 @@ class ProjectionWorker:
         rebuilds_other_logs: bool = False,
         poll: float = 1.0,
         reaction_timeout: float = 10.0,
+        until_failed: bool = True,
         on_progress: Callable[[int, int], None] | None = None,
         telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
@@ -123,11 +127,16 @@ class ProjectionWorker:
         self._rebuild = rebuild
         self._rebuilds_other_logs = rebuilds_other_logs
         self._poll = poll
+        self._until_failed = until_failed
         self._on_progress = on_progress
         self._stopping = asyncio.Event()
+        self._has_run = False
         self._group: asyncio.TaskGroup
         self._tasks: set[asyncio.Task[None]] = set()
-        context = WorkerContext(
+        self._paused: frozenset[str] = frozenset()
+        self._telemetry = telemetry
+        self._reaction_timeout = reaction_timeout
+        self._context = WorkerContext(
             store,
             database,
             batch,
@@ -139,16 +148,19 @@ class ProjectionWorker:
             self._changed,
             self._page_done,
         )
-        self._readers = LogReaders(context, self._spawn)
-        self._runners = [
-            ProjectionRunner(
-                progress,
-                context,
-                self._readers,
-                Reactions(progress.projection, timeout=reaction_timeout, telemetry=telemetry),
-            )
-            for progress in self.progress.values()
-        ]
+        self._start_over()
+
+    def _start_over(self) -> None:
+        self._readers = LogReaders(self._context, self._spawn)
+        self._runners = [self._new_runner(each) for each in self.progress.values()]
+        self.pause(self._paused)
+
+    def _new_runner(self, progress: Progress) -> ProjectionRunner:
+        progress.state = "catching_up"
+        progress.error = progress.trouble = None
+        timeout, telemetry = self._reaction_timeout, self._telemetry
+        reactions = Reactions(progress.projection, timeout=timeout, telemetry=telemetry)
+        return ProjectionRunner(progress, self._context, self._readers, reactions)
 
     @property
     def position(self) -> int:
@@ -170,13 +182,14 @@ class ProjectionWorker:
         One that is resumed catches up with what it missed. Returns the unknown names, which have
         no effect. May be called before `run`; lasts as long as this worker.
         """
+        self._paused = frozenset(names)
         for each in self._runners:
             each.pause(each.name in names)
         known = {each.name for each in self._runners}
         return [name for name in names if name not in known]
 
     async def run(self) -> None:
-        """Follow the log until `stop` is called, or until every projection has failed.
+        """Follow the log until `stop` is called; after an error it can be run again.
 
         A failed projection stops right before the event that it could not take, and the others go
         on; it is retried when somebody sets its checkpoint (`checkpoint.retry`, or a rebuild).
@@ -184,14 +197,16 @@ class ProjectionWorker:
         several, a `ProjectionError` that lists them, their group chained as its cause.
 
         Raises immediately `OwnedElsewhere` if another worker owns a projection and `if_taken` is
-        "refuse", `OtherLog` if rows were built from another log, or a worker that owns them builds
-        them from another one, `VersionChanged` if they were made by another version of a projection
-        and cannot be rebuilt, `DatabaseUnavailable` after `retry_timeout`, and what the store
-        raises for a log that cannot be read. If cancelled, it lets the current transaction end
-        first.
+        "refuse", `OtherLog` if rows were built from another log, `VersionChanged` if they were made
+        by another version of a projection and cannot be rebuilt, `DatabaseUnavailable` after
+        `retry_timeout`, and what the store raises for a log that cannot be read. If cancelled, it
+        lets the current transaction end first.
         """
         if self._stopping.is_set():
             return
+        if self._has_run:
+            self._start_over()
+        self._has_run = True
         log = await self._store.identity()
         for each in self._runners:
             each.log = log
@@ -340,8 +355,14 @@ class ProjectionWorker:
     async def _read_checkpoints(self, watch: CheckpointWatch) -> None:
         found = await watch.read()
         for each in self._runners:
-            if each.name in found:
+            if each.name not in found:
+                continue
+            try:
                 each.see_checkpoint(found[each.name])
+            except OtherLog as other:
+                if not self.ready.is_set():
+                    raise
+                each.refuse_rows(other)
         self._board.notify()
 
     def _page_done(self, position: int, pending: int) -> None:
@@ -352,7 +373,7 @@ class ProjectionWorker:
 
     def _changed(self) -> None:
         self._board.notify()
-        if len(self.failures) == len(self._runners):
+        if self._until_failed and len(self.failures) == len(self.progress):
             self._stopping.set()
 
     def _raise_failures(self) -> None:

@@ -38,6 +38,8 @@ from tests.conftest import settings_for
 
 BOUND = 45.0
 
+NATS_CHECKS = ("connection", "storage", "streams", "commands", "timers")
+
 
 @pytest.fixture
 def settings(settings: Settings, domain_name: str) -> Settings:
@@ -92,10 +94,9 @@ async def test_health_is_requested_by_service_or_domain(
     assert lines[1].split() == ["check", "status", "about"]
     checks = [line for line in lines[2:] if not line.startswith(" ")]
     assert [line.split()[:2] for line in checks] == [
-        [name, "healthy"]
-        for name in ("connection", "streams", "commands", "timers", "database", "projections")
+        [name, "healthy"] for name in (*NATS_CHECKS, "database", "projections")
     ]
-    assert "projections 6 (flakes, " in checks[5]
+    assert "projections 6 (flakes, " in checks[6]
 
 
 async def test_an_unhealthy_report_shows_its_problems(settings: Settings, tmp_path: Path) -> None:

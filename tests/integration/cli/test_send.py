@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from eventstore.client.client import connect
-from eventstore.commands import worker
+from eventstore.commands.consumer import worker_consumer
 from eventstore.config import load_settings
 from eventstore.jetstream.topology import declare, declare_consumer, topology
 from eventstore.nix import domain
@@ -238,7 +238,7 @@ def test_without_a_running_service_it_times_out_and_the_command_stays(
     async def prepare() -> None:
         async with connect(settings) as client:
             await declare(client, topology(codec.subjects, settings.streams))
-            await declare_consumer(client, worker.worker_consumer(codec))
+            await declare_consumer(client, worker_consumer(codec))
 
     asyncio.run(prepare())
     words = ("send", f"{domain_name}.cmd.flake.create", "--data", FIELDS, "--json")

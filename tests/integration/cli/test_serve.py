@@ -27,6 +27,7 @@ from eventstore.server.embedded import EmbeddedServer
 from tests.conftest import free_ports, started_server
 from tests.integration.command_line import BOUND, CommandLine, RunningProcess
 
+WAITING = "WARNING: waiting for a server, 60 s more at most: "
 CREATE = ("send", "nix.cmd.flake.create", "--data", '{"path": "./x", "description": "x"}')
 
 
@@ -215,7 +216,7 @@ def waiting(service: RunningProcess, url: str) -> None:
     """Return when a service logs that it waits for a server, with its URL and the reason."""
     assert service.process.stderr is not None
     notice = service.process.stderr.readline()
-    assert notice.startswith("WARNING: waiting for a server, 60 s more at most: ")
+    assert notice.partition(" ")[2].startswith(WAITING)
     assert url in notice
     assert "refused" in notice or "Connect call failed" in notice
 

@@ -11,8 +11,8 @@ import pytest
 
 from eventstore.client.client import Client, Msg, connect
 from eventstore.commands import Outcomes
+from eventstore.commands.consumer import worker_consumer
 from eventstore.commands.outcome_log import OutcomeLog
-from eventstore.commands.worker import worker_consumer
 from eventstore.config import Settings, StreamSettings
 from eventstore.errors import ClientError, InvalidAnswer, RequestTimeout
 from eventstore.jetstream.consumer import PullConsumer

@@ -16,8 +16,8 @@ from eventstore.client.client import Client
 from eventstore.client.protocol import header_lines
 from eventstore.client.responder import Responder
 from eventstore.commands import CommandClient, Outcome, Outcomes
+from eventstore.commands.consumer import worker_consumer
 from eventstore.commands.status import status_answers
-from eventstore.commands.worker import worker_consumer
 from eventstore.errors import CommandTimeout, InvalidPayload, StreamMissing
 from eventstore.jetstream.topology import declare_consumer
 from eventstore.messages.envelope import Identity, new_id

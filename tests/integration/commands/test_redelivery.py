@@ -13,7 +13,8 @@ import pytest
 from eventstore.client.client import Client, Msg
 from eventstore.commands import Outcome
 from eventstore.commands import client as sending
-from eventstore.commands.worker import _REDELIVERY, worker_consumer
+from eventstore.commands.consumer import worker_consumer
+from eventstore.commands.worker import _REDELIVERY
 from eventstore.decider.domain import Domain
 from eventstore.errors import AppendUnknown, Conflict, DuplicateId, EventStoreError, RequestTimeout
 from eventstore.jetstream.consumer import PullConsumer

@@ -12,8 +12,8 @@ import pytest
 from eventstore.application import WriteSide
 from eventstore.client.client import Client
 from eventstore.commands import worker as commands_worker
+from eventstore.commands.consumer import worker_consumer
 from eventstore.commands.handler import CommandHandler
-from eventstore.commands.worker import worker_consumer
 from eventstore.concurrency.backoff import Backoff
 from eventstore.config import Settings
 from eventstore.decider.decider import Decider
@@ -152,7 +152,7 @@ async def test_a_command_that_was_left_and_fails_is_parked(
 async def test_so_many_left_that_no_others_are_delivered(
     older: Line, newer: Line, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("eventstore.commands.worker._MAX_ACK_PENDING", 2)
+    monkeypatch.setattr("eventstore.commands.consumer._MAX_ACK_PENDING", 2)
     monkeypatch.setattr("eventstore.commands.releases._CHECK_SECONDS", 0.0)
     consumer = worker_consumer(older.domain.codec)
     async with newer.working():

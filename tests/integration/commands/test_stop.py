@@ -10,6 +10,7 @@ import pytest
 
 from eventstore.client.client import Client, connect
 from eventstore.commands import CommandWorker
+from eventstore.commands.consumer import worker_consumer
 from eventstore.config import AuthSettings, Secret, Settings
 from eventstore.errors import (
     ClientError,
@@ -18,6 +19,7 @@ from eventstore.errors import (
     StreamDrift,
     StreamMissing,
 )
+from eventstore.jetstream.api import create_consumer, find_consumer
 from tests.conftest import StartServer, settings_for
 from tests.integration.commanding import Add, GatedStore, Line, counting, opened, until
 from tests.proxy import TcpProxy
@@ -174,11 +176,21 @@ async def test_a_worker_reports_that_its_stream_is_missing(
 
 
 async def test_a_worker_reports_how_its_consumer_differs(line: Line) -> None:
-    async with line.working(ack_wait=30.0):
-        pass
+    spec = worker_consumer(line.domain.codec, ack_wait=30.0)
+    other = {**spec.settings, "max_ack_pending": 7}
+    await create_consumer(line.client, spec.stream, spec.name, other)
     with pytest.raises(StreamDrift) as raised:
-        await asyncio.wait_for(line.worker(ack_wait=5.0).run(), QUICK)
-    assert raised.value.differences == {"ack_wait": (5_000_000_000, 30_000_000_000)}
+        await asyncio.wait_for(line.worker().run(), QUICK)
+    assert raised.value.differences == {"max_ack_pending": (10_000, 7)}
+
+
+async def test_the_ack_wait_is_that_of_the_worker_that_started_last(line: Line) -> None:
+    spec = worker_consumer(line.domain.codec)
+    for ack_wait in (30.0, 5.0):
+        async with line.working(ack_wait=ack_wait):
+            info = await find_consumer(line.client, spec.stream, spec.name)
+            assert info is not None
+            assert info.config["ack_wait"] == ack_wait * 1e9
 
 
 async def test_workers_with_different_in_flight_share_a_consumer(line: Line) -> None:

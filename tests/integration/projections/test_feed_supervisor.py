@@ -51,7 +51,7 @@ async def test_a_deleted_event_stream_makes_it_unhealthy_until_it_is_recreated(
         assert await declare(app.client, topology(subjects, settings.streams))
         await until(lambda: is_status(feeding, "healthy"))
         await until(lambda: has_fed(feeding, 2))
-    assert [record.levelname for record in caplog.records].count("ERROR") == 1
+    assert [record.levelname for record in caplog.records].count("ERROR") == 2
     assert "the feed: recovered" in caplog.messages
 
 

@@ -15,7 +15,7 @@ from eventstore.application.observability import service_health
 from eventstore.application.service import RunningApplication
 from eventstore.client.client import Client, connect
 from eventstore.commands import CommandClient
-from eventstore.commands.worker import worker_consumer
+from eventstore.commands.consumer import worker_consumer
 from eventstore.config import Settings, StreamSettings
 from eventstore.errors import (
     ConnectionLost,
@@ -102,8 +102,8 @@ async def test_a_service_at_work_is_healthy(health: Health, app: WriteSide) -> N
     report = await health.report()
 
     assert (report.status, report.problems) == ("healthy", {})
-    checks = {"connection", "streams", "commands", "timers", "database", "projections"}
-    assert set(report.checks) == checks
+    nats = {"connection", "storage", "streams", "commands", "timers"}
+    assert set(report.checks) == nats | {"database", "projections"}
     log = app.domain.codec.subjects.log_stream
     assert report.details["connection"]["rtt_ms"] > 0
     assert report.details["connection"]["server_version"] == app.client.server_version

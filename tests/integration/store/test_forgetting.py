@@ -648,7 +648,7 @@ def test_a_state_loaded_before_the_clearing_is_not_cached() -> None:
     kept = CachedState("plain", NOTHING, CommandDeduplication(), states.era)
     states.clear()
     states.put(("customer", "ann"), kept)
-    assert (len(states), states.weight) == (0, 0)
+    assert (len(states), states.size) == (0, 0)
 
 
 # Read models

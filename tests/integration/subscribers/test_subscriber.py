@@ -23,8 +23,10 @@ from eventstore.errors import (
     EventsGone,
     InvalidSubject,
     StreamMissing,
+    SubscriberLost,
 )
 from eventstore.jetstream.acks import Acknowledgements, DeliveredMessage
+from eventstore.jetstream.api import create_consumer, delete_consumer, find_consumer
 from eventstore.jetstream.consumer import PullConsumer
 from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.codec import Codec
@@ -38,6 +40,7 @@ from eventstore.store.store import EventStore
 from eventstore.subscribers.consumer import declare_subscriber
 from eventstore.subscribers.subscriber import EventSubscriber
 from tests.conftest import StartServer, settings_for
+from tests.integration.commanding import until
 from tests.integration.feeding import declare_feed, deposit, public, purge, until_fed
 from tests.integration.ledger import Deposited, Noted, Opened
 from tests.proxy import TcpProxy
@@ -718,16 +721,26 @@ async def test_handlers_have_the_context_of_their_event(client: Client, store: E
     assert current() is None
 
 
-async def test_a_consumer_deleted_under_a_subscriber_ends_it(
+async def test_a_consumer_deleted_under_a_subscriber_is_waited_for(
     client: Client, store: EventStore, received: EventRecorder
 ) -> None:
+    stream = store.codec.subjects.event_stream
     subscriber = EventSubscriber(client, store.codec, "r").subscribe([], received)
-    task = asyncio.create_task(subscriber.run())
-    await deposit(store, 1)
-    await received.until(1)
-    await client.api(f"CONSUMER.DELETE.{store.codec.subjects.event_stream}.r")
-    with pytest.raises(StreamMissing, match="consumer r of stream"):
-        await task
+    async with running(subscriber):
+        await deposit(store, 1)
+        await received.until(1)
+        info = await find_consumer(client, stream, "r")
+        assert info is not None
+        await delete_consumer(client, stream, "r")
+
+        async def is_lost() -> bool:
+            return isinstance(subscriber.error, SubscriberLost)
+
+        await until(is_lost)
+        await deposit(store, 2)
+        again = {"deliver_policy": "by_start_sequence", "opt_start_seq": 2}
+        await create_consumer(client, stream, "r", {**info.config, **again})
+        await received.until(2)
 
 
 @pytest.mark.parametrize("start", ["all", 3])

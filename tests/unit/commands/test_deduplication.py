@@ -45,8 +45,8 @@ def test_a_filter_is_made_early_if_there_are_many_and_it_will_be_asked_for(
     for number in range(511):
         known.add(str(number))
         known.add(str(number))
-    assert (len(known), known.filter_size) == (511, 0)
+    assert (len(known), known.size) == (511, 0)
     for number in range(600):
         known.add(str(number))
-    assert known.filter_size == size
+    assert known.size == size
     assert all(str(number) in known.filter() for number in range(600))

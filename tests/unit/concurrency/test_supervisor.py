@@ -10,6 +10,7 @@ import pytest
 
 from eventstore.concurrency.backoff import Backoff
 from eventstore.concurrency.supervisor import FailureLog, Supervisor
+from eventstore.errors import ConnectionLost
 from tests.unit.concurrency.clock import Clock
 
 logger = logging.getLogger(__name__)
@@ -52,6 +53,18 @@ def test_a_failure_is_logged_once_until_it_has_another_cause_or_has_recovered(
         "work: recovered",
         "work: full; retrying",
     ]
+
+
+def test_a_lost_connection_is_left_to_the_connection_to_report(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    failures = FailureLog("work", logger)
+    error = ConnectionLost("away")
+    failures.note(error)
+    assert failures.error is error
+    failures.recovered()
+    assert failures.error is None
+    assert not caplog.messages
 
 
 async def test_work_is_run_again_after_growing_pauses_until_it_succeeds(

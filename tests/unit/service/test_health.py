@@ -171,7 +171,7 @@ async def test_changes_are_logged_once(caplog: pytest.LogCaptureFixture) -> None
 
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
         ("WARNING", "svc is degraded now: reader: behind"),
-        ("INFO", "svc is healthy now"),
+        ("WARNING", "svc is healthy now"),
     ]
 
 

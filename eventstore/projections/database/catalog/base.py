@@ -14,6 +14,7 @@ from sqlalchemy import (
     Index,
     Table,
     TableClause,
+    inspect,
 )
 from sqlalchemy import column as column_clause
 from sqlalchemy import table as table_clause
@@ -135,6 +136,12 @@ class Catalog(ABC):
     def name(self, table: Table) -> str:
         """The name of a table, quoted where it needs to be."""
         return self._preparer.format_table(table)
+
+
+def are_there(connection: Connection, tables: Iterable[Table]) -> bool:
+    """Whether all of these tables exist, however they are defined."""
+    catalog = inspect(connection)
+    return all(catalog.has_table(table.name, schema=table.schema) for table in tables)
 
 
 def create(connection: Connection, tables: Sequence[Table]) -> None:
