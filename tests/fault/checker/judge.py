@@ -5,6 +5,7 @@ It knows the wire contract and the rules of the bank (`fold`), and nothing of th
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -274,8 +275,11 @@ def _answer(case: Case, question: Question) -> dict[str, int] | None:
 def _not_settled(case: Case) -> Iterator[str]:
     yield from case.history.unsettled
     yield from (f"{command} has no outcome" for command in case.sent.values() if _is_open(command))
+    reused = {call.command_id for call in case.history.calls if call.is_reuse}
     for message in case.history.parked:
-        yield f"{message.subject} is parked: {message.headers}"
+        parked = json.loads(message.payload)
+        if parked["code"] != "command_id_reused" or parked["command_id"] not in reused:
+            yield f"{parked['subject']} is parked: {parked['code']}, {parked['reason']}"
 
 
 def _is_open(command: Known) -> bool:

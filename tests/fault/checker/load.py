@@ -25,7 +25,7 @@ from eventstore.errors import EventStoreError
 from tests.fault.checker import bank
 from tests.fault.checker.history import Call, Entry, Question, line_of
 
-ACCOUNTS = 30
+ACCOUNTS = 20
 SETTLE_SECONDS = 90.0
 """How long a client tries to learn the outcome of a command after it was told to stop."""
 
@@ -37,8 +37,15 @@ _COMMANDS = {
     "transfer": bank.Transfer,
 }
 _WEIGHTS = {"open": 1, "change_limit": 1, "deposit": 4, "withdraw": 4, "transfer": 3}
-_OPENINGS = 4
-"""So many commands of each lane open accounts, before other commands are sent."""
+_FIRST: list[tuple[str, dict[str, Any]]] = [
+    ("open", {"limit": 50}),
+    ("deposit", {"amounts": [100]}),
+    ("transfer", {"target": "a0", "amount": 10}),
+    ("withdraw", {"amount": 1}),
+    ("withdraw", {"amount": 10_000}),
+    ("transfer", {"target": "nobody", "amount": 10}),
+]
+"""With these each lane begins, before any fault, so that a short run has some of everything."""
 
 _ATTEMPTS = 3
 _OPEN, _AGAIN, _REUSED, _BOTH, _ASKS = 0.2, 0.1, 0.02, 0.05, 0.15
@@ -78,9 +85,16 @@ class Lane:
         self._clients = clients
         self._chance = chance
         self._file = file
-        self._sent = 0
         self._last: Call | None = None
         self._open: list[Call] = []
+
+    async def begin(self) -> None:
+        """Send the first commands, and ask for the account."""
+        own = account(self._chance)
+        for action, data in _FIRST:
+            await self._send(Call(self._id(), action, own, data, 0))
+        if self._last is not None:
+            await self._ask(self._last)
 
     async def run(self, stop: asyncio.Event, pause: float) -> None:
         """Send until told to stop, and settle what is open then."""
@@ -119,27 +133,11 @@ class Lane:
 
     def _new(self) -> Call:
         chance = self._chance
-        self._sent += 1
-        command_id = str(UUID(int=chance.getrandbits(128), version=4))
         (action,) = chance.choices([*_WEIGHTS], [*_WEIGHTS.values()])
-        if self._sent <= _OPENINGS:
-            action = "open"
-        return Call(command_id, action, account(chance), data_for(action, chance), 0)
+        return Call(self._id(), action, account(chance), data_for(action, chance), 0)
 
-    async def _until_told(self, call: Call, stop: asyncio.Event) -> Call:
-        deadline = None
-        while True:
-            twice = self._chance.random() < _BOTH
-            clients = self._clients if twice else [self._chance.choice(self._clients)]
-            told = await asyncio.gather(*(self._try(call, client) for client in clients))
-            for each in told:
-                if each.outcome is not None:
-                    return each
-            if stop.is_set():
-                deadline = deadline or time.monotonic() + SETTLE_SECONDS
-                if time.monotonic() > deadline:
-                    return told[0]
-            await asyncio.sleep(0.05 + 0.2 * self._chance.random())
+    def _id(self) -> str:
+        return str(UUID(int=self._chance.getrandbits(128), version=4))
 
     async def _try(self, call: Call, client: ApplicationClient) -> Call:
         call = msgspec.structs.replace(call, outcome=None, error="", answered=None)
@@ -201,11 +199,13 @@ async def main(seed: str, file: Path, urls: list[str], lanes: int, pause: float)
             await stack.enter_async_context(bank.app.client(settings(each))) for each in urls
         ]
         output = stack.enter_context(file.open("ab"))
+        started = [
+            Lane(clients, random.Random(f"{seed}/{number}"), output)  # noqa: S311
+            for number in range(lanes)
+        ]
+        await asyncio.gather(*(lane.begin() for lane in started))
         print("ready", flush=True)
-        async with asyncio.TaskGroup() as group:
-            for lane in range(lanes):
-                chance = random.Random(f"{seed}/{lane}")  # noqa: S311
-                group.create_task(Lane(clients, chance, output).run(stop, pause))
+        await asyncio.gather(*(lane.run(stop, pause) for lane in started))
 
 
 if __name__ == "__main__":
