@@ -131,6 +131,17 @@ async def break_links(on: Injector) -> str:
     return name
 
 
+async def lose_acknowledgement(on: Injector) -> str:
+    """Cut where a stream's next acknowledgement passes: what it acknowledges is stored."""
+    name, links = on.chance.choice([*on.system.links.items()])
+    connected = [link for link in links if link.connections]
+    lost = [link.cut_after(b'"seq":', "to_client", forward=False) for link in connected]
+    with suppress(TimeoutError):
+        async with asyncio.timeout(2):
+            await asyncio.gather(*(each.wait() for each in lost))
+    return name
+
+
 async def lose_answers(on: Injector) -> str:
     """A half-open link: the server hears the client, and the client does not hear the server."""
     name, links = on.chance.choice([*on.system.links.items()])
@@ -250,6 +261,7 @@ KINDS: dict[str, Kind] = {
     "freeze server": Kind(freeze_server, 2),
     "cut links": Kind(cut_links, 2),
     "break links": Kind(break_links, 2),
+    "lose acknowledgement": Kind(lose_acknowledgement, 3),
     "lose answers": Kind(lose_answers, 3),
     "delay requests": Kind(delay_requests, 2),
     "partition": Kind(partition, 3, "cluster"),
