@@ -21,7 +21,8 @@ from tests.fault.checker.system import DOMAIN, ROOT, Shape, System
 
 Report = Callable[[str], None]
 
-_SETTLED_SECONDS = 120.0
+_STUCK_SECONDS = 60.0
+"""Without any progress, after which what is left counts as never to be done."""
 
 
 class Run:
@@ -130,9 +131,11 @@ class Run:
 
     async def _rest(self) -> None:
         """Wait until everything that was accepted is done, and shown."""
-        deadline = time.monotonic() + _SETTLED_SECONDS
+        before, moved = [""], time.monotonic()
         while left := await self._left():
-            if time.monotonic() > deadline:
+            if left != before:
+                before, moved = left, time.monotonic()
+            if time.monotonic() > moved + _STUCK_SECONDS:
                 self.history.unsettled += left
                 return
             await asyncio.sleep(0.2)
