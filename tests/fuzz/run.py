@@ -18,8 +18,8 @@ from nats.errors import Error as NatsError
 from tests.fault.checker import raw
 from tests.fault.checker.system import DOMAIN, Shape, System
 from tests.fuzz.messages import Hostile, message
-from tests.fuzz.processes import descriptors, resident
 from tests.fuzz.wire import INBOX, Answer, Wire
+from tests.processes import descriptors, resident
 
 BATCH = 200
 _ANSWER_SECONDS = 30.0

@@ -42,7 +42,8 @@ class Wire:
 
     async def __aenter__(self) -> Self:
         self._listener = await _Connection.open(self._port, self._take)
-        self._listener.write(f"SUB {INBOX}.* 1\r\nPING\r\n".encode())
+        self._listener.write(f"SUB {INBOX}.* 1\r\n".encode())
+        await self._listener.flush()
         return self
 
     async def __aexit__(self, *_: object) -> None:

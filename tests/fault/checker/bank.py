@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from msgspec import Struct
+from typing import Annotated
+
+from msgspec import Meta, Struct
 from msgspec.structs import replace
 from sqlalchemy import BigInteger, Column, Integer, MetaData, String, Table, insert, select
 
@@ -23,36 +25,38 @@ from eventstore import (
 from eventstore.projections import Projection, Statement
 from eventstore.projections.queries import QueryHandlers, Rows
 
+Amount = Annotated[int, Meta(ge=0, le=1_000_000_000)]
+
 
 class Open(Command, subject="account.open"):
-    limit: int
+    limit: Amount
 
 
 class ChangeLimit(Command, subject="account.change_limit"):
-    limit: int
+    limit: Amount
 
 
 class Deposit(Command, subject="account.deposit"):
-    amounts: list[int]
+    amounts: Annotated[list[Amount], Meta(max_length=10)]
 
 
 class Withdraw(Command, subject="account.withdraw"):
-    amount: int
+    amount: Amount
 
 
 class Transfer(Command, subject="account.transfer"):
     target: str
-    amount: int
+    amount: Amount
 
 
 class Receive(Command, subject="account.receive"):
     transfer: str
-    amount: int
+    amount: Amount
 
 
 class Refund(Command, subject="account.refund"):
     transfer: str
-    amount: int
+    amount: Amount
 
 
 class Opened(Event, subject="account.opened"):

@@ -66,6 +66,11 @@ class Injector:
         return self.system.missing.get(needed, "")
 
 
+async def calm(on: Injector) -> str:
+    """No fault."""
+    return f"for {await on.pause(2, 10)}"
+
+
 async def kill_service(on: Injector) -> str:
     service = on.service()
     service.signal(signal.SIGKILL)
@@ -253,6 +258,7 @@ async def rebuild(on: Injector) -> str:
 
 
 KINDS: dict[str, Kind] = {
+    "calm": Kind(calm, 0),
     "kill service": Kind(kill_service, 4),
     "restart service": Kind(restart_service),
     "freeze service": Kind(freeze_service, 2),

@@ -7,7 +7,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -49,24 +49,26 @@ class Run:
         self._injector = Injector(self.system, random.Random(f"{seed}/faults"), scale)  # noqa: S311
 
     async def under(self, kinds: Iterable[str]) -> History:
-        """Run under these faults, one after another, now and then two at once; then judge."""
+        """Run under these faults, one after another, now and then two at once."""
         async with self.system:
             self._skip()
-            await self._loaded(kinds)
-            await self._rest()
-            self.history.unsettled += [
-                f"{service.name} did not stop"
-                for service in self.system.services
-                if not await service.stop()
-            ]
+            files = await self.load(kinds)
+            await self.rest()
+            for service in self.system.services:
+                if not await service.stop():
+                    self.history.unsettled.append(f"{service.name} did not stop")
+            for entry in (entry for file in files for entry in entries(file)):
+                kept = self.history.calls if isinstance(entry, Call) else self.history.questions
+                kept.append(entry)  # type: ignore[arg-type]
             await self._collect()
         return self.history
 
-    def chosen(self, minutes: float) -> Iterator[str]:
-        """Kinds of faults at random, for so long; endless kinds are those that are possible."""
+    def chosen(self, minutes: float, kinds: Collection[str] = KINDS) -> Iterator[str]:
+        """Kinds of faults at random for so long, of those that the system can have."""
         end = time.monotonic() + minutes * 60
         while time.monotonic() < end:
-            yield self._injector.chance.choice(self._injector.possible())
+            possible = [each for each in self._injector.possible() if each in kinds]
+            yield self._injector.chance.choice(possible)
 
     def _skip(self) -> None:
         for name in KINDS:
@@ -74,7 +76,8 @@ class Run:
                 self.history.skipped.append(f"{name}: {reason}")
                 self._report(f"skipped: {name}: {reason}")
 
-    async def _loaded(self, kinds: Iterable[str]) -> None:
+    async def load(self, kinds: Iterable[str]) -> list[Path]:
+        """Have clients send while the faults happen; returns the files with what they were told."""
         files = [
             self._directory / f"client{each}.jsonl" for each in range(self.system.shape.clients)
         ]
@@ -84,15 +87,14 @@ class Run:
         finally:
             for client in clients:
                 client.send_signal(signal.SIGTERM)
-            await asyncio.wait_for(
-                asyncio.gather(*(each.wait() for each in clients)), SETTLE_SECONDS + 30
-            )
-        for client, file in zip(clients, files, strict=True):
-            if client.returncode:
-                self.history.unsettled.append(f"{file.stem} ended with {client.returncode}")
-            for entry in entries(file):
-                kept = self.history.calls if isinstance(entry, Call) else self.history.questions
-                kept.append(entry)  # type: ignore[arg-type]
+            ended = [asyncio.wait_for(client.wait(), SETTLE_SECONDS + 30) for client in clients]
+            statuses = await asyncio.gather(*ended)
+        self.history.unsettled += [
+            f"{file.stem} ended with {status}"
+            for file, status in zip(files, statuses, strict=True)
+            if status
+        ]
+        return files
 
     async def _client(self, number: int, file: Path) -> asyncio.subprocess.Process:
         """A client process, with two connections over links of their own."""
@@ -129,7 +131,7 @@ class Run:
         self.history.faults.append(Fault(kind, detail, began, time.monotonic_ns()))
         self._report(f"{kind}: {detail}")
 
-    async def _rest(self) -> None:
+    async def rest(self) -> None:
         """Wait until everything that was accepted is done, and shown."""
         before, moved = [""], time.monotonic()
         while left := await self._left():
