@@ -8,7 +8,7 @@ TESTS := $(VENV)/tests
 PEERS := $(VENV)/peers
 SITE := $(VENV)/site
 
-.PHONY: run test coverage fault attack mutate lint docs bench bench-compare scale cold clean
+.PHONY: run test coverage fault attack compat mutate lint docs bench bench-compare scale cold clean
 
 ## run: import sample lock files, with an embedded server and its data in ./var
 run: $(RUNS)
@@ -29,6 +29,11 @@ fault: $(TESTS)
 ## attack: attempts of each role to exceed its permissions, with the shipped configuration
 attack: $(TESTS)
 	$(BIN)/python -m tests.attack
+
+## compat: the tests on each other Python of this machine, and with the lowest dependencies; the
+## quickstart from the wheel: some ten minutes; some of it: `make compat COMPAT='3.13 wheel'`
+compat: $(TESTS)
+	$(BIN)/python -m tests.compat $(COMPAT)
 
 ## mutate: mutation testing of a sample of the core; long
 mutate: $(TESTS)

@@ -65,12 +65,15 @@ GaugeName = Literal[
     "command_oldest_seconds",
     "timers",
     "projection_lag",
+    "projection_lag_seconds",
     "projection_position",
     "projection_rate",
     "projection_parked",
     "subscriber_lag",
+    "subscriber_lag_seconds",
     "subscriber_parked",
     "feed_lag",
+    "feed_lag_seconds",
     "stream_messages",
     "health",
 ]
@@ -79,6 +82,8 @@ GaugeName = Literal[
 - command_backlog: `state` (pending, unacknowledged)
 - command_oldest_seconds: no label
 - timers: `state` (waiting; due, whose commands have no outcome yet; overdue)
+- projection_lag_seconds, subscriber_lag_seconds: the same; how old the first event that waits is
+- feed_lag_seconds: no label
 - projection_lag, projection_position, projection_parked: `projection`; events
 - projection_rate: `projection`; events a second
 - subscriber_lag, subscriber_parked: `subscriber`; events

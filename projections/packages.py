@@ -10,7 +10,7 @@ from eventstore.projections import BoundStatement, Projection
 from projections.models import package, package_cache
 from projections.rows import changed, created, last_event
 
-packages = Projection("packages", version=2, tables=[package, package_cache])
+packages = Projection("packages", version=3, tables=[package, package_cache])
 
 _count_build = (
     update(package)
@@ -31,11 +31,11 @@ def package_built(
     """The first build creates the package; a later one replaces it, and is in no cache yet."""
     build = {
         "flake_ref": event.flake_ref,
+        "flake": event.flake,
         "attribute": event.attribute,
         "output_path": event.output_path,
         "build_time_ms": event.build_time_ms,
         "built_at": recorded.time,
-        "built_position": recorded.position,
         "stale": False,
         "stale_reason": None,
     }

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
+from copy import copy
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from eventstore.config import ServiceIdentity, ServiceSettings, Settings, load_settings
 from eventstore.config.checks import allowed
@@ -69,11 +70,7 @@ class Declaration:
         self.subscribers = self._each("subscribers", subscribers, "Subscriber")
         self.tables = self._each("tables", tables, "MetaData")
         self.migrations = migrations
-        self.clock = clock
-        if not callable(clock) or is_async(clock):
-            raise ConfigurationError(
-                f"{self._where}: clock must be a function that returns the time, and not async"
-            )
+        self.clock = self._checked(clock)
         self._identity = self._checked_identity(service or name, version, description)
         self._check_names()
         self._check_tables()
@@ -102,6 +99,19 @@ class Declaration:
         Raises `ConfigurationError`.
         """
         return (load_settings() if settings is None else settings).for_domain(self.name)
+
+    def by_clock(self, clock: Callable[[], datetime]) -> Self:
+        """The same application by another clock, such as one that a test moves."""
+        other = copy(self)
+        other.clock = self._checked(clock)
+        return other
+
+    def _checked(self, clock: Callable[[], datetime]) -> Callable[[], datetime]:
+        if not callable(clock) or is_async(clock):
+            raise ConfigurationError(
+                f"{self._where}: clock must be a function that returns the time, and not async"
+            )
+        return clock
 
     def _each(self, what: str, given: Iterable[T], kind: str) -> tuple[T, ...]:
         """What is given, each of a kind that may not have been imported yet."""

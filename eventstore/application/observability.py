@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from functools import cache, partial
 from importlib import import_module
 from types import ModuleType
 
 from eventstore.application.service import RunningApplication
 from eventstore.commands.worker import worker_consumer
 from eventstore.config import ServiceIdentity
+from eventstore.contracts import describe, query_metadata
 from eventstore.errors import ConfigurationError
 from eventstore.jetstream.api import log_end
 from eventstore.jetstream.topology import topology
+from eventstore.jetstream.waiting import waiting_seconds
 from eventstore.messages.text import make_log_records_safe
 from eventstore.projections.feed.subscribers_check import SubscribersCheck
 from eventstore.projections.health import DatabaseCheck, ProjectionsCheck
@@ -32,6 +35,7 @@ from eventstore.service.health import (
 )
 from eventstore.service.http_server import HttpServer
 from eventstore.service.metrics import Metrics
+from eventstore.service.micro import EndpointStats
 from eventstore.service.timers_check import TimersCheck
 from eventstore.subscribers import EventSubscriber
 from eventstore.telemetry import NO_TELEMETRY, Telemetry, combined
@@ -85,6 +89,7 @@ def service_health(
         checks["projections"] = ProjectionsCheck(
             service.projections,
             lambda: log_end(client, codec.subjects),
+            waiting_seconds=partial(waiting_seconds, client, codec.subjects.log_stream, ">"),
             max_lag=bounds.max_projection_lag,
             max_stall=bounds.max_projection_stall_ms / 1000,
             telemetry=telemetry,
@@ -147,10 +152,11 @@ def service_endpoints(
     service: RunningApplication,
     health: Health,
     *,
-    queries: Sequence[str] = (),
+    queries: Callable[[], Iterable[EndpointStats]] = tuple,
     metrics: Metrics | None = None,
 ) -> ServiceEndpoints:
     """The service endpoints, such as health and info, to be run beside its other parts."""
+    app = service.app
     operations = service.settings.operations
     return ServiceEndpoints(
         service.client,
@@ -158,6 +164,7 @@ def service_endpoints(
         health,
         service.identity,
         queries=queries,
+        described=cache(lambda: query_metadata(describe(app.domain, app.query_types))),
         metrics=metrics,
         announce_interval=operations.announce_interval_ms / 1000,
         sample_interval=operations.sample_interval_ms / 1000,

@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from eventstore.service.health import HealthReport
 from eventstore.service.metrics import Samples
+from eventstore.service.micro import EndpointStats
 
 VARIABLE = "_EVENTSTORE_READ_SIDE"
 """Has the descriptor of the second process's end, in its environment."""
@@ -23,10 +24,10 @@ _LENGTH_BYTES = 4
 
 
 class Ready(Struct, frozen=True, tag=True):
-    """The read side works: on this read model, answering queries on these subjects."""
+    """The read side works: on this read model, answering these queries."""
 
     read_model: str
-    queries: tuple[str, ...]
+    queries: tuple[EndpointStats, ...]
 
 
 class Failure(Struct, frozen=True, tag=True):
@@ -37,11 +38,12 @@ class Failure(Struct, frozen=True, tag=True):
 
 
 class Report(Struct, frozen=True, tag=True):
-    """The answer to a request, with its number: health, and the samples of metrics."""
+    """The answer to a request, with its number: health, samples of metrics, queries answered."""
 
     number: int
     health: HealthReport
     metrics: Samples
+    queries: tuple[EndpointStats, ...]
 
 
 class Request(Struct, frozen=True, tag=True):

@@ -30,6 +30,7 @@ from eventstore.errors import ReadSideFailed
 from eventstore.messages.text import make_log_records_safe
 from eventstore.service.health import CheckResult
 from eventstore.service.metrics import Metrics
+from eventstore.service.micro import EndpointStats
 
 _NAME = "read_side"
 _BACKOFF = Backoff(1.0, 30.0)
@@ -66,7 +67,7 @@ class ReadProcess:
         self._starts = 0
         self.ready = asyncio.Event()
         self.read_model = ""
-        self.queries: tuple[str, ...] = ()
+        self.queries: tuple[EndpointStats, ...] = ()
 
     def stop(self) -> None:
         """Have it finish its current work; `run` returns when it has ended."""
@@ -86,6 +87,7 @@ class ReadProcess:
             self._metrics.include(_NAME, {})
             return {_NAME: self._own_check(self._problem())}
         self._metrics.include(_NAME, report.metrics)
+        self.queries = report.queries
         details = report.health.details
         own = {name: each for name, each in details.items() if not isinstance(each, dict)}
         return {

@@ -20,6 +20,7 @@ from eventstore.errors import ServerStartFailed
 from eventstore.server.embedded import running_server
 from eventstore.service.health import Health
 from eventstore.service.metrics import Metrics
+from eventstore.service.micro import EndpointStats
 
 _STDIN = 0
 _GRACE_SECONDS = 5.0
@@ -28,11 +29,15 @@ _GRACE_SECONDS = 5.0
 class ParentLink:
     """Reports health and metrics to the first process, which answers for both; a component.
 
-    `queries` are the subjects of the queries that are answered here.
+    `queries` are the endpoints of the queries that are answered here.
     """
 
     def __init__(
-        self, link: ProcessLink, health: Health, metrics: Metrics, queries: Sequence[str]
+        self,
+        link: ProcessLink,
+        health: Health,
+        metrics: Metrics,
+        queries: Sequence[EndpointStats],
     ) -> None:
         self._link = link
         self._health = health
@@ -61,7 +66,8 @@ class ParentLink:
     async def _answer(self) -> None:
         while isinstance(request := await self._link.receive(), Request):
             health = await self._health.report()
-            self._link.send(Report(request.number, health, self._metrics.samples()))
+            samples = self._metrics.samples()
+            self._link.send(Report(request.number, health, samples, self._queries))
 
 
 def read_side_settings(settings: Settings, directory: Path) -> Settings:

@@ -45,6 +45,7 @@ from eventstore.service.config_watcher import ConfigWatcher
 from eventstore.service.health import Health
 from eventstore.service.http_server import HttpServer
 from eventstore.service.metrics import Metrics
+from eventstore.service.micro import EndpointStats, endpoint_stats
 from eventstore.subscribers import EventSubscriber, Subscriber
 from eventstore.telemetry import Telemetry
 
@@ -157,16 +158,14 @@ async def _answering(
     feed = _feed(service) if parts.feed else None
     subscribers = _subscribers(service) if parts.subscribers else []
     answering: list[ReadyComponent] = [*subscribers]
-    subjects: tuple[str, ...] = ()
+    queries: list[EndpointStats] = []
     if parts.queries:
-        queries = _queries(service)
-        answering.append(queries)
-        subjects = queries.subjects
+        answering.append(_queries(service, queries))
     if service.projections is not None:
         answering.append(service.projections)
     health = service_health(service, feed=feed, subscribers=subscribers, is_second=link is not None)
-    parent = None if link is None else ParentLink(link, health, metrics, subjects)
-    answering += [parent] if parent else _own_endpoints(service, health, subjects, metrics)
+    parent = None if link is None else ParentLink(link, health, metrics, queries)
+    answering += [parent] if parent else _own_endpoints(service, health, queries, metrics)
     background = [each for each in (service.collector, feed) if each is not None]
     async with running(*background, *answering):
         for part in (*([service.worker] if parts.worker else ()), *answering):
@@ -191,12 +190,12 @@ def _ready(http_server: HttpServer | None, health: Health) -> Iterator[None]:
 
 
 def _own_endpoints(
-    service: RunningApplication, health: Health, queries: tuple[str, ...], metrics: Metrics
+    service: RunningApplication, health: Health, queries: list[EndpointStats], metrics: Metrics
 ) -> list[ReadyComponent]:
     """What answers for the whole service, its second process included."""
-    if service.read_process is not None:
-        queries = service.read_process.queries
-    endpoints = service_endpoints(service, health, queries=queries, metrics=metrics)
+    process = service.read_process
+    answered = (lambda: queries) if process is None else (lambda: process.queries)
+    endpoints = service_endpoints(service, health, queries=answered, metrics=metrics)
     return [_delegation(service), endpoints]
 
 
@@ -221,8 +220,8 @@ def _collector(write_side: WriteSide, database: Database | None) -> CommandColle
     return CommandCollector(write_side.client, write_side.domain.codec.subjects, database)
 
 
-def _queries(service: RunningApplication) -> Responder:
-    """The responder for every query of the domain."""
+def _queries(service: RunningApplication, endpoints: list[EndpointStats]) -> Responder:
+    """The responder for every query of the domain, counted by `endpoints`."""
     subjects = service.domain.codec.subjects
     answered = query_answers(
         service.read_model,
@@ -235,11 +234,17 @@ def _queries(service: RunningApplication) -> Responder:
     status = status_answers(service.client, subjects)
     answers = status | history_answers(service.client, service.domain) | answered
     name = service.identity.name
-    return Responder(service.client, answers, queue=name, max_pending=_MAX_PENDING_QUERIES)
+    endpoints += [endpoint_stats(subject, name) for subject in answers]
+    counted = {each.subject: each.counting(answers[each.subject]) for each in endpoints}
+    return Responder(service.client, counted, queue=name, max_pending=_MAX_PENDING_QUERIES)
 
 
 def _feed(service: RunningApplication) -> FeedSupervisor:
-    return FeedSupervisor(lambda: Feed(service.client, service.store, telemetry=service.telemetry))
+    options = {"cloudevents": service.settings.operations.cloudevents}
+    telemetry = service.telemetry
+    return FeedSupervisor(
+        lambda: Feed(service.client, service.store, **options, telemetry=telemetry)
+    )
 
 
 def _subscribers(service: RunningApplication) -> list[EventSubscriber]:

@@ -17,6 +17,7 @@ from nats import errors as nats_py
 
 from eventstore.client.connection import Connection, Message, nats_errors
 from eventstore.client.credentials import connect_options, requires_tls
+from eventstore.client.nats_version import check_nats_py
 from eventstore.client.reconnect import FirstConnect, ServerRotation
 from eventstore.client.replies import PendingReplies, new_token
 from eventstore.client.server_version import check_server_version
@@ -63,6 +64,7 @@ class PersistentConnection(Resource):
         self._denied_callbacks: dict[object, Callable[[str], None]] = {}
 
     async def _enter(self, stack: AsyncExitStack) -> None:
+        check_nats_py()
         stack.push_async_callback(self.close)
         await self._connect_with_retries()
         check_server_version(self.server_version, self.url)

@@ -239,8 +239,9 @@ class OperationsSettings(Table, frozen=True, kw_only=True):
 
     `metrics_address` (`host:port`) serves Prometheus metrics by HTTP at `/metrics`, and whether the
     service lives and is ready at `/livez` and `/readyz`; `tracing` sends spans to OpenTelemetry,
-    which needs the extra `otel`. `json_logs` has `serve` log JSON. `query_wait_ms` is the default
-    for how long a query waits for a position of the log.
+    which needs the extra `otel`. `json_logs` has `serve` log JSON. With
+    `cloudevents`, published events have the attributes of CloudEvents as headers. `query_wait_ms`
+    is the default for how long a query waits for a position of the log.
     """
 
     path: ClassVar[str] = "operations"
@@ -255,6 +256,7 @@ class OperationsSettings(Table, frozen=True, kw_only=True):
     metrics_address: Annotated[str, Meta(pattern=r"^(|.+:[0-9]{1,5})$")] = ""
     tracing: bool = False
     json_logs: bool = False
+    cloudevents: bool = False
     query_wait_ms: Annotated[int, Meta(ge=1, le=30_000)] = 5_000
 
 

@@ -19,7 +19,6 @@ from datetime import datetime
 from types import CoroutineType
 from typing import Any, Generic, TypeVar, overload
 
-import msgspec
 from msgspec import Struct
 
 from eventstore.decider.function import (
@@ -30,7 +29,7 @@ from eventstore.decider.function import (
     may_be,
     state_types,
 )
-from eventstore.decider.state_shape import shape_of
+from eventstore.decider.state_shape import check_shape
 from eventstore.errors import DeciderError, EventStoreError, HandlerFailed, Rejected, UnknownType
 from eventstore.messages.functions import name_of
 from eventstore.messages.opaque import OpaqueEvent
@@ -295,7 +294,7 @@ class Decider(Generic[S]):
             self._check_snapshots()
 
     def _check_snapshots(self) -> None:
-        state = type(self.initial())
+        state: Any = type(self.initial())
         if not may_be(self._states[1::2], state):
             raise DeciderError(
                 f"{self.aggregate}: no snapshot can be made, because initial() is a "
@@ -303,9 +302,7 @@ class Decider(Generic[S]):
                 "of the same type, or leave out snapshot_every"
             )
         try:
-            msgspec.json.schema(state)
-            msgspec.msgpack.Decoder(state)
-            shape_of(state)
+            check_shape(state)
         except Exception as error:  # of default factories, too
             problem = next(iter(str(error).splitlines()), type(error).__name__)
             raise DeciderError(

@@ -8,11 +8,20 @@ from __future__ import annotations
 
 import enum
 import hashlib
+from functools import lru_cache
 from typing import Any, get_origin
 
 import msgspec
 from msgspec import Struct
 from msgspec.inspect import StructType, Type, type_info
+
+
+@lru_cache(maxsize=1_000)
+def check_shape(state: Any) -> None:
+    """Raise what encoding, decoding or describing this type of state raises."""
+    msgspec.json.schema(state)
+    msgspec.msgpack.Decoder(state)
+    shape_of(state)
 
 
 def shape_of(state: type[Any]) -> str:

@@ -52,16 +52,16 @@ _PANELS = (
     _Panel("Conflicts", "ops", {"{{aggregate}}": _rate("conflicts", "aggregate")}),
     _Panel(
         "Lag of read models",
-        "short",
-        {"{{projection}}": "max by (projection) (eventstore_projection_lag_events)"},
+        "s",
+        {"{{projection}}": "max by (projection) (eventstore_projection_lag_seconds)"},
     ),
     _Panel("Events applied", "ops", {"{{projection}}": _rate("events_projected", "projection")}),
     _Panel(
         "Lag of subscribers",
-        "short",
-        {"{{subscriber}}": "max by (subscriber) (eventstore_subscriber_lag_events)"},
+        "s",
+        {"{{subscriber}}": "max by (subscriber) (eventstore_subscriber_lag_seconds)"},
     ),
-    _Panel("Lag of the feed", "short", {"events": "max(eventstore_feed_lag_events)"}),
+    _Panel("Lag of the feed", "s", {"oldest": "max(eventstore_feed_lag_seconds)"}),
     _Panel("Queries by outcome", "ops", {"{{outcome}}": _rate("queries", "outcome")}),
     _Panel(
         "Answering a query",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -18,8 +19,14 @@ def decoder_of(cls: type[M]) -> msgspec.json.Decoder[M]:
     """A decoder of JSON objects to messages of a class.
 
     Raises `DeciderError`, naming the class, for a field whose annotation cannot be resolved or
-    whose type is none that JSON can hold.
+    whose type is none that JSON can hold. All domains of a program share the decoder of a class.
     """
+    found: msgspec.json.Decoder[M] = _decoder_of(cls)
+    return found
+
+
+@lru_cache(maxsize=1_000)
+def _decoder_of(cls: type[Any]) -> Any:
     try:
         decoder = msgspec.json.Decoder(cls)
         foreign = next(_foreign(type_info(cls), set()), None)

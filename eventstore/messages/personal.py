@@ -34,6 +34,7 @@ from __future__ import annotations
 import hashlib
 import typing
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -98,6 +99,12 @@ def personal_fields(cls: type[Any]) -> tuple[PersonalField, ...]:
     Raises `DeciderError` for a mark that cannot work, and `NameError` if the class's annotations
     cannot be resolved (yet).
     """
+    message: Any = cls
+    return _fields_of(message)
+
+
+@lru_cache(maxsize=1_000)
+def _fields_of(cls: Any) -> tuple[PersonalField, ...]:
     fields = msgspec.structs.fields(cls)
     for field in fields:
         inner = _unannotated(field.type) if _mark(field.type) else field.type

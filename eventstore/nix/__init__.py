@@ -8,7 +8,7 @@ Rejections carry one of these codes, which are stable:
     already_exists      creating an aggregate that exists
     not_found           any command on an aggregate that was never created
     deleted             any command, creation too, on a deleted aggregate
-    invalid             a name, path, url or reference is empty
+    invalid             a name, path, url or reference is empty, or another value is not possible
     input_exists        adding an input under a name that has another url
     input_unknown       updating or removing an input that the flake does not have
     not_built           caching a package, or marking it stale, before it was built
@@ -108,7 +108,7 @@ from eventstore.nix.queries import (
     SourceItem,
     SourceView,
 )
-from eventstore.nix.reference import flake_names, is_reference
+from eventstore.nix.reference import flake_named_by
 
 __all__ = [
     "DECIDERS",
@@ -184,9 +184,8 @@ __all__ = [
     "UpdateOverlay",
     "change_commands",
     "domain",
-    "flake_names",
+    "flake_named_by",
     "import_commands",
-    "is_reference",
     "read_lock_file",
     "samples",
 ]

@@ -66,10 +66,14 @@ class InputUseView(Struct, frozen=True, kw_only=True):
 
 
 class PackageView(Struct, frozen=True, kw_only=True):
-    """A package and its last build; `cache_url` is the cache that build was last pushed to."""
+    """A package and its last build; `cache_url` is the cache that build was last pushed to.
+
+    `flake` is the id of the flake whose changes make the build stale; None if it named none.
+    """
 
     id: str
     flake_ref: str
+    flake: str | None
     attribute: str
     output_path: str
     build_time_ms: int | None

@@ -1,4 +1,4 @@
-"""Flake references: formatted from the locked attributes of an input, and compared with flakes.
+"""Flake references: formatted from the locked attributes of an input, and what they name.
 
 References are formatted as Nix itself does.
 """
@@ -6,7 +6,7 @@ References are formatted as Nix itself does.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from urllib.parse import quote, unquote, urlencode
 
 import msgspec
@@ -18,6 +18,7 @@ Attributes = dict[str, str | int | bool]
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:.")
 _ENCODED_SLASH = re.compile("%2f", re.IGNORECASE)
+_INDIRECT = re.compile(r"(?:flake:)?([A-Za-z0-9_-]{1,128})(?:#.*)?", re.DOTALL)
 _SAFE_IN_SEGMENT = ":@"
 _SAFE_IN_PATH = ":@/"
 _SAFE_IN_QUERY = ":@/?"
@@ -46,27 +47,14 @@ def flake_reference(locked: Attributes) -> str:
     return f"{url}?{query}" if query else url
 
 
-def flake_names(flake_id: str, path: str) -> frozenset[str]:
-    """The references that name a flake: its id or its path, each with and without its scheme.
+def flake_named_by(reference: str) -> str | None:
+    """The id of the flake that a reference names, such as `mine`, `mine#hello` or `flake:mine`.
 
-    That is `mine`, `flake:mine`, `./my flake` and `path:./my%20flake`.
+    None for one with a location or a path, which does not have the id in it, and for one that is
+    pinned (`mine?rev=…`), because what changes in the flake does not concern it.
     """
-    full = flake_reference({"type": "path", "path": path}) if path else path
-    names = (flake_id, flake_reference({"type": "indirect", "id": flake_id}), path, full)
-    return frozenset(_without_slash(name) for name in names if name)
-
-
-def is_reference(reference: str, names: Collection[str]) -> bool:
-    """Whether a flake reference, optionally with an attribute (`./mine#hello`), is one of `names`.
-
-    One with parameters (`./mine?rev=…`, `./mine?dir=…`) is pinned to a revision, or names a
-    flake in another directory: it names no flake unless that has exactly this path.
-    """
-    return _without_slash(reference.partition("#")[0]) in names
-
-
-def _without_slash(name: str) -> str:
-    return name.rstrip("/") or name
+    found = _INDIRECT.fullmatch(reference)
+    return None if found is None else found[1]
 
 
 def _archive(locked: Attributes) -> str:

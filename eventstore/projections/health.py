@@ -68,7 +68,8 @@ class ProjectionsCheck:
     Unhealthy if one has failed; degraded if one is retrying after a failure, has parked events, is
     more than `max_lag` events behind, or behind at all without having moved for `max_stall`
     seconds. One that stands by for another worker is healthy: the other worker reports its lag.
-    `log_end` returns the position of the last event.
+    `log_end` returns the position of the last event, and `waiting_seconds` the age of the first
+    event after a position.
     """
 
     def __init__(
@@ -76,12 +77,14 @@ class ProjectionsCheck:
         worker: ProjectionWorker,
         log_end: Callable[[], Awaitable[int]],
         *,
+        waiting_seconds: Callable[[int], Awaitable[float]] | None = None,
         max_lag: int = 1000,
         max_stall: float = 30.0,
         telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
         self._worker = worker
         self._log_end = log_end
+        self._waiting_seconds = waiting_seconds
         self._max_lag = max_lag
         self._max_stall = max_stall
         self._telemetry = telemetry
@@ -91,6 +94,7 @@ class ProjectionsCheck:
         """A fact for each projection: its status, state, position, lag in events, rate, parked."""
         end = await self._log_end()
         parked = await self._parked()
+        await self._report_waiting(end)
         found = {
             name: self._status(progress, end, parked.get(name, 0))
             for name, progress in self._worker.progress.items()
@@ -103,6 +107,19 @@ class ProjectionsCheck:
             problem="; ".join(problems) or None,
             facts={"log_end": end, "projections": found},
         )
+
+    async def _report_waiting(self, end: int) -> None:
+        """Report the age of what each waits for; those at the same position are asked for once."""
+        if self._waiting_seconds is None:
+            return
+        ages: dict[int, float] = {}
+        for progress in self._worker.progress.values():
+            position = min(progress.position, end)
+            if position not in ages:
+                ages[position] = 0 if position == end else await self._waiting_seconds(position)
+            self._telemetry.gauge(
+                "projection_lag_seconds", round(ages[position], 3), projection=progress.name
+            )
 
     async def _parked(self) -> Mapping[str, int]:
         """How many events are parked; none while the database does not answer."""

@@ -6,16 +6,27 @@
             ...
 
 `run_app` runs an application with subjects, streams and a read model of its own, on one nats-server
-that all tests of a run share (`eventstore_server`). `eventually` waits for what follows later. They
-need no plugin for asyncio in particular: tests are run by whichever one you use.
+that all tests of a run share (`eventstore_server`). `eventually` waits for what follows later. With
+`clock=eventstore_clock`, timers are due as the test moves that clock. No plugin for asyncio is
+needed in particular: tests are run by whichever one you use.
 """
 
+from eventstore.pytest_plugin.clock import AppClock
 from eventstore.pytest_plugin.fixtures import (
     RunApp,
+    eventstore_clock,
     eventstore_server,
     eventstore_settings,
     run_app,
 )
 from eventstore.pytest_plugin.waiting import eventually
 
-__all__ = ["RunApp", "eventstore_server", "eventstore_settings", "eventually", "run_app"]
+__all__ = [
+    "AppClock",
+    "RunApp",
+    "eventstore_clock",
+    "eventstore_server",
+    "eventstore_settings",
+    "eventually",
+    "run_app",
+]

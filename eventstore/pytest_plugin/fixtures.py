@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from eventstore.application import Application
     from eventstore.application.service import RunningApplication
     from eventstore.config import Settings
+    from eventstore.pytest_plugin.clock import AppClock
     from eventstore.server import EmbeddedServer
 
 
@@ -22,9 +23,12 @@ class RunApp(Protocol):
     """The type of the fixture `run_app`: `async with run_app(app) as service`."""
 
     def __call__(
-        self, app: Application, **parts: bool
+        self, app: Application, *, clock: AppClock | None = None, **parts: bool
     ) -> AbstractAsyncContextManager[RunningApplication]:
-        """Run an application, or some of its parts, as `Application.running` does."""
+        """Run an application, or some of its parts, as `Application.running` does.
+
+        By a `clock`, it has that one's time, and its timers are due as the test moves it.
+        """
         ...
 
 
@@ -57,6 +61,14 @@ def eventstore_settings(
 
 
 @pytest.fixture
+def eventstore_clock() -> AppClock:
+    """A clock that the test moves: `run_app(app, clock=eventstore_clock)`."""
+    from eventstore.pytest_plugin.clock import AppClock
+
+    return AppClock()
+
+
+@pytest.fixture
 def run_app(eventstore_settings: Callable[[str], Settings]) -> RunApp:
     """Run applications for this test alone.
 
@@ -64,8 +76,24 @@ def run_app(eventstore_settings: Callable[[str], Settings]) -> RunApp:
     Two of the same application in one test do not know of each other either.
     """
 
-    def run(app: Application, **parts: bool) -> AbstractAsyncContextManager[RunningApplication]:
+    def run(
+        app: Application, *, clock: AppClock | None = None, **parts: bool
+    ) -> AbstractAsyncContextManager[RunningApplication]:
         settings = eventstore_settings(app.name)
-        return app.running(settings, **parts)  # type: ignore[arg-type]  # only parts are bool
+        if clock is None:
+            return app.running(settings, **parts)  # type: ignore[arg-type]  # only parts are bool
+        return _by_clock(app, clock, settings, parts)
 
     return run
+
+
+@asynccontextmanager
+async def _by_clock(
+    app: Application, clock: AppClock, settings: Settings, parts: dict[str, bool]
+) -> AsyncIterator[RunningApplication]:
+    run = app.by_clock(clock).running
+    async with (
+        run(settings, **parts) as service,  # type: ignore[arg-type]  # only parts are bool
+        clock.of(service),
+    ):
+        yield service

@@ -83,21 +83,23 @@ class _MicroInfo(Struct, frozen=True):
     endpoints: tuple[_MicroEndpoint, ...] | None = None
 
     def service(self) -> DiscoveredService:
-        own = [Endpoint(subject=each.subject, kind="service") for each in self.endpoints or ()]
+        messages = [
+            *self._from_metadata("commands", "command"),
+            *self._from_metadata("queries", "query"),
+        ]
+        listed = {each.subject for each in messages}
+        subjects = [each.subject for each in self.endpoints or ()]
+        own = [Endpoint(subject=each, kind="service") for each in subjects if each not in listed]
         return DiscoveredService(
             service=self.name,
             version=self.version,
             instance_id=self.id,
             description=self.description or "",
-            endpoints=(
-                *self._from_metadata("commands", "command"),
-                *self._from_metadata("queries", "query"),
-                *own,
-            ),
+            endpoints=(*messages, *own),
         )
 
     def _from_metadata(self, name: str, kind: EndpointKind) -> list[Endpoint]:
-        """Subjects in the metadata, which list the endpoints that NATS micro does not serve."""
+        """Subjects in the metadata, which say what the endpoints are for."""
         subjects = str((self.metadata or {}).get(name) or "")
         return [Endpoint(subject=each, kind=kind) for each in subjects.split(",") if each]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
@@ -29,7 +29,7 @@ from eventstore.messages.text import make_log_records_safe
 from eventstore.messages.undecodable import UNDECODABLE
 from eventstore.service.discovery import ANNOUNCEMENTS, Announcement, Endpoint
 from eventstore.service.health import Health
-from eventstore.service.micro import Micro
+from eventstore.service.micro import EndpointStats, Micro
 
 if TYPE_CHECKING:
     from eventstore.service.metrics import Metrics  # which loads prometheus_client
@@ -48,7 +48,8 @@ _Handler = Callable[[], Awaitable[tuple[bytes, str]]]
 class ServiceEndpoints:
     """The endpoints of one service instance; a component to be run.
 
-    `queries` are the subjects of the queries that the service answers (elsewhere). `health` is
+    `queries` returns the endpoints of the queries, which are answered elsewhere, and `described`
+    the metadata of endpoints by their subjects, for the NATS micro protocol. `health` is
     checked every `sample_interval` seconds, so that changes are logged and gauges are current;
     `announce_interval` is in seconds too. Without `metrics`, `metrics.{domain}` replies with an
     error.
@@ -63,7 +64,8 @@ class ServiceEndpoints:
         health: Health,
         identity: ServiceIdentity,
         *,
-        queries: Sequence[str] = (),
+        queries: Callable[[], Iterable[EndpointStats]] = tuple,
+        described: Callable[[], Mapping[str, Mapping[str, str]]] = dict,
         metrics: Metrics | None = None,
         announce_interval: float = 30.0,
         sample_interval: float = 5.0,
@@ -78,13 +80,13 @@ class ServiceEndpoints:
         self._domain = codec.domain
         self._handlers = self._subjects()
         self._commands = _commands(codec)
-        self._queries = [Endpoint(subject=subject, kind="query") for subject in queries]
+        self._queries = [Endpoint(subject=each.subject, kind="query") for each in queries()]
         metadata = {
             "domain": self._domain,
             "commands": ",".join(each.subject for each in self._commands),
             "queries": ",".join(each.subject for each in self._queries),
         }
-        self._micro = Micro(identity, metadata)
+        self._micro = Micro(identity, metadata, described=described, others=queries)
         self._responder = self._new_responder()
         self._stopping = asyncio.Event()
         self.ready = asyncio.Event()

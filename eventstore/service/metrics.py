@@ -100,6 +100,9 @@ _GAUGES: dict[GaugeName, _MetricSpec] = {
     "command_oldest_seconds": _MetricSpec("Age of the oldest command without an outcome."),
     "timers": _MetricSpec("Timers that wait, are due, or are overdue.", ("state",)),
     "projection_lag": _MetricSpec("Events of the log not yet applied.", ("projection",), "_events"),
+    "projection_lag_seconds": _MetricSpec(
+        "Age of the oldest event not yet applied.", ("projection",)
+    ),
     "projection_position": _MetricSpec("The log position applied last.", ("projection",)),
     "projection_rate": _MetricSpec("Events of the log processed per second.", ("projection",)),
     "projection_parked": _MetricSpec(
@@ -108,10 +111,14 @@ _GAUGES: dict[GaugeName, _MetricSpec] = {
     "subscriber_lag": _MetricSpec(
         "Events that a subscriber has not handled.", ("subscriber",), "_events"
     ),
+    "subscriber_lag_seconds": _MetricSpec(
+        "Age of the oldest event that a subscriber has not handled.", ("subscriber",)
+    ),
     "subscriber_parked": _MetricSpec(
         "Events that a subscriber has parked.", ("subscriber",), "_events"
     ),
     "feed_lag": _MetricSpec("Events of the log not yet published.", (), "_events"),
+    "feed_lag_seconds": _MetricSpec("Age of the oldest event not yet published."),
     "stream_messages": _MetricSpec("Messages in a stream.", ("stream",)),
     "health": _MetricSpec("0 healthy, 1 degraded, 2 unhealthy.", ("check",)),
 }

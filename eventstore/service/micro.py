@@ -10,8 +10,9 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from typing import Self
 
 import msgspec
 from msgspec import Struct
@@ -43,7 +44,7 @@ def _failure(error: Exception) -> Reply:
     return Reply(reply.payload, {**_JSON, **reply.headers})
 
 
-class _EndpointCounters(Struct, kw_only=True):
+class EndpointStats(Struct, kw_only=True):
     """An endpoint and its statistics; times are nanoseconds."""
 
     name: str
@@ -56,15 +57,50 @@ class _EndpointCounters(Struct, kw_only=True):
     average_processing_time: int = 0
     data: None = None
 
+    def counting(self, answer: Answer) -> Answer:
+        """The same answer, which is counted here; its exceptions are, too, and raised."""
+
+        async def counted(request: Request) -> Reply:
+            began = time.perf_counter_ns()
+            try:
+                return await answer(request)
+            except Exception as error:
+                self.num_errors += 1
+                self.last_error = str(error)
+                raise
+            finally:
+                self.num_requests += 1
+                self.processing_time += time.perf_counter_ns() - began
+
+        return counted
+
+    def averaged(self) -> Self:
+        """With the average of its times."""
+        self.average_processing_time = self.processing_time // max(1, self.num_requests)
+        return self
+
+
+def endpoint_stats(subject: str, queue_group: str) -> EndpointStats:
+    """The statistics of an endpoint that has answered nothing yet."""
+    return EndpointStats(name=subject.replace(".", "-"), subject=subject, queue_group=queue_group)
+
 
 class Micro:
     """A service instance in terms of NATS micro.
 
-    `metadata` is public. Raises `ConfigurationError` for a version that is not a semantic version.
-    Its answers are to be served by a `Responder`.
+    `metadata` is public, as is that of endpoints, which `described` returns by subject. `others`
+    returns endpoints that are answered elsewhere. Raises `ConfigurationError` for a version that is
+    not a semantic version. Its answers are to be served by a `Responder`.
     """
 
-    def __init__(self, identity: ServiceIdentity, metadata: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        identity: ServiceIdentity,
+        metadata: Mapping[str, str],
+        *,
+        described: Callable[[], Mapping[str, Mapping[str, str]]] = dict,
+        others: Callable[[], Iterable[EndpointStats]] = tuple,
+    ) -> None:
         if not _VERSION.fullmatch(identity.version):
             raise ConfigurationError(
                 f"service {identity.name} {identity.version}: the version is not a semantic one, "
@@ -74,7 +110,9 @@ class Micro:
         self._identity = identity
         self._metadata = dict(metadata)
         self._started = datetime.now(UTC)
-        self._endpoints: list[_EndpointCounters] = []
+        self._described = described
+        self._others = others
+        self._own: list[EndpointStats] = []
 
     def answers(self) -> dict[str, Answer]:
         """The answers on `$SRV.PING`, `$SRV.INFO` and `$SRV.STATS`: plain, by name and by id."""
@@ -86,44 +124,44 @@ class Micro:
         }
 
     def endpoint(self, subject: str, answer: Answer) -> Answer:
-        """Register an endpoint and count its requests; exceptions become error replies."""
-        endpoint = _EndpointCounters(
-            name=subject.replace(".", "-"),
-            subject=subject,
-            queue_group=self.id,  # of its own, because every instance replies
-        )
-        self._endpoints.append(endpoint)
+        """Register an endpoint that each instance answers; exceptions become error replies."""
+        stats = endpoint_stats(subject, self.id)  # in a queue group of its own: all reply
+        self._own.append(stats)
+        counted = stats.counting(answer)
 
-        async def counted(request: Request) -> Reply:
-            began = time.perf_counter_ns()
+        async def replied(request: Request) -> Reply:
             try:
-                return await answer(request)
+                return await counted(request)
             except Exception as error:  # is reported to the client
                 if not isinstance(error, EventStoreError):
                     _logger.exception("no answer on %s", subject)
-                endpoint.num_errors += 1
-                endpoint.last_error = str(error)
                 return _failure(error)
-            finally:
-                endpoint.num_requests += 1
-                endpoint.processing_time += time.perf_counter_ns() - began
-                endpoint.average_processing_time = endpoint.processing_time // endpoint.num_requests
 
-        return counted
+        return replied
 
     async def _ping(self, _request: Request) -> Reply:
         return self._reply("ping")
 
     async def _info(self, _request: Request) -> Reply:
+        described = self._described()
         endpoints = [
-            {"name": each.name, "subject": each.subject, "queue_group": self.id, "metadata": {}}
-            for each in self._endpoints
+            {
+                "name": each.name,
+                "subject": each.subject,
+                "queue_group": each.queue_group,
+                "metadata": described.get(each.subject, {}),
+            }
+            for each in self._all()
         ]
         return self._reply("info", description=self._identity.description, endpoints=endpoints)
 
     async def _stats(self, _request: Request) -> Reply:
         started = format_timestamp(self._started)
-        return self._reply("stats", started=started, endpoints=self._endpoints)
+        endpoints = [each.averaged() for each in self._all()]
+        return self._reply("stats", started=started, endpoints=endpoints)
+
+    def _all(self) -> list[EndpointStats]:
+        return [*self._own, *self._others()]
 
     def _reply(self, kind: str, **more: object) -> Reply:
         own = {"name": self._identity.name, "id": self.id, "version": self._identity.version}

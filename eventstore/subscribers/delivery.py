@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from eventstore.concurrency.backoff import Backoff, pause
 from eventstore.concurrency.failures import only_own_cancellation
-from eventstore.errors import InvalidMessage, UnknownType
+from eventstore.errors import EventStoreError, InvalidMessage, ProcessWaits, UnknownType
 from eventstore.messages.codec import Codec
 from eventstore.messages.context import MessageContext
 from eventstore.messages.encryption import Keys
 from eventstore.messages.events import RecordedEvent
 from eventstore.messages.handlers import EventHandler, EventHandlers, handle
 from eventstore.messages.text import make_log_records_safe
+from eventstore.messages.undecodable import text_of
 from eventstore.subscribers.publication import read_publication
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
 _MAX_DELAY = 30.0
+_MAX_REMEMBERED = 1_000
 
 _logger = make_log_records_safe(logging.getLogger(__name__))
 
@@ -49,6 +52,7 @@ class EventDelivery:
         telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
         self.retries = 0
+        self._waited_for: deque[str] = deque(maxlen=_MAX_REMEMBERED)
         self._telemetry = telemetry
         self._codec = codec
         self._handlers = handlers
@@ -88,19 +92,14 @@ class EventDelivery:
         return handled
 
     async def _call(self, recorded: RecordedEvent, handler: EventHandler) -> DeliveryResult | None:
-        attempts = 0
+        attempts, causes = 0, set[str]()
         while True:
             attempts += 1
             try:
                 with only_own_cancellation(), MessageContext.of(recorded, self._subscriber).begun():
                     await handle(handler, recorded)
             except Exception as error:  # whatever a handler raises, the subscriber goes on
-                _logger.warning(
-                    "subscriber %s: %s at position %d, attempt %d of %d failed",
-                    *(self._subscriber, recorded.type, recorded.position),
-                    *(attempts, self._max_attempts),
-                    exc_info=error,
-                )
+                self._report(recorded, attempts, error, causes)
                 if attempts >= self._max_attempts:
                     return DeliveryResult(attempts, error)
             else:
@@ -110,3 +109,25 @@ class EventDelivery:
                 return None
             self.retries += 1
             self._telemetry.count("retries", operation="subscriber")
+
+    def _report(
+        self, recorded: RecordedEvent, attempts: int, error: Exception, causes: set[str]
+    ) -> None:
+        """Log a failure as one line, with a traceback if it is unforeseen and a new cause.
+
+        `causes` are those of the earlier attempts. Any number of events may wait for one that a
+        process has failed at: they have one line together.
+        """
+        cause = f"{type(error).__name__}: {text_of(error)}"
+        if isinstance(error, ProcessWaits):
+            if cause in self._waited_for:
+                return
+            self._waited_for.append(cause)
+        unforeseen = not isinstance(error, EventStoreError) and cause not in causes
+        causes.add(cause)
+        _logger.warning(
+            "subscriber %s: %s at position %d, attempt %d of %d failed: %s",
+            *(self._subscriber, recorded.type, recorded.position),
+            *(attempts, self._max_attempts, cause),
+            exc_info=error if unforeseen else None,
+        )

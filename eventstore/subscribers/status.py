@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import msgspec
@@ -18,6 +19,7 @@ from eventstore.jetstream.api import (
     find_consumer,
     list_consumers,
 )
+from eventstore.jetstream.waiting import waiting_seconds
 from eventstore.messages.envelope import new_id
 from eventstore.messages.subjects import Subjects
 from eventstore.subscribers.consumer import first_settings, settings_of
@@ -35,10 +37,10 @@ class SubscriberStatus(Struct, frozen=True):
     """A subscriber as its consumer shows it.
 
     All events up to `position` of the log are done. `lag` is how many published events are not, of
-    which `unacknowledged` are delivered; `parked` is how many messages it has parked, of which an
-    event that is too large for one takes several; None if this user may not read that. `subjects`
-    are what it subscribes to, of which `max_concurrency` events are delivered at a time, and
-    redelivered after `ack_wait` seconds.
+    which `unacknowledged` are delivered, the oldest published `lag_seconds` ago; `parked` is how
+    many messages it has parked, of which an event that is too large for one takes several; None
+    if this user may not read that. `subjects` are what it subscribes to, of which `max_concurrency`
+    events are delivered at a time, and redelivered after `ack_wait` seconds.
     """
 
     name: str
@@ -54,6 +56,7 @@ class SubscriberStatus(Struct, frozen=True):
     continued_by: str | None = None
     max_concurrency: int = 1
     ack_wait: float = 30.0
+    lag_seconds: float = 0.0
 
 
 class ResetPlan(Struct, frozen=True):
@@ -162,7 +165,15 @@ class Subscribers:
             continued_by=subscription.continued_by,
             max_concurrency=info.config.get("max_ack_pending", 0),
             ack_wait=info.config.get("ack_wait", 0) / 1e9,
+            lag_seconds=round(await self._lag_seconds(info, subscription.subjects), 3),
         )
+
+    async def _lag_seconds(self, info: ConsumerInfo, subjects: Iterable[str]) -> float:
+        if not info.num_pending and not info.num_ack_pending:
+            return 0.0
+        after = info.ack_floor.stream_seq
+        ages = [await waiting_seconds(self._client, self._stream, each, after) for each in subjects]
+        return max(ages, default=0.0)
 
     async def _position(self, info: ConsumerInfo) -> int:
         if not info.num_pending and not info.num_ack_pending:

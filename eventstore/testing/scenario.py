@@ -6,11 +6,12 @@ from datetime import datetime
 from typing import Generic, TypeVar
 
 from eventstore.decider.decider import CommandContext, Decider
+from eventstore.decider.domain import Domain
 from eventstore.errors import Rejected
 from eventstore.messages.envelope import new_id
 from eventstore.messages.subjects import AggregateId, check_aggregate_id
 from eventstore.messages.types import Command, Event
-from eventstore.testing.log import START, round_trip
+from eventstore.testing.log import START, next_record, round_trip
 
 S = TypeVar("S")
 
@@ -30,6 +31,18 @@ class Scenario(Generic[S]):
     def given(self, *events: Event) -> Scenario[S]:
         """Add events to the history."""
         return Scenario(self._decider, self._history + tuple(map(round_trip, events)))
+
+    def given_stored(self, type_name: str, schema_version: int, payload: bytes) -> Scenario[S]:
+        """Add an event as it was stored, in JSON, in this version of its schema: it is upcast.
+
+        Raises `UnknownType`, `UnsupportedSchema` and `InvalidPayload`, as reading it would.
+        """
+        codec = Domain("test", [self._decider]).codec
+        aggregate = self._decider.aggregate
+        about = next_record((), aggregate, "a1", type_name, schema_version=schema_version)
+        subject = codec.subjects.log(aggregate, "a1")
+        recorded = codec.recorded(subject, about["headers"], payload, 1)
+        return self.given(*(each.data for each in recorded))
 
     def when(
         self,

@@ -30,7 +30,8 @@ _DELAY = re.compile(r"([0-9]{1,6})\s*([smhdw])")
 BETWEEN = ":"
 """Separates the user of another account from the name of his timer, which cannot have it."""
 
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,256}")
+MAX_NAME = 256
+_NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_NAME}}}")
 _AT = "@at "
 AT_ONCE = f"{_AT}1970-01-01T00:00:00Z"
 _CRON = re.compile(
@@ -51,7 +52,7 @@ def check_timer_name(name: str) -> str:
     if not (isinstance(name, str) and _NAME.fullmatch(name)):
         shown = name[:270] if isinstance(name, str) else name
         raise InvalidTimer(
-            f"timer name {shown!r} is not allowed: 1 to 256 of A-Z, a-z, 0-9, '_' and '-'"
+            f"timer name {shown!r} is not allowed: 1 to {MAX_NAME} of A-Z, a-z, 0-9, '_' and '-'"
         )
     return name
 

@@ -18,7 +18,7 @@ from eventstore.jetstream.stored_message import StoredMessage, delete_message, l
 from eventstore.jetstream.vocabulary import CONFLICTS, Api, ErrorCode, NatsHeader
 from eventstore.messages.envelope import new_id, parse_timestamp, utc_now
 from eventstore.messages.subjects import Subjects
-from eventstore.timers.schedule import AT_ONCE, check_stored_name, time_in
+from eventstore.timers.schedule import AT_ONCE, MAX_NAME, check_stored_name, time_in
 from eventstore.timers.timer import Timer, read_timer, scheduled
 
 _CLOCK_SKEW = timedelta(seconds=0.5)
@@ -121,7 +121,8 @@ class Timers:
         """
         timer = await self.get(name)
         if timer.is_recurring:
-            await self._set(timer, f"{name}-{new_id()}", AT_ONCE)
+            once = f"-{new_id()}"
+            await self._set(timer, f"{name[: MAX_NAME - len(once)]}{once}", AT_ONCE)
         elif await self._set(timer, name, AT_ONCE, timer.sequence) is None:
             raise NoTimer(f"timer {name} fired, or was set again, in this moment")
 

@@ -409,14 +409,14 @@ def _consumers() -> Iterator[Attack]:
                 Try(f"{api}.CONSUMER.{verb}", b'{"batch": 1, "no_wait": true}')
                 for api in _APIS
                 for verb in (
-                    *("MSG.NEXT.NIX_CMD.worker", "MSG.NEXT.NIX_EVENT.stale-packages"),
-                    *("DELETE.NIX_CMD.worker", "DELETE.NIX_EVENT.stale-packages"),
+                    *("MSG.NEXT.NIX_CMD.worker", "MSG.NEXT.NIX_EVENT.stale-builds"),
+                    *("DELETE.NIX_CMD.worker", "DELETE.NIX_EVENT.stale-builds"),
                     *("DELETE.NIX_LOG.evil", "PAUSE.NIX_CMD.worker", "RESET.NIX_CMD.worker"),
                 )
             ),
             *(
                 Try(f"$JS.ACK.{consumer}.1.1.1.1795885225248901076.0", payload)
-                for consumer in ("NIX_CMD.worker", "NIX_EVENT.stale-packages", "NIX_EVENT.other")
+                for consumer in ("NIX_CMD.worker", "NIX_EVENT.stale-builds", "NIX_EVENT.other")
                 for payload in (b"", b"+ACK", b"-NAK", b"+TERM", b"+NXT")
             ),
         ],

@@ -179,8 +179,9 @@ def modules_forgotten(folder: Path) -> Iterator[None]:
             yield
         finally:
             for name in sys.modules.keys() - before:
-                file = getattr(sys.modules[name], "__file__", None) or ""
-                if file.startswith(f"{folder}/"):
+                module = sys.modules[name]
+                places = [getattr(module, "__file__", None), *getattr(module, "__path__", ())]
+                if any(str(place).startswith(f"{folder}/") for place in places):
                     del sys.modules[name]
 
 

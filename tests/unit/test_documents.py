@@ -24,6 +24,7 @@ from eventstore.messages.headers import (
 )
 from eventstore.messages.opaque_headers import METADATA, OPAQUE
 from eventstore.messages.queries import WAIT_POSITION
+from eventstore.scaffold import project_files
 from projections import app as shipped
 from tests import settings_table
 from tests.unit.cli.test_help import ALL, helped
@@ -34,7 +35,7 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"]
 DOCUMENTS += [*sorted((ROOT / "ops").rglob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 DOCUMENTS = [each for each in DOCUMENTS if "generated" not in each.parts]  # as `make docs` leaves
 PUBLIC_NAMES = ROOT / "tests" / "unit" / "public_names.txt"
-RUN = {ROOT / "docs" / "quickstart.md"}
+RUN = {ROOT / "docs" / "quickstart.md", *(ROOT / "docs" / "tutorial").glob("*.md")}
 """Documents whose code is run by a test of their own."""
 
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
@@ -68,7 +69,7 @@ def test_the_reference_has_a_page_for_every_public_name() -> None:
     shown = {*assigned["PACKAGES"], *(each for own in assigned["MODULES"].values() for each in own)}
     public = {line.split()[0] for line in PUBLIC_NAMES.read_text().splitlines()}
     own_pages = {"eventstore", "eventstore.cli", "eventstore.errors", "eventstore.scaffold"}
-    assert public - own_pages - shown == {"eventstore.nix", "eventstore.nix.stale_packages"}
+    assert public - own_pages - shown == {"eventstore.nix", "eventstore.nix.stale_builds"}
 
 
 def test_the_guide_for_contributors_names_every_room() -> None:
@@ -156,7 +157,7 @@ outcome: Outcome
 
 
 @pytest.mark.timeout(240)  # if mypy has no cache yet
-def test_code_in_documents_and_examples_type_checks(tmp_path: Path) -> None:
+def test_code_in_documents_examples_and_a_new_project_type_checks(tmp_path: Path) -> None:
     texts = [each.read_text() for each in DOCUMENTS if each not in RUN]
     bank, *fragments = [code for text in texts for code in PYTHON.findall(text)]
     assert bank == (ROOT / "examples" / "bank.py").read_text()
@@ -164,11 +165,17 @@ def test_code_in_documents_and_examples_type_checks(tmp_path: Path) -> None:
         body = textwrap.indent(code, "    ")
         text = f"{AROUND_FRAGMENTS}\nasync def fragment() -> None:\n{body}"
         (tmp_path / f"fragment_{number}.py").write_text(text)
+    project = tmp_path / "project" / "tea_house"
+    project.mkdir(parents=True)
+    for path, text in project_files("tea-house").items():
+        if path.parent.name == project.name:
+            (project / path.name).write_text(text)
 
     command = [sys.executable, "-m", "mypy", "--no-error-summary"]  # with the cache of `make lint`
     examples = ROOT / "examples"
     files = [*sorted(tmp_path.glob("*.py")), *sorted(examples.glob("*.py"))]
-    files += sorted((examples / "shop" / "shop").glob("*.py"))
+    files += [*sorted((examples / "shop" / "shop").glob("*.py")), *sorted(project.glob("*.py"))]
+    assert project / "app.py" in files
     result = subprocess.run(
         [*command, *map(str, files)], cwd=ROOT, capture_output=True, text=True, timeout=230
     )

@@ -2,14 +2,15 @@ from __future__ import annotations
 
 import uuid
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from msgspec import Struct
 
 from eventstore.decider.decider import CommandContext, Decider
-from eventstore.errors import InvalidId, Rejected, UnknownType
+from eventstore.errors import InvalidId, InvalidPayload, Rejected, UnknownType, UnsupportedSchema
 from eventstore.messages.types import Command, Event
-from eventstore.testing import START, scenario
+from eventstore.testing import START, domain_scenario, scenario
 
 
 class Count(Command, subject="counter.count"):
@@ -131,3 +132,66 @@ def test_an_aggregate_has_a_legal_id() -> None:
     scenario(counter).when(Count(by=0), aggregate_id=uuid.uuid4()).then_nothing()
     with pytest.raises(InvalidId, match=r"'a\.1' is not allowed: .* or a UUID"):
         scenario(counter).when(Count(by=0), aggregate_id="a.1")
+
+
+class Paint(Command, subject="wall.paint"):
+    colour: str
+
+
+class Painted(Event, subject="wall.painted", schema_version=2):
+    colour: str
+
+
+wall = Decider("wall", initial=str)
+
+
+@wall.decides
+def paint(wall: str, command: Paint) -> Painted | None:
+    return None if command.colour == wall else Painted(colour=command.colour)
+
+
+@wall.evolves
+def painted(_wall: str, event: Painted) -> str:
+    return event.colour
+
+
+@wall.upcasts("Painted", 1)
+def with_colour(data: dict[str, Any]) -> dict[str, Any]:
+    return {"colour": data["color"]}
+
+
+def test_events_of_an_earlier_schema_are_upcast() -> None:
+    stored = scenario(wall).given_stored("Painted", 1, b'{"color": "red"}')
+    stored.when(Paint(colour="red")).then_nothing()
+    assert stored.given_stored("Painted", 2, b'{"colour": "blue"}').state == "blue"
+
+
+def test_stored_events_that_could_not_be_read_fail() -> None:
+    with pytest.raises(InvalidPayload):
+        scenario(wall).given_stored("Painted", 2, b'{"color": "red"}')
+    with pytest.raises(UnsupportedSchema):
+        scenario(wall).given_stored("Painted", 3, b'{"colour": "red"}')
+    with pytest.raises(UnknownType):
+        scenario(wall).given_stored("Counted", 1, b"{}")
+
+
+def test_several_aggregates_have_a_history_each() -> None:
+    end = (
+        domain_scenario(counter, wall)
+        .given("1", ONE, Painted(colour="red"))
+        .when(Count(by=1), "1")
+        .then(ONE)
+        .when(Count(by=1), "2", time=START)
+        .then(ONE)
+        .when(Paint(colour="red"), "1")
+        .then_nothing()
+        .when(Count(by=-1), "1")
+        .then_rejected("negative")
+    )
+    assert (end.state("counter", "1"), end.state("counter", "2")) == (Counter(2), Counter(1))
+    assert (end.state("wall", "1"), end.state("wall", "2")) == ("red", "")
+
+
+def test_a_command_of_a_kind_without_a_decider_is_an_error() -> None:
+    with pytest.raises(UnknownType, match="unknown aggregate 'wall'"):
+        domain_scenario(counter).when(Paint(colour="red"), "1")

@@ -37,6 +37,7 @@ from eventstore.errors import (
 from eventstore.jetstream.publish import Draft, check_sizes, guarded, publish
 from eventstore.jetstream.retry import Retry
 from eventstore.jetstream.vocabulary import CONFLICTS, TRANSIENT, ErrorCode, NatsHeader
+from eventstore.jetstream.waiting import waiting_seconds
 from eventstore.messages.encryption import Keys
 from eventstore.messages.events import LogEvent, RecordedEvent
 from eventstore.messages.opaque import OpaqueEvent
@@ -47,6 +48,7 @@ from eventstore.projections.feed.position import FeedPoint, FeedPosition
 from eventstore.store.foreign import LogFindings
 from eventstore.store.reader import Page
 from eventstore.store.store import EventStore
+from eventstore.subscribers.cloudevents import as_cloud_event
 from eventstore.subscribers.publication import data_subjects, publication, stored_publication
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
@@ -92,6 +94,7 @@ class Feed:
         batch: int = 1000,
         standby: float = 1.0,
         skip_unknown: bool = False,
+        cloudevents: bool = False,
         timeout: float = 5.0,
         telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
@@ -112,6 +115,7 @@ class Feed:
         self._batch = batch
         self._standby = standby
         self._skip_unknown = skip_unknown
+        self._cloudevents = cloudevents
         self._timeout = timeout
         self._point: FeedPoint | None = None
         self._moved = asyncio.Event()
@@ -132,6 +136,17 @@ class Feed:
         """For how many seconds events have been pending and no feed has published any."""
         since = self._waiting_since
         return 0.0 if since is None else asyncio.get_running_loop().time() - since
+
+    async def report_lag(self) -> None:
+        """Report the age of the oldest event that is not published, if the server says it."""
+        age = 0.0
+        if self.pending:
+            log = self._store.codec.subjects.log_stream
+            try:
+                age = await waiting_seconds(self._client, log, ">", self.position)
+            except ClientError:
+                return
+        self._telemetry.gauge("feed_lag_seconds", round(age, 3))
 
     def stop(self) -> None:
         """Have `run` end; whether a publish under way was stored, the next run finds out."""
@@ -275,10 +290,12 @@ class Feed:
 
     def _draft(self, event: LogEvent, keys: Keys) -> Draft:
         if isinstance(event, RecordedEvent):
-            return publication(event, self._store.codec, keys)
-        draft = stored_publication(event, self._store.codec)
-        assert draft is not None  # noqa: S101  # others are left out
-        return draft
+            draft = publication(event, self._store.codec, keys)
+        else:
+            stored = stored_publication(event, self._store.codec)
+            assert stored is not None  # noqa: S101  # others are left out
+            draft = stored
+        return as_cloud_event(draft, self._client.max_payload) if self._cloudevents else draft
 
     async def _find_end(self, *, overtaken: bool) -> None:
         """Find the end of the stream; `overtaken` if somebody else has written to it."""

@@ -59,6 +59,9 @@ class SubscribersCheck:
             return {"status": "unhealthy", "problem": str(error)}
         count = None if None in parked else sum(filter(None, parked))
         self._telemetry.gauge("subscriber_lag", status.lag, subscriber=subscriber.name)
+        self._telemetry.gauge(
+            "subscriber_lag_seconds", status.lag_seconds, subscriber=subscriber.name
+        )
         if count is not None:
             self._telemetry.gauge("subscriber_parked", count, subscriber=subscriber.name)
         level, problems = _problems(subscriber, status, count)
@@ -67,6 +70,7 @@ class SubscribersCheck:
             **({"problem": "; ".join(problems)} if problems else {}),
             "position": status.position,
             "lag": status.lag,
+            "lag_seconds": status.lag_seconds,
             "unacknowledged": status.unacknowledged,
             "parked": count,
             "handled": subscriber.handled,

@@ -73,6 +73,7 @@ class FeedSupervisor:
         the event stream that are not its own.
         """
         feed = self.feed
+        await feed.report_lag()
         facts = {"position": feed.position, "published": feed.published, "pending": feed.pending}
         if self.error is not None:
             return CheckResult(status="unhealthy", problem=str(self.error), facts=facts)

@@ -164,15 +164,16 @@ def test_the_actor_is_recorded(service: CommandLine) -> None:
 def test_bad_input_is_a_clear_error_and_nothing_is_stored(
     service: CommandLine, words: tuple[str, ...], code: str, problem: str
 ) -> None:
-    before = service.call("events").lines
+    before = outcome(service.call(*CREATE, "--json"))
     ended = service.call("send", *words, "--json")
 
     found = outcome(ended)
     assert (ended.status, found["status"], found["code"]) == (2, "error", code)
     assert problem in found["message"]
     assert ("--command-id" in words) or uuid.UUID(found["command_id"])
-    assert service.call("events").lines == before
-    assert service.call(*CREATE).status == 0, "the worker goes on"
+    after = outcome(service.call(*CREATE, "--json"))
+    assert after["status"] == "success", "the worker goes on"
+    assert after["position"] == before["position"] + 1
 
 
 def test_control_sequences_in_an_outcome_are_escaped(service: CommandLine) -> None:

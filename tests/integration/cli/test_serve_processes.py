@@ -62,6 +62,15 @@ async def metrics(cli: CommandLine) -> str:
         return (await connection.request("metrics.nix", timeout=BOUND)).data.decode()
 
 
+async def micro(cli: CommandLine, verb: str) -> dict[str, Any]:
+    """The endpoint of a query in the NATS micro protocol."""
+    async with plain(cli) as connection:
+        reply = await connection.request(f"$SRV.{verb}", timeout=BOUND)
+    endpoints: list[dict[str, Any]] = json.loads(reply.data)["endpoints"]
+    (found,) = (each for each in endpoints if each["subject"] == "nix.query.flake.list")
+    return found
+
+
 def test_it_is_one_service_with_one_ready_line_one_health_and_one_stop(cli: CommandLine) -> None:
     with cli.start("serve", "--processes", 2, forked=False) as service:
         ready = service.line()
@@ -70,6 +79,8 @@ def test_it_is_one_service_with_one_ready_line_one_health_and_one_stop(cli: Comm
         details = checks(cli)
         (announced,) = map(json.loads, cli.call("discover", "--json").lines)
         rendered = asyncio.run(metrics(cli))
+        until(lambda: asyncio.run(micro(cli, "STATS"))["num_requests"] == 1)
+        endpoint = asyncio.run(micro(cli, "INFO"))
         assert cli.call("config", "set", "projections.paused", "flakes").status == 0
         until(lambda: checks(cli)["projections"]["projections"]["flakes"]["state"] == "paused")
         pid = details["read_side"]["pid"]
@@ -81,6 +92,9 @@ def test_it_is_one_service_with_one_ready_line_one_health_and_one_stop(cli: Comm
     assert "1 item" in found.out
     assert {"streams", "commands", "read_side", "projections", "feed"} <= details.keys()
     assert "nix.query.flake.list" in {each["subject"] for each in announced["endpoints"]}
+    assert endpoint["queue_group"] == "cim-domain-nix"
+    assert endpoint["metadata"]["request_type"] == "ListFlakes"
+    assert "FlakeView" in endpoint["metadata"]["response_schema"]
     assert 'eventstore_commands_total{outcome="success",type="CreateFlake"} 1.0' in rendered
     assert 'eventstore_projection_position{process="read_side",projection="flakes"}' in rendered
     assert rendered.count("# TYPE eventstore_projection_position") == 1

@@ -9,7 +9,7 @@ from typing import Any
 from tests.integration.cli.operations import good, plain
 from tests.integration.command_line import CommandLine
 
-NAME = "stale-packages"
+NAME = "stale-builds"
 
 
 def shown(service: CommandLine) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from tests.conftest import free_ports
 
 BOUND = 60.0
 SILENT = {"eventstore_conflicts_total", "eventstore_parked_total", "eventstore_log_findings_total"}
-SILENT |= {"eventstore_subscriber_lag_events", 'outcome="error"'}
+SILENT |= {"eventstore_subscriber_lag_seconds", 'outcome="error"'}
 """What has no series until something happens that does not happen here."""
 
 pytestmark = pytest.mark.skipif(

@@ -177,7 +177,7 @@ async def test_two_of_one_kind_that_run_at_the_same_time_react_once(trade: Trade
 
 
 async def test_a_process_that_fails_takes_no_other_event_until_it_is_retried(
-    client: Client, domain_name: str
+    client: Client, domain_name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     mistakes = {"break"}
     async with (
@@ -195,6 +195,10 @@ async def test_a_process_that_fails_takes_no_other_event_until_it_is_retried(
         assert (broken.code, broken.reason) == ("handler_failed", "at a note")
         assert [each.code for each in waiting] == ["process_waits"] * 2
         assert [each.record.subscriber for each in parked] == ["fulfilment"] * 3
+        broke, waited = [each for each in caplog.records if "attempt 1 of 1" in each.message]
+        assert broke.message.endswith("failed: Broken: at a note")
+        assert "ProcessWaits: process fulfilment has failed at Noted" in waited.message
+        assert [bool(each.exc_info) for each in (broke, waited)] == [True, False]
 
         with pytest.raises(RetryFailed, match="has failed at Noted"):
             await trade.parking.retry(parked[1].sequence, out_of_order=True)

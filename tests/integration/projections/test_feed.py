@@ -120,6 +120,43 @@ async def test_an_event_is_published_with_all_standard_headers_and_its_position(
     assert (read.position, read.aggregate, read.aggregate_id) == (1, "account", "a1")
 
 
+async def test_events_are_cloud_events_where_a_setting_says_so(
+    client: Client, store: EventStore
+) -> None:
+    appended = await store.append("account", "a1", Opened())
+    last = await deposit(store, 40)
+    feed = Feed(client, store, cloudevents=True)
+    async with asyncio.timeout(30), running(feed):
+        await until_fed(client, store.codec, last)
+    await assert_fed(client, store)
+    first = (await public(client, store.codec))[0]
+    own = first.headers
+    assert {name: text for name, text in own.items() if name.startswith("ce-")} == {
+        "ce-specversion": "1.0",
+        "ce-id": appended.event_ids[0],
+        "ce-source": f"/{store.codec.domain}",
+        "ce-type": f"{store.codec.domain}.Opened",
+        "ce-subject": "a1",
+        "ce-time": own["X-Timestamp"],
+        "ce-datacontenttype": "application/json",
+        "ce-correlationid": own["X-Correlation-ID"],
+        "ce-causationid": own["X-Causation-ID"],
+    }
+    (read,) = read_publication(store.codec, first.subject, own, first.payload)
+    assert read.id == appended.event_ids[0]
+
+
+async def test_an_event_too_large_as_a_cloud_event_is_published_without_attributes(
+    start_server: StartServer, domain_name: str
+) -> None:
+    async with small_messages(start_server, domain_name) as (client, store):
+        await largest(store)
+        async with asyncio.timeout(30), running(Feed(client, store, cloudevents=True)):
+            await until_fed(client, store.codec, 1)
+        (message,) = await public(client, store.codec)
+        assert "ce-id" not in message.headers
+
+
 async def test_a_plain_client_receives_one_action_of_all_aggregates_by_a_wildcard(
     client: Client, store: EventStore, settings: Settings
 ) -> None:

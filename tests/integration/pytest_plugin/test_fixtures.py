@@ -9,9 +9,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
 TESTS = """
+from datetime import timedelta
+
 import pytest
 from bank import Deposit, GetAccount, app
-from eventstore.pytest_plugin import RunApp, eventually
+from eventstore.errors import ConfigurationError
+from eventstore.pytest_plugin import AppClock, RunApp, eventually
 
 
 @pytest.mark.parametrize("number", range(3))
@@ -32,6 +35,25 @@ async def test_two_in_one_test_do_not_know_of_each_other(run_app: RunApp) -> Non
             return (await first.ask(GetAccount(id="ann"))).balance == 50
 
         assert await eventually(balance)
+
+
+async def test_timers_are_due_as_the_clock_moves(
+    run_app: RunApp, eventstore_clock: AppClock
+) -> None:
+    with pytest.raises(ConfigurationError, match="no application runs by this clock"):
+        await eventstore_clock.advance("1d")
+    async with run_app(app, clock=eventstore_clock, projections=False, feed=False) as bank:
+        await bank.send(Deposit(amount=5), "ann", after=timedelta(days=30))
+        assert await eventstore_clock.advance("29d") == []
+        (fired,) = await eventstore_clock.advance(timedelta(days=1))
+        assert fired.type == "Deposit"
+        (event,) = [event async for event in bank.store.read("account", "ann")]
+        assert event.time.year == 2100
+        with pytest.raises(ConfigurationError, match="'soon' is not a delay"):
+            await eventstore_clock.advance("soon")
+        with pytest.raises(ConfigurationError, match="application bank runs by this clock"):
+            async with run_app(app, clock=eventstore_clock):
+                pass
 """
 
 
@@ -44,4 +66,4 @@ def test_they_are_there_without_a_conftest(tmp_path: Path) -> None:
     )
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=110)
-    assert "4 passed" in ended.stdout, ended.stdout + ended.stderr
+    assert "5 passed" in ended.stdout, ended.stdout + ended.stderr

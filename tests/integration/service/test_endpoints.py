@@ -27,6 +27,7 @@ from eventstore.service.discovery import ANNOUNCEMENTS, Announcement, Endpoint, 
 from eventstore.service.endpoints import INSTANCE_ID, ServiceEndpoints
 from eventstore.service.health import CheckResult, Health, HealthReport
 from eventstore.service.metrics import Metrics
+from eventstore.service.micro import endpoint_stats
 from tests.conftest import settings_for
 
 BOUND = 45.0
@@ -86,10 +87,11 @@ async def running(service_endpoints: ServiceEndpoints) -> AsyncIterator[ServiceE
 async def service_endpoints(
     client: Client, codec: Codec, health: Health, named: ServiceIdentity
 ) -> AsyncIterator[ServiceEndpoints]:
-    queries = [codec.subjects.query("flake", "get"), codec.subjects.query("flake", "list")]
+    subjects = [codec.subjects.query("flake", "get"), codec.subjects.query("flake", "list")]
+    queries = [endpoint_stats(subject, named.name) for subject in subjects]
     metrics = Metrics(service=named.name, version=named.version)
     service_endpoints = ServiceEndpoints(
-        client, codec, health, named, queries=queries, metrics=metrics
+        client, codec, health, named, queries=lambda: queries, metrics=metrics
     )
     async with running(service_endpoints):
         yield service_endpoints
@@ -238,7 +240,7 @@ async def test_a_bad_request_is_answered_with_an_error_and_counted(
         assert "neither empty nor a JSON object" in answer.headers["Nats-Service-Error"]
 
     stats = ServiceStats.from_dict(json.loads((await ask(plain, f"$SRV.STATS.{named.name}")).data))
-    assert [endpoint.num_errors for endpoint in stats.endpoints] == [1, 0, 1, 0, 0]
+    assert [endpoint.num_errors for endpoint in stats.endpoints] == [1, 0, 1, 0, 0, 0, 0]
     assert (await ask(plain, f"health.{named.name}", b'{"any": 1}')).headers is not None
 
 
@@ -291,6 +293,8 @@ async def test_the_service_speaks_nats_micro(
         f"discovery.{named.name}",
         f"discovery.{codec.domain}",
         f"metrics.{codec.domain}",
+        f"{codec.domain}.query.flake.get",
+        f"{codec.domain}.query.flake.list",
     ]
     assert info.metadata["domain"] == codec.domain
     assert f"{codec.domain}.cmd.flake.create" in info.metadata["commands"].split(",")

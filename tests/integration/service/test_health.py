@@ -278,7 +278,12 @@ async def test_projections_that_lag_or_stall_degrade_it(app: WriteSide, database
     async def log_end() -> int:
         return end
 
-    behind = ProjectionsCheck(worker, log_end, max_lag=4, telemetry=metrics)
+    async def waiting_seconds(after: int) -> float:
+        return 90.0 + after
+
+    behind = ProjectionsCheck(
+        worker, log_end, waiting_seconds=waiting_seconds, max_lag=4, telemetry=metrics
+    )
     stalled = ProjectionsCheck(worker, log_end, max_stall=0.0)
     lenient = ProjectionsCheck(worker, log_end)
 
@@ -286,6 +291,7 @@ async def test_projections_that_lag_or_stall_degrade_it(app: WriteSide, database
     assert finding.status == "degraded"
     assert "modules: 5 events behind" in str(finding.problem)
     assert b'eventstore_projection_lag_events{projection="modules"} 5.0' in metrics.render()
+    assert b'eventstore_projection_lag_seconds{projection="modules"} 90.0' in metrics.render()
     assert (await stalled()).status == "healthy"  # seen for the first time
     finding = await stalled()
     assert finding.status == "degraded"

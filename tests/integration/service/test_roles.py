@@ -34,6 +34,7 @@ from eventstore.parking.record import ParkedRecord, store_record
 from eventstore.timers import Timers
 from tests.attack.attacks import ROLES, attacks
 from tests.attack.running import Result, attacked_service, run_attacks, until_led
+from tests.integration.command_line import CommandLine, ProcessResult
 from tests.integration.commanding import until
 from tests.shipped import ShippedServers, open_accounts
 
@@ -301,27 +302,27 @@ def test_all_others_query_the_history_from_the_service(
 
 
 def test_admins_see_how_far_subscribers_are(shipped: ShippedServers) -> None:
-    ended = shipped.command_line("admin").call("subscriber", "show", "stale-packages", "--json")
+    ended = shipped.command_line("admin").call("subscriber", "show", "stale-builds", "--json")
 
     assert (ended.status, '"state":"running"' in ended.out) == (0, True), ended
 
 
 def test_admins_reset_subscribers(shipped: ShippedServers) -> None:
     cli = shipped.command_line("admin")
-    reset = ("subscriber", "reset", "stale-packages", "--yes", "--json")
+    reset = ("subscriber", "reset", "stale-builds", "--yes", "--json")
 
     ended = cli.call(*reset)
     assert (ended.status, json.loads(ended.out)["after"]) == (0, 0), ended
     ended = cli.call(*reset, "--new")
     assert (ended.status, json.loads(ended.out)["events"]) == (0, 0), ended
     assert cli.call(*reset, "--after", 10**9).status == 2
-    shown = cli.call("subscriber", "show", "stale-packages", "--json")
+    shown = cli.call("subscriber", "show", "stale-builds", "--json")
     assert (shown.status, json.loads(shown.out)["lag"]) == (0, 0), shown
 
 
 @pytest.mark.parametrize("role", ["developer", "reader", "auditor", "subscriber"])
 def test_others_do_not_reset_subscribers(shipped: ShippedServers, role: str) -> None:
-    ended = shipped.command_line(role).call("subscriber", "reset", "stale-packages", "--yes")
+    ended = shipped.command_line(role).call("subscriber", "reset", "stale-builds", "--yes")
 
     assert (ended.status, "forbids" in ended.err) == (2, True), ended
 
@@ -408,15 +409,16 @@ async def test_a_subscribers_event_is_parked_and_retried_by_an_admin(
     ):
         await commands.execute(nix.CreateFlake(path=".", description=""), "fails")
         parked = await _parked(admin, "fails")
-        failed = await asyncio.to_thread(
-            shipped.command_line("admin").run, "parked", "retry", parked
-        )
+        failed = await asyncio.to_thread(retried_by, shipped.command_line("admin"), parked)
         assert (failed.status, "not today" in failed.err) == (2, True), failed
         subscribed.fails = False
-        retried = await asyncio.to_thread(
-            shipped.command_line("admin").run, "parked", "retry", parked
-        )
+        retried = await asyncio.to_thread(retried_by, shipped.command_line("admin"), parked)
         assert (retried.status, "handled by subscriber" in retried.out) == (0, True), retried
+
+
+def retried_by(cli: CommandLine, parked: int) -> ProcessResult:
+    with cli.start("parked", "retry", parked) as running:
+        return running.ended()
 
 
 async def _parked(admin: Client, aggregate_id: str) -> int:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from eventstore.application import running
@@ -79,7 +80,9 @@ async def test_the_status_shows_position_lag_and_what_is_parked(
         await entered.wait()
         await until_fed(client, store.codec, 4)
         (found,) = await several.list()
-        assert found == await several.get("r")
+        same = await several.get("r")
+        assert 0 < found.lag_seconds < same.lag_seconds
+        assert found == msgspec.structs.replace(same, lag_seconds=found.lag_seconds)
         assert (found.state, found.position, found.lag, found.parked) == ("running", 2, 2, 1)
         assert found.unacknowledged == 1
         assert found.subjects == tuple(
@@ -218,6 +221,7 @@ async def test_a_parked_event_makes_it_degraded_until_it_is_dealt_with(
             'eventstore_retries_total{operation="subscriber"} 1.0',
             'eventstore_parked_total{code="handler_failed"} 1.0',
             "eventstore_feed_lag_events 0.0",
+            'eventstore_subscriber_lag_seconds{subscriber="r"} 0.0',
             f'eventstore_events_published_total{{stream="{stream}"}} 1.0',
         ):
             assert line in text, line

@@ -335,7 +335,7 @@ async def test_cancelling_a_subscriber_is_not_a_failure_of_its_handler(
 
 
 async def test_an_event_whose_handler_keeps_failing_is_parked_and_the_next_follows(
-    client: Client, store: EventStore, received: EventRecorder
+    client: Client, store: EventStore, received: EventRecorder, caplog: pytest.LogCaptureFixture
 ) -> None:
     received.failures = [ValueError("no"), ValueError("no"), ValueError("really not")]
     await deposit(store, 2)
@@ -344,6 +344,8 @@ async def test_an_event_whose_handler_keeps_failing_is_parked_and_the_next_follo
         await received.until(4)
     assert received.positions == [1, 1, 1, 2]
     assert (subscriber.handled, subscriber.parked) == (1, 1)
+    lines = [(each.message[-8:], bool(each.exc_info)) for each in caplog.records]
+    assert lines == [("rror: no", True), ("rror: no", False), ("ally not", True)]
     ((message, record),) = await parked(client, store.codec)
     original = (await public(client, store.codec))[0]
     assert message.subject == f"{store.codec.domain}.parked.event.mailer.account.deposited"

@@ -293,6 +293,25 @@ async def test_a_timer_is_fired_at_once_by_hand(line: Line) -> None:
     assert await total(line) == 3
 
 
+async def test_a_recurring_timer_of_the_longest_name_is_fired_by_a_name_that_is_allowed(
+    line: Line,
+) -> None:
+    names: list[str] = []
+
+    async def see(message: Msg) -> None:
+        names.append(message.subject.split(".")[2])
+
+    await line.client.subscribe(line.subjects.new_timer("*", "*", "*"), see)
+    name = "x" * 256
+    async with line.working():
+        await line.commands.schedule(name, Add(), "c1", cron="@yearly")
+        await Timers(line.client, line.subjects).fire(name)
+        await until_recorded(line, 1)
+    set_, fired = names
+    assert set_ == name
+    assert (len(fired), fired[:219]) == (256, name[:219])
+
+
 async def test_none_is_lost_while_the_command_queue_is_full(line: Line) -> None:
     await limit_messages(line.client, line.subjects.command_stream, 3)
     for number in range(10):

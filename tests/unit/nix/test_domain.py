@@ -14,9 +14,9 @@ CreateFlake | nix.cmd.flake.create | path, description, template? | FlakeCreated
 UpdateFlake | nix.cmd.flake.update | inputs? | FlakeUpdated | nix.event.flake.updated | inputs
 AddFlakeInput | nix.cmd.flake.add_input | name, url | FlakeInputAdded | nix.event.flake.input_added | name, url
 RemoveFlakeInput | nix.cmd.flake.remove_input | name | FlakeInputRemoved | nix.event.flake.input_removed | name
-BuildPackage | nix.cmd.package.build | flake_ref, attribute, output_path? | PackageBuilt | nix.event.package.built | flake_ref, attribute, output_path, build_time_ms?
+BuildPackage | nix.cmd.package.build | flake_ref, attribute, output_path?, build_time_ms?, flake? | PackageBuilt | nix.event.package.built | flake_ref, attribute, output_path, build_time_ms?, flake?
 CachePackage | nix.cmd.package.cache | cache_url | PackageCached | nix.event.package.cached | cache_url, output_path
-MarkPackageStale | nix.cmd.package.mark_stale | reason, inputs?, build? | PackageMarkedStale | nix.event.package.marked_stale | reason, inputs
+MarkPackageStale | nix.cmd.package.mark_stale | reason, inputs?, build?, version? | PackageMarkedStale | nix.event.package.marked_stale | reason, inputs
 CreateModule | nix.cmd.module.create | name, content | ModuleCreated | nix.event.module.created | name, content
 UpdateModule | nix.cmd.module.update | content | ModuleUpdated | nix.event.module.updated | content
 DeleteModule | nix.cmd.module.delete | | ModuleDeleted | nix.event.module.deleted |
@@ -45,6 +45,8 @@ TYPES: dict[str, object] = {
     "build_time_ms": int | None,
     "reason": str,
     "build": int | None,
+    "version": int | None,
+    "flake": str | None,
     "from_generation": int,
     "to_generation": int,
     "activation": nix.Activation,
@@ -93,7 +95,7 @@ def test_event(name: str, subject: str, fields: str) -> None:
 
     assert codec.subjects.event(cls.__aggregate__, cls.__action__) == subject
     assert described(cls) == fields
-    assert cls.__schema_version__ == 1
+    assert cls.__schema_version__ == (2 if name == "PackageBuilt" else 1)
 
 
 @pytest.mark.parametrize("name", [name for name, _, _ in (*COMMANDS, *EVENTS)])

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+from typing import Any
+
+import msgspec
 import pytest
 
+from eventstore.nix import domain
 from eventstore.nix.package import (
     DEFAULT_OUTPUT_PATH,
     BuildPackage,
@@ -23,7 +27,12 @@ def test_a_package_is_built_to_the_given_path() -> None:
 
     scenario(package).when(command).then(BUILT)
     scenario(package).when(command).then_state(
-        Package(built=True, builds=1, flake_ref="github:a/b", attribute="hello", output_path="out")
+        Package(
+            *(1, 1, True, 1),
+            flake_ref="github:a/b",
+            attribute="hello",
+            output_path="out",
+        )
     )
 
 
@@ -33,16 +42,46 @@ def test_the_default_output_path_is_the_link_of_nix_build() -> None:
     )
 
 
-def test_a_command_has_no_build_time() -> None:
-    outcome = scenario(package).when(BuildPackage(flake_ref="github:a/b", attribute="hello"))
+def test_a_build_time_is_recorded() -> None:
+    timed = BuildPackage(flake_ref="a:b", attribute="a", output_path="out", build_time_ms=1500)
 
-    assert [event.build_time_ms for event in outcome.events] == [None]  # type: ignore[attr-defined]
+    scenario(package).when(timed).then(
+        PackageBuilt(flake_ref="a:b", attribute="a", output_path="out", build_time_ms=1500)
+    )
 
 
-def test_a_recorded_build_time_is_read() -> None:
-    timed = PackageBuilt(flake_ref="f", attribute="a", output_path="out", build_time_ms=1500)
+@pytest.mark.parametrize(
+    ("reference", "flake", "named"),
+    [
+        ("mine", None, "mine"),
+        ("flake:mine#hello", None, "mine"),
+        ("./mine#hello", None, None),
+        ("./mine#hello", "mine", "mine"),
+        ("mine?rev=abc", None, None),
+    ],
+)
+def test_a_build_names_its_flake_by_the_reference_or_apart(
+    reference: str, flake: str | None, named: str | None
+) -> None:
+    outcome = scenario(package).when(
+        BuildPackage(flake_ref=reference, attribute="hello", flake=flake)
+    )
 
-    assert scenario(package).given(timed).state.built
+    assert [event.flake for event in outcome.events] == [named]  # type: ignore[attr-defined]
+
+
+def test_a_build_recorded_without_a_flake_is_read_with_the_one_of_its_reference() -> None:
+    codec = domain().codec
+    for reference, flake in (("flake:mine#a", "mine"), ("./mine", None)):
+        old: dict[str, Any] = {
+            "flake_ref": reference,
+            "attribute": "a",
+            "output_path": "out",
+            "build_time_ms": 7,
+        }
+        read = codec.decode_event("PackageBuilt", 1, msgspec.json.encode(old))
+
+        assert read == [PackageBuilt(**old, flake=flake)]
 
 
 def test_a_package_can_be_rebuilt() -> None:
@@ -57,9 +96,12 @@ def test_a_package_can_be_rebuilt() -> None:
         BuildPackage(flake_ref="", attribute="hello"),
         BuildPackage(flake_ref="github:a/b", attribute=" "),
         BuildPackage(flake_ref="github:a/b", attribute="hello", output_path=""),
+        BuildPackage(flake_ref="github:a/b", attribute="hello", build_time_ms=-1),
+        BuildPackage(flake_ref="github:a/b", attribute="hello", flake="./mine"),
+        BuildPackage(flake_ref="github:a/b", attribute="hello", flake=""),
     ],
 )
-def test_the_fields_of_a_build_must_not_be_empty(command: BuildPackage) -> None:
+def test_the_fields_of_a_build_must_be_possible(command: BuildPackage) -> None:
     scenario(package).when(command).then_rejected("invalid")
 
 
@@ -122,6 +164,14 @@ def test_a_replaced_build_is_not_marked_stale() -> None:
 
     scenario(package).given(BUILT).when(first).then(STALE)
     scenario(package).given(BUILT, BUILT).when(first).then()
+
+
+def test_a_build_is_named_by_the_version_of_the_package_as_well() -> None:
+    cached = PackageCached(cache_url="s3://cache", output_path="out")
+    second = MarkPackageStale(reason="an input changed", inputs=["nixpkgs"], version=3)
+
+    scenario(package).given(BUILT, cached, BUILT, cached).when(second).then(STALE)
+    scenario(package).given(BUILT, cached, BUILT, STALE, BUILT).when(second).then()
 
 
 def test_a_package_that_was_never_built_cannot_be_stale() -> None:

@@ -71,12 +71,21 @@ class MemoryLog:
 
     def _record(self, aggregate_id: str, event: Event, actor: str | None) -> list[RecordedEvent]:
         subject, headers = self._stored(
-            event.__aggregate__, aggregate_id, type(event).__name__, actor
+            event.__aggregate__,
+            aggregate_id,
+            type(event).__name__,
+            actor,
+            event.__schema_version__,
         )
         return self._codec.recorded(subject, headers, self._codec.encode(event), self.end + 1)
 
     def _stored(
-        self, aggregate: str, aggregate_id: str, type_: str, actor: str | None
+        self,
+        aggregate: str,
+        aggregate_id: str,
+        type_: str,
+        actor: str | None,
+        schema_version: int = 1,
     ) -> tuple[str, dict[str, str]]:
         """The subject and the headers of the next event."""
         position = self.end + 1
@@ -90,6 +99,7 @@ class MemoryLog:
             aggregate_id=aggregate_id,
             version=version,
             actor=actor,
+            schema_version=schema_version,
         )
         return self._codec.subjects.log(aggregate, aggregate_id), envelope.to_headers()
 

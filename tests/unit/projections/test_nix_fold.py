@@ -171,12 +171,12 @@ def _follow_package(tables: Tables, row: Row, recorded: RecordedEvent, last: Row
         case PackageBuilt() as event:
             row.update(
                 flake_ref=event.flake_ref,
+                flake=event.flake,
                 attribute=event.attribute,
                 output_path=event.output_path,
                 build_time_ms=event.build_time_ms,
                 builds=row.get("builds", 0) + 1,
                 built_at=time,
-                built_position=recorded.position,
                 stale=False,
                 stale_reason=None,
                 cache_url=None,

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, Table, select
 from sqlalchemy.exc import IntegrityError
 
 from eventstore import nix
-from eventstore.errors import PoisonEvent, WaitTimeout
+from eventstore.errors import PoisonEvent
 from eventstore.nix import (
     ConfigurationActivated,
     ConfigurationCreated,
@@ -30,7 +30,6 @@ from eventstore.nix import (
 from eventstore.projections.database.database import Database
 from eventstore.projections.worker.apply import apply
 from projections import models, nix_projections
-from projections.builds import builds_of
 from tests.unit.projections.counters import claimed
 from tests.unit.projections.memory import MemoryLog, time_of
 
@@ -125,7 +124,7 @@ async def test_a_package_its_builds_and_its_caches(database: Database, nix_log: 
         PackageBuilt(flake_ref="f", attribute="hello", output_path="/1", build_time_ms=7),
         PackageCached(cache_url="https://a", output_path="/1"),
         PackageCached(cache_url="https://b", output_path="/1"),
-        PackageBuilt(flake_ref="f", attribute="hello", output_path="/2"),
+        PackageBuilt(flake_ref="f", attribute="hello", output_path="/2", flake="f1"),
         PackageCached(cache_url="https://a", output_path="/2"),
     )
     await project(database, nix_log)
@@ -134,12 +133,12 @@ async def test_a_package_its_builds_and_its_caches(database: Database, nix_log: 
         {
             "id": "p1",
             "flake_ref": "f",
+            "flake": "f1",
             "attribute": "hello",
             "output_path": "/2",
             "build_time_ms": None,
             "builds": 2,
             "built_at": time_of(4),
-            "built_position": 4,
             "stale": False,
             "stale_reason": None,
             "cache_url": "https://a",
@@ -163,59 +162,9 @@ async def test_a_package_is_stale_until_its_next_build(
     await project(database, nix_log)
 
     assert [
-        (row["stale"], row["stale_reason"], row["builds"], row["built_position"], row["version"])
+        (row["stale"], row["stale_reason"], row["builds"], row["version"])
         for row in await rows(database, models.package)
-    ] == [(True, "an input changed", 1, 1, 3), (False, None, 2, 6, 3)]
-
-
-REFERENCES = {
-    "by id": "f1",
-    "by id and attribute": "f1#hello",
-    "by id in full": "flake:f1#hello",
-    "by path": "./my flake#hello",
-    "by path and slash": "./my flake/",
-    "by path in full": "path:./my%20flake",
-    "of another": "f11",
-    "in another case": "F1",
-    "pinned": "f1?rev=abc#hello",
-    "in a directory": "./my flake?dir=sub",
-    "below": "./my flake/sub",
-}
-
-
-async def test_the_packages_of_a_flake_are_found_by_what_they_were_built_from(
-    database: Database, nix_log: MemoryLog
-) -> None:
-    nix_log.add("f1", FlakeCreated(path="./my flake", description=""))
-    for package, reference in REFERENCES.items():
-        built = PackageBuilt(flake_ref=reference, attribute="hello", output_path="/1")
-        nix_log.add(package.replace(" ", "_"), built)
-    end = nix_log.add("m", ModuleCreated(name="m", content=""))
-    await project(database, nix_log)
-    assert set(await builds_of(database, "f1", end)) == {
-        *("by_id", "by_id_and_attribute", "by_id_in_full"),
-        *("by_path", "by_path_and_slash", "by_path_in_full"),
-    }
-
-
-async def test_builds_are_found_that_were_there_before_and_are_not_stale(
-    database: Database, nix_log: MemoryLog
-) -> None:
-    built = PackageBuilt(flake_ref="f1", attribute="hello", output_path="/1")
-    stale = PackageMarkedStale(reason="r", inputs=[])
-    nix_log.add("once", built)
-    nix_log.add("twice", built, built)
-    nix_log.add("stale", built, stale)
-    nix_log.add("fresh-again", built, stale, built)
-    nix_log.add("m", ModuleCreated(name="m", content=""))
-    await project(database, nix_log)
-
-    assert await builds_of(database, "f1", 9) == {"once": 1, "twice": 2, "fresh-again": 2}
-    assert await builds_of(database, "f1", 8) == {"once": 1, "twice": 2}
-    assert await builds_of(database, "f1", 1) == {}
-    assert await builds_of(database, "unknown", 9) == {}
-    with pytest.raises(WaitTimeout, match="at position 9, not at 10"):
-        await builds_of(database, "f1", 10)
+    ] == [(True, "an input changed", 1, 3), (False, None, 2, 3)]
 
 
 async def test_a_build_is_in_no_cache_yet(database: Database, nix_log: MemoryLog) -> None:

@@ -40,6 +40,7 @@ from tests.unit.projections.memory import START
 
 SHARED = Path(__file__).parents[2] / "data" / "shared_revisions"
 REVISIONS = ["0001", "0002", "0003", "0004", "0005"]
+DROPPED = "built_position"  # by a later revision: the rows are what is left
 PREFIX = "eventstore_"
 
 Rows = Mapping[str, list[tuple[Any, ...]]]
@@ -56,7 +57,12 @@ def reflected(connection: Connection) -> MetaData:
 
 def rows(connection: Connection) -> Rows:
     return {
-        table.name: [tuple(row) for row in connection.execute(select(table))]
+        table.name: [
+            tuple(row)
+            for row in connection.execute(
+                select(*(each for each in table.c if each.name != DROPPED))
+            )
+        ]
         for table in reflected(connection).sorted_tables
     }
 
@@ -146,7 +152,7 @@ async def test_a_database_of_each_old_revision_comes_over_with_its_rows_and_inde
         assert await database.revisions() == tuple(Revisions(new, new) for new in newest)
         after = await database.transact(rows)
         check_rows(after, before)
-        assert after["alembic_version"] == [("0005",)]
+        assert after["alembic_version"] == [("0006",)]
         assert await database.transact(is_as_made_anew)
 
 

@@ -7,13 +7,22 @@ import uuid
 from datetime import UTC, datetime
 
 import pytest
+from msgspec import Struct
 from sqlalchemy import Column, Integer, MetaData, String, Table, insert, select, update
 
-from eventstore import Event, OpaqueEvent
-from eventstore.errors import InvalidHeader, InvalidId, InvalidPayload, UnknownType
+from eventstore import Event, OpaqueEvent, Query
+from eventstore.errors import (
+    InvalidHeader,
+    InvalidId,
+    InvalidPayload,
+    ProjectionError,
+    QueryNotFound,
+    UnknownType,
+)
 from eventstore.messages.events import RecordedEvent
 from eventstore.nix import FlakeCreated, FlakeInputAdded, FlakeInputRemoved, FlakeUpdated
 from eventstore.projections.projection import Projection, Statement
+from eventstore.projections.queries import QueryHandlers, Rows
 from eventstore.projections.testing import START, scenario
 from projections.flakes import flakes
 from projections.models import flake, flake_input, module
@@ -162,3 +171,42 @@ def test_the_tables_of_others_are_not_there() -> None:
     failure = scenario(totals).given("a", Noted(text="")).then_fails()
 
     assert "no such table: module" in str(failure)
+
+
+class Total(Struct):
+    counter: str
+    total: int
+
+
+class GetTotal(Query[Total], subject="counter.total"):
+    counter: str
+
+
+class GetOther(Query[Total], subject="counter.other"):
+    """Nobody answers it."""
+
+
+queries = QueryHandlers(totals)
+
+
+@queries.answers
+def get_total(query: GetTotal, rows: Rows) -> Total:
+    wanted = select(own).where(own.c.counter == query.counter)
+    return rows.one(query, wanted, f"counter {query.counter}")
+
+
+def test_queries_are_answered_from_the_rows() -> None:
+    given = scenario(totals).given("a", Counted(by=1))
+    given.then_answers(queries, GetTotal(counter="a"), Total("a", 1)).given("a", Counted(by=2))
+    with pytest.raises(AssertionError, match=r"expected .*total=2.*\n  but got .*total=1"):
+        given.then_answers(queries, GetTotal(counter="a"), Total("a", 2))
+    with pytest.raises(QueryNotFound, match="no counter b"):
+        given.answer(queries, GetTotal(counter="b"))
+    with pytest.raises(ProjectionError, match="no handler of these answers GetOther"):
+        given.answer(queries, GetOther())
+
+
+def test_several_projections_have_their_rows_side_by_side() -> None:
+    given = scenario(flakes, totals).given("f1", CREATED).given("a", Counted(by=4))
+    given.then(flake, {"id": "f1"}).then(own, {"counter": "a", "total": 4})
+    given.then_answers(queries, GetTotal(counter="a"), Total("a", 4))

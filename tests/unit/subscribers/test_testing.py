@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest.mock import AsyncMock
 
 import pytest
 
+from eventstore.commands import CommandClient
 from eventstore.errors import (
     DeciderError,
     InvalidHeader,
@@ -22,9 +23,26 @@ from eventstore.errors import (
 from eventstore.messages.events import RecordedEvent
 from eventstore.messages.types import Command
 from eventstore.nix import FlakeInputAdded, MarkPackageStale, PackageBuilt
-from eventstore.nix.stale_packages import subscriber as stale_packages
 from eventstore.subscribers.declaration import Subscriber
 from eventstore.subscribers.testing import START, Commands, scenario
+
+BuildsOf = Callable[[str, int], Awaitable[dict[str, int]]]
+
+stale_packages = Subscriber("stale-packages")
+
+
+@stale_packages.handles
+async def added(
+    event: FlakeInputAdded, recorded: RecordedEvent, *, commands: CommandClient, builds_of: BuildsOf
+) -> None:
+    """Marks what was built from the flake, which it looks up."""
+    reason = f"flake {recorded.aggregate_id}: {event.name} added"
+    builds = await builds_of(recorded.aggregate_id, recorded.position)
+    for package_id, build in sorted(builds.items()):
+        await commands.send(
+            MarkPackageStale(reason=reason, inputs=[event.name], build=build), package_id
+        )
+
 
 ADDED = FlakeInputAdded(name="nixpkgs", url="github:NixOS/nixpkgs")
 REASON = "flake f1: nixpkgs added"
