@@ -20,6 +20,7 @@ from tests.fault.checker.judge import judge
 from tests.fault.checker.report import printed
 from tests.fault.checker.run import Run
 from tests.fault.checker.system import Shape
+from tests.fault.checker.went_back import check_went_back
 
 
 def _options() -> argparse.Namespace:
@@ -31,6 +32,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--processes", type=int, choices=(1, 2), default=1, help="of a service")
     parser.add_argument("--keep", type=Path, help="an empty directory for what a run leaves")
     parser.add_argument("--judge", type=Path, metavar="HISTORY", help="only judge an earlier run")
+    parser.add_argument("--went-back", action="store_true", help="only a log that went back")
     return parser.parse_args()
 
 
@@ -49,9 +51,20 @@ def _run(options: argparse.Namespace, directory: Path) -> History:
     return history
 
 
+def _went_back() -> int:
+    with tempfile.TemporaryDirectory() as directory:
+        findings = asyncio.run(check_went_back(Path(directory), print))
+    print(f"{len(findings):10,}  changed on a log that went back")
+    for finding in findings:
+        print(f"{'':12}{finding}")
+    return 1 if findings else 0
+
+
 def main() -> int:
     """Run, or judge an earlier run."""
     options = _options()
+    if options.went_back:
+        return _went_back()
     with ExitStack() as stack:
         if options.judge:
             history = History.load(options.judge)
