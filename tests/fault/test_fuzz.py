@@ -12,7 +12,7 @@ from tests.fuzz import files
 from tests.fuzz.files import fuzz_files
 from tests.fuzz.run import Result, fuzz
 
-MESSAGES = 600
+MESSAGES = 400
 
 
 @pytest.fixture(scope="module")

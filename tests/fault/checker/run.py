@@ -21,8 +21,9 @@ from tests.fault.checker.system import DOMAIN, ROOT, Shape, System
 
 Report = Callable[[str], None]
 
-_STUCK_SECONDS = 60.0
-"""Without any progress, after which what is left counts as never to be done."""
+_STUCK_SECONDS = 120.0
+"""Without any progress, after which what is left counts as never to be done: what a process held
+that died is delivered again after half a minute."""
 
 
 class Run:
