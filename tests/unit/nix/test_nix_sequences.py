@@ -94,7 +94,9 @@ def test_the_fold_of_the_stored_events_is_the_state_that_decided(
     stored = [
         read
         for event in history
-        for read in nix.codec.decode_event(type(event).__name__, 1, nix.codec.encode(event))
+        for read in nix.codec.decode_event(
+            type(event).__name__, event.__schema_version__, nix.codec.encode(event)
+        )
     ]
     assert stored == history
     assert decider.fold(stored) == state
