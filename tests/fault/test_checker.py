@@ -5,13 +5,19 @@ A run waits more than it computes: for services that start, and for faults to be
 
 from __future__ import annotations
 
+import ast
 import asyncio
+import inspect
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import msgspec
 import pytest
 
+from tests.fault.checker import case, chain, fold, raw
+from tests.fault.checker import history as history_
+from tests.fault.checker import judge as judge_
 from tests.fault.checker.case import Case
 from tests.fault.checker.history import Call, History, Message
 from tests.fault.checker.judge import KINDS, Finding, judge
@@ -218,6 +224,20 @@ def test_what_is_planted_is_found(history: History, plant: Callable[[History], N
 
 def test_every_kind_of_finding_is_planted_once() -> None:
     assert {*PLANTED.values()} == {*KINDS}
+
+
+@pytest.mark.parametrize("module", [case, chain, fold, history_, judge_, raw])
+def test_the_judge_knows_nothing_of_the_library(module: ModuleType) -> None:
+    imported = {
+        name
+        for node in ast.walk(ast.parse(inspect.getsource(module)))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in [getattr(node, "module", None), *(alias.name for alias in node.names)]
+        if name
+    }
+    own = {each.__name__ for each in (case, chain, fold, history_, judge_)}
+    assert not [name for name in imported if name.startswith("eventstore")]
+    assert {name for name in imported if name.startswith("tests.")} <= own | {"tests.fault.checker"}
 
 
 def test_a_history_is_the_same_after_it_was_saved(history: History, tmp_path: Path) -> None:
