@@ -8,7 +8,7 @@ TESTS := $(VENV)/tests
 PEERS := $(VENV)/peers
 SITE := $(VENV)/site
 
-.PHONY: run test coverage fault appends soak fuzz attack compat mutate lint docs bench bench-compare scale cold clean
+.PHONY: run test coverage fault appends soak fuzz attack compat mutate lint docs bench bench-compare scale cold durability clean
 
 ## run: import sample lock files, with an embedded server and its data in ./var
 run: $(RUNS)
@@ -101,6 +101,11 @@ scale: $(TESTS)
 ## cold: what smaller blocks, a warm cache and GOMEMLIMIT change: some ten minutes
 cold: $(TESTS)
 	$(BIN)/python -m tests.bench.cold $(COLD)
+
+## durability: appends at one and three replicas, flushed at once or later: some minutes;
+## `make durability DURABILITY='--directory DIR'` on another disk
+durability: $(TESTS)
+	$(BIN)/python -m tests.bench.durability $(DURABILITY)
 
 ## clean: remove what these commands created, except ./var
 clean:

@@ -32,6 +32,8 @@ SUBCOMMANDS = {
     "export": "Write all events of the log to a file.",
     "import": "Record all events of a file in an empty log.",
     "copy": "Write a transformed copy of an export.",
+    "backup": "Copy all streams, buckets and read models to a directory.",
+    "restore": "Restore a backup where nothing is.",
     "query": "Query a read model of a running service.",
 }
 GROUPS = {

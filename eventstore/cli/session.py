@@ -60,6 +60,10 @@ class Session:
         self._named = named
         self.directory = directory
 
+    def with_settings(self, settings: Settings) -> Session:
+        """The same with other settings."""
+        return Session(lambda: settings, self.directory, find=self._find, named=self._named)
+
     @cached_property
     def app(self) -> Application:
         """The application; raises `ConfigurationError`."""

@@ -69,6 +69,10 @@ class _StreamConfig(Struct, frozen=True):
     metadata: dict[str, str] = {}
 
 
+CREATED_NOTE = "eventstore.created"
+"""The name in a restored stream's metadata of when the original was created."""
+
+
 class StreamInfo(Struct, frozen=True):
     """The answer to `STREAM.INFO`, and to the creation or update of a stream."""
 
@@ -98,6 +102,11 @@ class StreamInfo(Struct, frozen=True):
     def metadata(self) -> dict[str, str]:
         """The stream's metadata."""
         return msgspec.convert(self.config, _StreamConfig).metadata
+
+    @property
+    def first_created(self) -> str:
+        """When the stream was created; if it was restored since, when the original was."""
+        return self.metadata.get(CREATED_NOTE, self.created)
 
 
 class _Floor(Struct, frozen=True):

@@ -7,29 +7,44 @@ there were such headers have no metadata.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import re
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import TypedDict
 
 import msgspec
 
-from eventstore.client.client import Client, Msg
+from eventstore.client.client import Client, Message
 from eventstore.client.protocol import header_lines
 from eventstore.commands.decoding import DecodedCommand, ReceivedCommand
 from eventstore.errors import UnknownType
 from eventstore.jetstream.consumer import Delivery
 from eventstore.jetstream.key_value import KeyValue
 from eventstore.jetstream.ordered_consumer import ordered_consumer
+from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import format_timestamp, optional_lines, parse_timestamp
-from eventstore.messages.headers import AUTHENTICATED_AS, Header, legal_value
+from eventstore.messages.header_patterns import TIMESTAMP, block_of
+from eventstore.messages.headers import AUTHENTICATED_AS, COMMAND_DIGEST, Header, legal_value
 from eventstore.messages.outcome import Outcome
 from eventstore.messages.subjects import Subject, Subjects
 from eventstore.messages.undecodable import UNDECODABLE
 
 _ACCEPTED_AT = "X-Accepted-At"
 _DELIVERIES = "X-Deliveries"
+
+COMMAND_SEQUENCE = "X-Command-Sequence"
+"""The header with the command's sequence in its stream, 0 if that is not known."""
+
+_OPTIONAL = (Header.ACTOR, AUTHENTICATED_AS, COMMAND_DIGEST)
+_DESCRIBED = (Header.EVENT_TYPE, Header.CORRELATION_ID, Header.CAUSATION_ID, *_OPTIONAL)
+_usual = re.compile(
+    block_of(_DESCRIBED, may_lack=_OPTIONAL).pattern
+    + rf"{_ACCEPTED_AT}: ({TIMESTAMP})\r\n{_DELIVERIES}: ([0-9]{{1,9}})\r\n"
+    + rf"{COMMAND_SEQUENCE}: [0-9]+\r\n{NatsHeader.EXPECTED_LAST_SUBJECT_SEQUENCE}: [0-9]+\r\n\r\n"
+).fullmatch
 
 _OUTCOMES = "*"
 """The keys of outcomes, which are ids; others are notes about commands (`at.7`)."""
@@ -56,24 +71,59 @@ class OutcomeRecord(msgspec.Struct, frozen=True, kw_only=True):
     deliveries: int | None = None
 
     @classmethod
-    def of(cls, message: Msg, delivery: Delivery) -> OutcomeRecord | None:
+    def of(cls, message: Message, delivery: Delivery) -> OutcomeRecord | None:
         """Decode a message of the bucket; None if it is no outcome, as when it was deleted."""
         try:
             outcome = Outcome.from_json(message.data)
         except UNDECODABLE:
             return None
-        headers = message.headers or {}
-        return cls(
-            outcome=outcome,
-            finished_at=_instant(delivery.time),
-            type=legal_value(headers, Header.EVENT_TYPE),
-            correlation_id=legal_value(headers, Header.CORRELATION_ID),
-            causation_id=legal_value(headers, Header.CAUSATION_ID),
-            actor=legal_value(headers, Header.ACTOR),
-            authenticated_as=legal_value(headers, AUTHENTICATED_AS),
-            accepted_at=_time(headers.get(_ACCEPTED_AT, "")),
-            deliveries=_number(headers.get(_DELIVERIES, "")),
-        )
+        about = _read_usual(message.block) or _read(message.headers or {})
+        return cls(outcome=outcome, finished_at=_instant(delivery.time), **about)
+
+
+class _About(TypedDict):
+    """What the headers of an outcome tell of its command."""
+
+    type: str | None
+    correlation_id: str | None
+    causation_id: str | None
+    actor: str | None
+    authenticated_as: str | None
+    accepted_at: datetime | None
+    deliveries: int | None
+
+
+def _read_usual(block: bytes) -> _About | None:
+    """What the headers tell, if all are legal and as `about` and `Outcomes.put` write them."""
+    try:
+        found = _usual(block.decode())
+        if found is None:
+            return None
+        of_type, correlation, causation, actor, sender, _, accepted_at, delivered = found.groups()
+        return {
+            "type": of_type,
+            "correlation_id": correlation,
+            "causation_id": causation,
+            "actor": actor,
+            "authenticated_as": sender,
+            "accepted_at": datetime.fromisoformat(accepted_at),
+            "deliveries": int(delivered),
+        }
+    except ValueError:  # it is not UTF-8, or there is no such time
+        return None
+
+
+def _read(headers: Mapping[str, str]) -> _About:
+    """What can be read of the headers of an outcome, each by itself."""
+    return {
+        "type": legal_value(headers, Header.EVENT_TYPE),
+        "correlation_id": legal_value(headers, Header.CORRELATION_ID),
+        "causation_id": legal_value(headers, Header.CAUSATION_ID),
+        "actor": legal_value(headers, Header.ACTOR),
+        "authenticated_as": legal_value(headers, AUTHENTICATED_AS),
+        "accepted_at": _time(headers.get(_ACCEPTED_AT, "")),
+        "deliveries": _number(headers.get(_DELIVERIES, "")),
+    }
 
 
 class OutcomePage(msgspec.Struct, frozen=True):
@@ -97,12 +147,12 @@ class OutcomeLog:
         self._bucket = KeyValue(client, self.bucket)
 
     async def state(self) -> tuple[str, int]:
-        """When the bucket was created, which identifies it, and its last sequence.
+        """When the bucket was first created, which identifies it, and its last sequence.
 
         Raises `StreamMissing` and `ClientError`.
         """
         info = await self._bucket.info()
-        return info.created, info.state.last_seq
+        return info.first_created, info.state.last_seq
 
     async def last(self) -> int:
         """The sequence of the last outcome that is still there; 0 for none.

@@ -11,6 +11,7 @@ import msgspec
 from eventstore.client.api_answers import decimal
 from eventstore.client.client import Client
 from eventstore.commands.digest import is_other
+from eventstore.commands.outcome_log import COMMAND_SEQUENCE
 from eventstore.commands.sequence_notes import SequenceNotes
 from eventstore.errors import CommandIdReused, RequestTimeout
 from eventstore.jetstream.key_value import KeyValue
@@ -21,7 +22,6 @@ from eventstore.messages.subjects import Subjects
 from eventstore.messages.text import make_log_records_safe
 
 _MAX_TRIES = 10
-_SEQUENCE = "X-Command-Sequence"
 _REPLICAS_SECONDS = 60.0
 
 _logger = make_log_records_safe(logging.getLogger(__name__))
@@ -92,7 +92,7 @@ class Outcomes:
         returned if it is an error or has events; else `CommandIdReused` is raised.
         """
         data = outcome.to_json()
-        lines = f"{about}{_SEQUENCE}: {sequence}\r\n"
+        lines = f"{about}{COMMAND_SEQUENCE}: {sequence}\r\n"
         revision = 0
         for _ in range(_MAX_TRIES):
             if await self._bucket.update(outcome.command_id, data, revision, lines):
@@ -150,7 +150,7 @@ class _StoredOutcome(msgspec.Struct, frozen=True):
 
     @property
     def command_sequence(self) -> int | None:
-        return decimal(self.headers.get(_SEQUENCE))
+        return decimal(self.headers.get(COMMAND_SEQUENCE))
 
     @property
     def is_final(self) -> bool:
@@ -180,7 +180,7 @@ class _StoredOutcome(msgspec.Struct, frozen=True):
         A command that cannot be decoded has no digest: it is the same if its sequence is.
         """
         if digest is None:
-            is_same = self._digest is None or self.headers.get(_SEQUENCE) == str(sequence)
+            is_same = self._digest is None or self.headers.get(COMMAND_SEQUENCE) == str(sequence)
         else:
             is_same = not is_other(digest, self._digest)
         if is_same:

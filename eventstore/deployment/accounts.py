@@ -104,12 +104,8 @@ class Roles:
         if domain in _RESERVED:
             raise ConfigurationError(f"a domain cannot be called {domain}: the name is reserved")
         self.subjects = Subjects(domain)
-        if not _SERVICE.fullmatch(service):
-            raise InvalidSubject(
-                f"service {service!r} is not allowed: 1 to 64 of A-Z, a-z, 0-9 _ -"
-            )
         self.domain = domain
-        self.service = service
+        self.service = check_service(service)
         self.store = f"{domain.upper()}_STORE"
         self.api_prefix = f"{domain}.api"
         self._subscribers = users.get("subscriber") or ["subscriber"]
@@ -257,6 +253,13 @@ class Roles:
     def _consumer(self, stream: str, name: str) -> Import:
         """The creation of consumers; see `ConsumerRequests`."""
         return _service(ConsumerRequests.subject(self.domain, stream, name))
+
+
+def check_service(service: str) -> str:
+    """A service's name; raises `InvalidSubject` for one that files and subjects cannot have."""
+    if not _SERVICE.fullmatch(service):
+        raise InvalidSubject(f"service {service!r} is not allowed: 1 to 64 of A-Z, a-z, 0-9 _ -")
+    return service
 
 
 def _command(domain: str, pattern: str) -> str:

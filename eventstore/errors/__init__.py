@@ -56,9 +56,11 @@ EventStoreError
 │   └── UnreadableEvent             an event cannot be decoded
 ├── InvalidAnchor                   an anchor is malformed, wrongly signed or of another log
 ├── UnusableSnapshot                a snapshot cannot be used or made; the log is read
-├── TransferError                   export, import and copy
+├── TransferError                   export, import, copy and backup
 │   ├── DamagedFile                 an export file is incomplete, or was changed
-│   └── ImportRefused               the file may not be imported into this log
+│   ├── ImportRefused               the file may not be imported into this log
+│   ├── BackupDamaged               a backup is incomplete, or was changed
+│   └── RestoreRefused              the backup may not be restored here
 ├── QueryError                      a query was answered with an error
 │   ├── QueryNotFound               nothing has this id
 │   ├── QueryTimeout                the read model did not reach the awaited position in time
@@ -194,13 +196,20 @@ from eventstore.errors.subscribers import (
     UnknownSubscriber,
 )
 from eventstore.errors.timers import InvalidTimer, NoTimer, TimerInPast
-from eventstore.errors.transfer import DamagedFile, ImportRefused, TransferError
+from eventstore.errors.transfer import (
+    BackupDamaged,
+    DamagedFile,
+    ImportRefused,
+    RestoreRefused,
+    TransferError,
+)
 
 __all__ = [
     "AnswerTooLarge",
     "AppendError",
     "AppendUnknown",
     "AuthenticationFailed",
+    "BackupDamaged",
     "BatchTooLarge",
     "BlockingCallRefused",
     "CannotReplace",
@@ -265,6 +274,7 @@ __all__ = [
     "ReadSideFailed",
     "Rejected",
     "RequestTimeout",
+    "RestoreRefused",
     "RetryFailed",
     "RetryOutOfOrder",
     "SchemaBusy",

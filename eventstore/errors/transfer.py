@@ -1,4 +1,4 @@
-"""Errors of export, import and copy."""
+"""Errors of export, import and copy, of backups and of restoring them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from eventstore.errors.base import EventStoreError
 
 
 class TransferError(EventStoreError, code="transfer"):
-    """An export, import or copy failed."""
+    """An export, import, copy or backup failed."""
 
 
 class DamagedFile(TransferError, code="damaged_file"):
@@ -20,3 +20,11 @@ class DamagedFile(TransferError, code="damaged_file"):
 
 class ImportRefused(TransferError, code="import_refused"):
     """The file may not, or no longer, be imported into this log."""
+
+
+class BackupDamaged(TransferError, code="backup_damaged"):
+    """A backup is incomplete, or was changed."""
+
+
+class RestoreRefused(TransferError, code="restore_refused"):
+    """The backup may not be restored here."""

@@ -14,6 +14,9 @@ API_PREFIX: Final = "$JS.API"
 ACK_PREFIX: Final = "$JS.ACK"
 """The prefix of ack subjects; the stream and the consumer follow."""
 
+SNAPSHOT_ACK_PREFIX: Final = "$JS.SNAPSHOT.ACK"
+"""The prefix of the subjects on which the chunks of a stream's snapshot are acknowledged."""
+
 STREAM_DELETED: Final = "$JS.EVENT.ADVISORY.STREAM.DELETED"
 """The advisory of a deleted stream; its name follows."""
 
@@ -38,6 +41,8 @@ class Api(StrEnum):
     STREAM_INFO = "STREAM.INFO"
     STREAM_DELETE = "STREAM.DELETE"
     STREAM_PURGE = "STREAM.PURGE"
+    STREAM_SNAPSHOT = "STREAM.SNAPSHOT"
+    STREAM_RESTORE = "STREAM.RESTORE"
     MESSAGE_GET = "STREAM.MSG.GET"
     MESSAGE_DELETE = "STREAM.MSG.DELETE"
     DIRECT_GET = "DIRECT.GET"

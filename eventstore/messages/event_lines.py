@@ -14,15 +14,17 @@ from eventstore.messages.header_patterns import ENVELOPE, block_of, is_usual
 from eventstore.messages.headers import AUTHENTICATED_AS, COMMAND_DIGEST, Header
 
 _OPTIONAL = (Header.ACTOR, AUTHENTICATED_AS, COMMAND_DIGEST, Header.TRACEPARENT, PERSONAL)
-_BATCH = (
+APPEND_ONLY = (
     NatsHeader.BATCH_ID,
     NatsHeader.BATCH_SEQUENCE,
     NatsHeader.BATCH_COMMIT,
     NatsHeader.EXPECTED_LAST_SUBJECT_SEQUENCE,
 )
-_NAMES = (*ENVELOPE, *_OPTIONAL, Header.AGGREGATE_VERSION, Header.CHAIN, *_BATCH)
+"""The headers that are not an event's own: they were for the log's stream when it was appended."""
 
-_PATTERN = block_of(_NAMES, may_lack={*_OPTIONAL, *_BATCH}).pattern
+_NAMES = (*ENVELOPE, *_OPTIONAL, Header.AGGREGATE_VERSION, Header.CHAIN, *APPEND_ONLY)
+
+_PATTERN = block_of(_NAMES, may_lack={*_OPTIONAL, *APPEND_ONLY}).pattern
 
 
 def event_block(rest: str) -> re.Pattern[str]:

@@ -37,10 +37,13 @@ ENVELOPE = (
 )
 """The headers that begin every message which this library writes, in their order."""
 
+TIMESTAMP = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z"
+"""Matches a time as this library writes it."""
+
 _NUMBER = "0|[1-9][0-9]{0,17}"
 _VISIBLE = "[!-~]"
 _VALUES = {name: rule.pattern for name, (rule, _) in RULES.items()} | {
-    Header.TIMESTAMP: r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z",
+    Header.TIMESTAMP: TIMESTAMP,
     Header.MESSAGE_ID: r"\1",  # the first of the envelope
     PERSONAL: f"{_VISIBLE}(?:[ -~]*{_VISIBLE})?",
     REPLY_TO: f"{_VISIBLE}+",

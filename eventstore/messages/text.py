@@ -51,7 +51,8 @@ def bounded(text: str, limit: int) -> str:
 
 def presentable(text: object) -> str:
     """A text that can be sent: at most 4,000 characters, with `?` for what UTF-8 cannot encode."""
-    return str(text)[:MAX_TEXT].encode(errors="replace").decode()
+    shown = str(text)[:MAX_TEXT]
+    return shown if shown.isascii() else shown.encode(errors="replace").decode()
 
 
 def storable(text: object) -> str:

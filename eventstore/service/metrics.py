@@ -11,14 +11,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any, Final, NamedTuple, Self
 
 from prometheus_client import (
     CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
     Info,
     Metric,
     ProcessCollector,
@@ -26,6 +22,7 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
+from eventstore.service.series import Counter, Family, Gauge, Histogram, S
 from eventstore.telemetry import (
     Attribute,
     CounterName,
@@ -39,28 +36,6 @@ from eventstore.telemetry import (
 __all__ = ["Metrics"]
 
 _NAMESPACE = "eventstore"
-_MAX_SERIES = 100
-_OTHER = "other"
-# From a cached state (tens of microseconds) to a command that waits for a new leader (seconds).
-_BUCKETS = (
-    0.0001,
-    0.00025,
-    0.0005,
-    0.001,
-    0.0025,
-    0.005,
-    0.01,
-    0.025,
-    0.05,
-    0.1,
-    0.25,
-    0.5,
-    1.0,
-    2.5,
-    5.0,
-    10.0,
-    30.0,
-)
 
 
 class _MetricSpec(NamedTuple):
@@ -136,33 +111,6 @@ _SPANS: dict[SpanName, _MetricSpec] = {
 }
 
 
-class _Family:
-    """A family of series, one for each set of label values, up to a limit.
-
-    Label values may come from outside; beyond the limit they all count as "other".
-    """
-
-    __slots__ = ("_children", "_labels", "_metric")
-
-    def __init__(self, metric: Any, labels: tuple[str, ...]) -> None:
-        self._metric = metric
-        self._labels = labels
-        self._children: dict[tuple[str, ...], Any] = {} if labels else {(): metric}
-
-    def child(self, labels: dict[str, Any]) -> Any:
-        """The series of these labels; labels that the family does not have are ignored."""
-        values = tuple([str(labels.get(name, "")) for name in self._labels])
-        child = self._children.get(values)
-        return self._new(values) if child is None else child
-
-    def _new(self, values: tuple[str, ...]) -> Any:
-        if len(self._children) >= _MAX_SERIES:
-            values = (_OTHER,) * len(values)
-        child = self._metric.labels(*values)
-        self._children.setdefault(values, child)
-        return child
-
-
 Samples = Mapping[str, Sequence[tuple[str, dict[str, str], float]]]
 """The samples of each family: name, labels and value."""
 
@@ -197,11 +145,10 @@ class Metrics(Telemetry):
 
     def __init__(self, *, service: str = "", version: str = "") -> None:
         self.registry = _ServiceRegistry()
-        timed = partial(Histogram, buckets=_BUCKETS)
         self._counters = self._families(Counter, _COUNTERS)
         self._gauges = self._families(Gauge, _GAUGES)
-        self._timings = self._families(timed, _TIMINGS, "_seconds")
-        self._spans = self._families(timed, _SPANS, "_seconds")
+        self._timings = self._families(Histogram, _TIMINGS, "_seconds")
+        self._spans = self._families(Histogram, _SPANS, "_seconds")
         ProcessCollector(registry=self.registry)
         if service:
             info = Info("service", "Which service.", namespace=_NAMESPACE, registry=self.registry)
@@ -209,15 +156,15 @@ class Metrics(Telemetry):
 
     def count(self, name: CounterName, value: int = 1, **labels: str) -> None:
         """Add to a counter."""
-        self._counters[name].child(labels).inc(value)
+        self._counters[name].of(labels).add(value)
 
     def observe(self, name: TimingName, seconds: float, **labels: str) -> None:
         """Add to a histogram."""
-        self._timings[name].child(labels).observe(seconds)
+        self._timings[name].of(labels).observe(seconds)
 
     def gauge(self, name: GaugeName, value: float, **labels: str) -> None:
         """Set a gauge."""
-        self._gauges[name].child(labels).set(value)
+        self._gauges[name].of(labels).value = value
 
     def span(
         self,
@@ -228,7 +175,7 @@ class Metrics(Telemetry):
         **attributes: Attribute,
     ) -> Span:
         """Time a block, whether it succeeds or fails."""
-        return _Timer(self._spans[name].child(attributes), traceparent)
+        return _Timer(self._spans[name].of(attributes), traceparent)
 
     def render(self) -> bytes:
         """All metrics in Prometheus' text format (`content_type`)."""
@@ -246,13 +193,13 @@ class Metrics(Telemetry):
         self.registry.others[process] = samples
 
     def _families(
-        self, kind: Callable[..., Any], specs: Mapping[Any, _MetricSpec], suffix: str = ""
-    ) -> dict[str, _Family]:
+        self, kind: Callable[[], S], specs: Mapping[Any, _MetricSpec], suffix: str = ""
+    ) -> dict[str, Family[S]]:
         families = {}
         for name, (text, labels, own) in specs.items():
-            full = f"{name}{own}{suffix}"
-            metric = kind(full, text, labels, namespace=_NAMESPACE, registry=self.registry)
-            families[name] = _Family(metric, labels)
+            family = Family(kind, f"{_NAMESPACE}_{name}{own}{suffix}", text, labels)
+            self.registry.register(family)
+            families[name] = family
         return families
 
 
@@ -260,7 +207,7 @@ class _Timer(Span):
     __slots__ = ("_histogram", "_started")
 
     def __init__(self, histogram: Histogram, traceparent: str | None) -> None:
-        super().__init__(traceparent)
+        self.traceparent = traceparent
         self._histogram = histogram
 
     def __enter__(self) -> Self:

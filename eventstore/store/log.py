@@ -113,11 +113,14 @@ class StoredLog:
         return (await self.info()).state.last_seq
 
     async def identity(self) -> str:
-        """When the stream was created, and its name; at most 128 characters."""
+        """When the stream was created, and its name; at most 128 characters.
+
+        A log that was restored from a backup is still the same.
+        """
         return self._identity(await self.info())
 
     def _identity(self, info: StreamInfo) -> str:
-        return f"{info.created} {self._stream}"[:128]
+        return f"{info.first_created} {self._stream}"[:128]
 
     async def _take(
         self, consumer: OrderedConsumer, max_messages: int, reading: _Reading, *, live: bool

@@ -20,6 +20,12 @@ M = TypeVar("M", RecordedEvent, UnreadEvent, ForeignMessage)
 _MAX_KEPT = 2_000
 _MAX_KEPT_BYTES = 8 * 1024 * 1024
 
+_MANY = 32
+"""So many events in a page mean that more will follow within milliseconds."""
+
+_GATHERING_SECONDS = 0.02
+"""How long events are gathered after such a page: each page costs its readers a transaction."""
+
 
 class Page(msgspec.Struct, frozen=True):
     """Some events in the order of the log; never some parts of one without the others.
@@ -90,6 +96,8 @@ class Tail:
             async with aclosing(self.source) as pages:
                 async for page in pages:
                     self._keep(page)
+                    if len(page.events) >= _MANY and not page.pending:
+                        await asyncio.sleep(_GATHERING_SECONDS)
 
     def _keep(self, page: Page) -> None:
         self._kept.append(page)

@@ -6,12 +6,14 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from eventstore.client.protocol import header_lines
 from eventstore.errors import InvalidHeader
 from eventstore.jetstream.publish import Draft
 from eventstore.jetstream.vocabulary import SERVER_HEADERS
 from eventstore.messages.codec import Codec
 from eventstore.messages.encryption import NO_KEYS, PERSONAL, Keys, seal, subjects_in, unseal
-from eventstore.messages.envelope import Envelope, derive_id
+from eventstore.messages.envelope import Envelope, EventHeaders, derive_id
+from eventstore.messages.event_lines import APPEND_ONLY
 from eventstore.messages.events import RecordedEvent, StoredEvent, UnreadEvent
 from eventstore.messages.headers import POSITION, Header, position_of
 from eventstore.messages.subjects import Subject
@@ -35,14 +37,13 @@ def publication(event: RecordedEvent, codec: Codec, keys: Keys = NO_KEYS) -> Dra
     their own, derived from the event's. Personal data are published encrypted, as stored; those of
     an upcast event are encrypted again with `keys`, and forgotten if their subject is.
     """
-    headers = _published_headers(event)
-    payload = event.payload
-    if event.is_upcast:
-        headers = _upcast_headers(headers, event)
-        payload = codec.encode(event.data)
-        fields = codec.personal_fields(type(event.data))
-        payload, headers = seal(event.data, payload, headers, fields, keys, forgotten="replace")
     subject = codec.subjects.event(event.aggregate, type(event.data).__action__)
+    if not event.is_upcast:
+        return Draft(subject, _published_lines(event), event.payload, event.type)
+    headers = _upcast_headers(_published_headers(event), event)
+    payload = codec.encode(event.data)
+    fields = codec.personal_fields(type(event.data))
+    payload, headers = seal(event.data, payload, headers, fields, keys, forgotten="replace")
     return Draft.of(subject, headers, payload, event.type)
 
 
@@ -55,7 +56,16 @@ def stored_publication(event: UnreadEvent, codec: Codec) -> Draft | None:
         return None
     (cls,) = event.types
     subject = codec.subjects.event(event.aggregate, cls.__action__)
-    return Draft.of(subject, _published_headers(event), event.payload, event.type)
+    return Draft(subject, _published_lines(event), event.payload, event.type)
+
+
+def _published_lines(event: StoredEvent) -> str:
+    """The lines of the headers of an event that is published as stored."""
+    if not isinstance(event.headers, EventHeaders):
+        return header_lines(_published_headers(event))
+    # Those that a pattern has matched need no check.
+    own = [f"{name}: {each}\r\n" for name, each in event.headers.items() if name not in APPEND_ONLY]
+    return f"{''.join(own)}{POSITION}: {event.position}\r\n"
 
 
 def _published_headers(event: StoredEvent) -> dict[str, str]:

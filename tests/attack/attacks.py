@@ -320,6 +320,7 @@ def _reading() -> Iterator[Attack]:
             ],
             "answer",
         )
+    yield from _copying()
     yield Attack("ask queries", [Try("nix.query.flake.list", b"{}")], "answer")
     yield Attack(
         "list streams and consumers",
@@ -332,6 +333,37 @@ def _reading() -> Iterator[Attack]:
             )
         ],
         "answer",
+    )
+
+
+def _copying() -> Iterator[Attack]:
+    """Have the server send a whole stream, to wherever the request says, or make one."""
+    targets = ("_INBOX_c.reader.copied", "nix.log.flake.evil", "nix.cmd.flake.create", "evil")
+    yield Attack(
+        "have whole streams sent, also to elsewhere",
+        [
+            Try(f"{api}.STREAM.SNAPSHOT.{stream}", _json(deliver_subject=target))
+            for api in _APIS
+            for stream in _STREAMS
+            for target in targets
+        ],
+        "answer",
+    )
+    state = {"messages": 0, "bytes": 0, "first_seq": 0, "last_seq": 0}
+    config = {"name": "EVIL", "subjects": ["evil.>"], "storage": "file", "num_replicas": 1}
+    restored = _json(config=config, state=state)
+    yield Attack(
+        "restore a stream",
+        [
+            *(Try(f"{api}.STREAM.RESTORE.EVIL", restored) for api in _APIS),
+            *(Try(f"$JS.SNAPSHOT.{verb}.NIX_LOG.token") for verb in ("ACK", "RESTORE")),
+        ],
+        "answer",
+    )
+    yield Attack(
+        "hear a backup or a restore",
+        [Try(f"$JS.SNAPSHOT.{verb}.>", listens=True) for verb in ("ACK", "RESTORE")],
+        "hear",
     )
 
 

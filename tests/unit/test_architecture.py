@@ -38,6 +38,7 @@ ROOMS = [
     "eventstore.delegation",
     "eventstore.deployment",
     "eventstore.projections",
+    "eventstore.backup",
     "eventstore.application",
     "eventstore.sync",
     "eventstore.pytest_plugin",
@@ -272,6 +273,7 @@ def test_every_reply_passes_the_gate() -> None:
     assert looking == {
         "eventstore.client.responder",  # which hands it to the gate
         "eventstore.jetstream.consumer",  # what the server delivers, which is checked there
+        "eventstore.jetstream.stream_snapshot",  # the same
         "eventstore.jetstream.acks",  # which acknowledges what a pull has checked
         "eventstore.commands.decoding",
     }
@@ -439,7 +441,17 @@ def test_store_alone_writes_the_log_and_the_feed_alone_the_event_stream() -> Non
 
 def test_snapshots_is_the_only_room_that_uses_their_bucket() -> None:
     named = rooms_naming("snapshot_bucket")
-    assert named == {"eventstore.store", "eventstore.jetstream"}  # which declares it
+    # One declares it, the other copies it as it is.
+    assert named == {"eventstore.store", "eventstore.jetstream", "eventstore.backup"}
+
+
+def test_backup_is_the_only_room_that_copies_whole_streams() -> None:
+    using = {
+        room(module)
+        for module in sources()
+        if "eventstore.jetstream.stream_snapshot" in imports(module)
+    }
+    assert using == {"eventstore.backup"}
 
 
 def test_the_write_side_knows_nothing_of_service() -> None:

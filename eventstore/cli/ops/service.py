@@ -12,7 +12,8 @@ def service(output: Output = None, force: Force = False) -> None:
     """Write the files that run the service.
 
     They are a Dockerfile, a compose file with three nats-servers and PostgreSQL, manifests for
-    Kubernetes with values of NATS' official chart, and a systemd unit. Containers are not root, and
+    Kubernetes with values of NATS' official chart, and systemd units of the service, of a
+    nats-server and of a nightly backup. Containers are not root, and
     their file systems are read-only. Passwords are not in the files but in the environment. Ends
     with status 0, or 2 for an error.
     """

@@ -1,4 +1,4 @@
-"""A progress bar for work on many events: how many are done, how fast, and the time left."""
+"""Progress bars: how many events or bytes are done, how fast, and the time left."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
     Task,
     TextColumn,
     TimeRemainingColumn,
+    TransferSpeedColumn,
 )
 from rich.text import Text
 
 
 class Advance(Protocol):
-    """Takes how many events are done, how many there are, and a new description if it changes."""
+    """Takes how many are done, how many there are, and a new description if it changes."""
 
     def __call__(self, done: int, total: int, what: str | None = None, /) -> None:
         """Move the bar."""
@@ -40,11 +42,23 @@ def events_bar(console: Console, what: str) -> Iterator[Advance]:
 
     So an error before that, as a file that is missing, stands alone.
     """
+    with _bar(console, what, MofNCompleteColumn(), _Rate()) as advance:
+        yield advance
+
+
+@contextmanager
+def bytes_bar(console: Console, what: str) -> Iterator[Advance]:
+    """As `events_bar`, of bytes."""
+    with _bar(console, what, DownloadColumn(), TransferSpeedColumn()) as advance:
+        yield advance
+
+
+@contextmanager
+def _bar(console: Console, what: str, *amounts: ProgressColumn) -> Iterator[Advance]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        _Rate(),
+        *amounts,
         TimeRemainingColumn(),
     )
     progress = Progress(*columns, console=console)

@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from eventstore.client.client import Client
 from eventstore.commands.outcome_log import OutcomeLog, OutcomePage, OutcomeRecord
-from eventstore.concurrency.backoff import Backoff
+from eventstore.concurrency.backoff import Backoff, pause
 from eventstore.concurrency.failures import ungrouped
 from eventstore.concurrency.supervisor import Supervisor
 from eventstore.errors import EventStoreError, ProjectionFenced, WaitTimeout
@@ -60,7 +60,7 @@ _REFUSED = (sqlite3.IntegrityError, sqlite3.DataError, ArithmeticError, TypeErro
 _LOCK = "audit-outcomes"
 
 _GATHERING_SECONDS = 0.1
-"""How long outcomes are gathered after a page: the index entries of many rows are on few pages."""
+"""How long outcomes are gathered after a page: many rows in a transaction change fewer pages."""
 
 _MANY = 500
 """So many outcomes in a page mean that more are there already."""
@@ -100,6 +100,7 @@ class CommandCollector:
         )
         self._stopping = asyncio.Event()
         self._moved = asyncio.Event()
+        self._awaited = asyncio.Event()
 
     @property
     def error(self) -> Exception | None:
@@ -125,10 +126,12 @@ class CommandCollector:
         read.
         """
         end = await self._outcomes.last()
+        self._awaited.set()
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 while self.position < end:
                     await self._moved.wait()
+        self._awaited.clear()
         if self.position < end:
             raise WaitTimeout(end, self.position, timeout)
 
@@ -162,6 +165,8 @@ class CommandCollector:
                     partial(_store_page, bucket=bucket, start=self.position, page=page)
                 )
                 self._advance(page.position)
+                if len(page.outcomes) < _MANY:
+                    await pause(_GATHERING_SECONDS, self._awaited)
 
     async def _store(self, store: Callable[..., None]) -> None:
         """Store a page; if the database refuses one of its rows, one row after the other."""
@@ -198,7 +203,7 @@ def _store_page(
 ) -> None:
     """Store a page; a row that the database refuses fails it, or is skipped if `singly`."""
     values = {"own": bucket.name, "made_then": bucket.made, "start": start, "end": page.position}
-    if prepared.execute(connection, _move, [values]).rowcount != 1:
+    if prepared.execute(connection, _move, [values]) != 1:
         raise ProjectionFenced(f"another service has collected the outcomes after {start}")
     rows = list({record.outcome.command_id: _row(record) for record in page.outcomes}.values())
     if singly:

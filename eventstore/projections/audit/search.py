@@ -9,14 +9,13 @@ from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
-from sqlalchemy import ColumnElement, Select, Table, and_, literal, or_, select
+from sqlalchemy import ColumnElement, Select, Table, and_, func, literal, null, or_, select
 
 from eventstore.audit import AuditEntry, SearchAudit
 from eventstore.audit.entries import Kind, Order
 from eventstore.messages.queries import Listed
-from eventstore.projections.audit.models import audit_command, audit_event
+from eventstore.projections.audit.models import audit_command, audit_event, equal
 from eventstore.projections.queries import cursor
-from eventstore.projections.queries.filters import equals
 from eventstore.projections.queries.rows import Rows
 
 TABLES: Mapping[Kind, Table] = {"command": audit_command, "event": audit_event}
@@ -30,6 +29,8 @@ _EXACT = (
     "causation_id",
     "status",
 )
+
+_IDS = ("correlation_id", "causation_id")
 
 _ORDERED_BY = ("time",)
 
@@ -90,13 +91,24 @@ def ordered(
 
 def _matching(query: SearchAudit, kind: Kind) -> Select[Any]:
     table = TABLES[kind]
-    given = {name: getattr(query, name) for name in _EXACT}
-    found = [equals(table.c[name], value) for name, value in given.items() if value is not None]
+    named = {name: getattr(query, name) for name in _EXACT}
+    given = {table.c[name]: value for name, value in named.items() if value is not None}
+    ids = [column for column in given if column.name in _IDS]
+    # Few entries have one id. SQLite has no statistics, and may prefer the index of another filter.
+    found = [equal(each, given.pop(each)) for each in ids]
+    found += [
+        _unindexed(each) == value if ids else equal(each, value) for each, value in given.items()
+    ]
     if query.since is not None:
         found.append(table.c.time >= query.since)
     if query.until is not None:
         found.append(table.c.time < query.until)
     return select(table).where(*found)
+
+
+def _unindexed(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """The same values, for which no index is used."""
+    return func.coalesce(column, null())
 
 
 def _after(kind: Kind, order: Order, start: _SortKey) -> ColumnElement[bool]:

@@ -13,7 +13,7 @@ from eventstore.audit import AuditEntry, CausationTree, TraceCorrelation
 from eventstore.audit.causation_tree import causation_entries
 from eventstore.concurrency.chunks import chunked
 from eventstore.errors import QueryNotFound
-from eventstore.projections.audit.models import audit_command, audit_event
+from eventstore.projections.audit.models import audit_command, audit_event, equal, unusual
 from eventstore.projections.audit.search import TABLES, entries, ordered
 from eventstore.projections.queries.rows import Rows
 
@@ -33,7 +33,7 @@ def trace(query: TraceCorrelation, rows: Rows) -> CausationTree:
         "event": audit_event.c.correlation_id == correlation,
         # Its root may have been recorded by an earlier version, without its correlation.
         "command": or_(
-            audit_command.c.correlation_id == correlation, audit_command.c.id == correlation
+            equal(audit_command.c.correlation_id, correlation), audit_command.c.id == correlation
         ),
     }
     matching = {kind: select(table).where(belongs[kind]) for kind, table in TABLES.items()}
@@ -71,7 +71,7 @@ def _resolved(rows: Rows, requested: str) -> tuple[str, str]:
         *(events.correlation_id, events.causation_id),
         *(commands.correlation_id, commands.causation_id),
     ):
-        found = rows.first(select(column.table.c.correlation_id).where(column == own).limit(1))
+        found = rows.first(select(column.table.c.correlation_id).where(equal(column, own)).limit(1))
         if found is not None and found[0] is not None:
             return own, str(found[0])
     if rows.first(select(commands.id).where(commands.id == own)) is not None:
@@ -88,7 +88,7 @@ def _completed(rows: Rows, start: str) -> str:
         for column in (table.c.id, table.c.correlation_id, table.c.causation_id):
             # In any collation, "g" sorts after all digits of an id.
             begins = column.between(start, f"{start}g")
-            some = select(func.min(column), func.max(column)).where(begins)
+            some = select(func.min(column), func.max(column)).where(begins, *unusual(column))
             bounds = rows.first(some)
             found.update(each for each in bounds or () if each is not None)
     if not found:

@@ -189,7 +189,7 @@ def move_all(
         if each.epoch is not None:
             values[f"epoch_{number}"] = each.epoch
     statement = _moving(tuple(each.epoch is not None for each in expected))
-    if prepared.execute(connection, statement, [values]).rowcount != len(expected):
+    if prepared.execute(connection, statement, [values]) != len(expected):
         raise _reason(connection, expected)
 
 

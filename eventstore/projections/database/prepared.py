@@ -11,34 +11,63 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from weakref import WeakSet
 
-from sqlalchemy import Connection, CursorResult, Delete, Insert, Select, Update
+from sqlalchemy import Connection, Delete, Insert, Select, Update
 from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import BindParameter
 from sqlalchemy.types import TypeEngine
 
+T = TypeVar("T")
+
 Executable = Insert | Update | Delete | Select[*tuple[Any, ...]]
 Values = Mapping[str, Any]
 
 
-def execute(
-    connection: Connection, statement: Executable, rows: Sequence[Values]
-) -> CursorResult[*tuple[Any, ...]]:
+def execute(connection: Connection, statement: Executable, rows: Sequence[Values]) -> int:
     """Execute a statement that was built once, with the values of each row, which have equal keys.
 
-    What a `Select` returns is as the driver returns it. Raises as `Connection.execute` does.
+    Returns the number of changed rows, if the driver counts them: in SQLite always, in PostgreSQL
+    for one row. Raises as `Connection.execute` does.
     """
     if not connection.get_execution_options().get("schema_translate_map"):
         prepared = _prepared(statement, tuple(rows[0]), connection.dialect)
         bound = None if prepared is None else prepared.bound(rows)
         if prepared is not None and bound is not None:
-            return connection.exec_driver_sql(prepared.sql, bound)
+            if _is_plain(connection):
+                return executed(connection, prepared.sql, bound, many=len(rows) > 1)
+            return connection.exec_driver_sql(prepared.sql, bound).rowcount
     # One set of values is given as such: for several, a driver does not count the changed rows.
-    return connection.execute(statement, list(rows) if len(rows) > 1 else rows[0])
+    return connection.execute(statement, list(rows) if len(rows) > 1 else rows[0]).rowcount
+
+
+def executed(connection: Connection, sql: str, bound: Any = (), *, many: bool = False) -> int:
+    """Execute a text by the driver itself; the number of changed rows.
+
+    Raises as `Connection.exec_driver_sql` does, which takes as long as a short statement.
+    """
+
+    def run(cursor: Any) -> int:
+        (cursor.executemany if many else cursor.execute)(sql, bound)
+        return int(cursor.rowcount)
+
+    return _by_driver(connection, sql, bound, run)
+
+
+def _by_driver(connection: Connection, sql: str, bound: Any, run: Callable[[Any], T]) -> T:
+    """What is made of a cursor of the driver, whose errors are raised as SQLAlchemy's."""
+    dialect = connection.dialect
+    errors = dialect.loaded_dbapi.Error
+    try:
+        cursor = connection.connection.cursor()
+        result = run(cursor)
+        cursor.close()
+    except errors as error:
+        raise DBAPIError.instance(sql, bound, error, errors, dialect=dialect) from error
+    return result
 
 
 Convert = Callable[[Any], Any]
@@ -97,15 +126,12 @@ class _Prepared(NamedTuple):
         bound = self.bound([values])
         if bound is None or not self.names:
             return None
-        dialect = connection.dialect
-        errors = dialect.loaded_dbapi.Error
-        try:
-            cursor = connection.connection.cursor()
+
+        def run(cursor: Any) -> tuple[tuple[str, ...], list[Row]]:
             cursor.execute(self.sql, bound)
-            names, rows = tuple(map(_name, cursor.description)), cursor.fetchall()
-            cursor.close()
-        except errors as error:
-            raise DBAPIError.instance(self.sql, bound, error, errors, dialect=dialect) from error
+            return tuple(map(_name, cursor.description)), cursor.fetchall()
+
+        names, rows = _by_driver(connection, self.sql, bound, run)
         # `*` has other names, and text may have several columns: SQLAlchemy finds their types.
         return (names, self._converted(rows)) if names == self.names else None
 

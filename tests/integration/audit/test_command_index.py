@@ -184,6 +184,27 @@ async def test_an_outcome_of_an_earlier_version_is_read_without_what_it_lacks(
     assert row["time"] == row["finished_at"]
 
 
+async def test_outcomes_that_follow_each_other_are_stored_in_few_transactions(
+    line: Line, tmp_path: Path
+) -> None:
+    transactions = 0
+
+    class Counting(Database):
+        async def transact(self, *arguments: Any, **options: Any) -> Any:
+            nonlocal transactions
+            transactions += 1
+            return await super().transact(*arguments, **options)
+
+    async with Counting(tmp_path / "read_model.sqlite") as database:
+        await database.migrate()
+        async with collecting(line, database) as collector:
+            for _ in range(100):
+                await line.outcomes.put(Outcome.error(InvalidId(""), new_id()))
+            await collector.wait(BOUND)
+            assert len(await rows(database)) == 100
+    assert transactions < 50
+
+
 async def test_an_error_is_replaced_by_a_later_outcome(line: Line, database: Database) -> None:
     own = new_id()
     async with collecting(line, database) as collector:

@@ -66,6 +66,8 @@ def test_an_attack_that_gets_through_is_noticed(tmp_path: Path) -> None:
     aims = {
         "write keys, snapshots, outcomes and configuration",
         "read keys of personal data",
+        "have whole streams sent, also to elsewhere",
+        "restore a stream",
         "hear others' inboxes",
         "forge answers to others, and announce a service",
         "set a timer for a command of others",
@@ -525,6 +527,19 @@ def test_the_service_cannot_delete_or_purge_a_stream(shipped: ShippedServers) ->
                         await client.api(f"STREAM.{verb}.{stream}")
 
     asyncio.run(tried())
+
+
+def test_only_the_service_makes_backups(shipped: ShippedServers, tmp_path: Path) -> None:
+    """A snapshot goes wherever its request says: who may have one sent could write anywhere."""
+    directory = tmp_path / "made"
+    words = ("backup", directory, "--without-read-model")
+    for role in ROLES:
+        refused = shipped.command_line(role).call(*words)
+        assert (refused.status, directory.exists()) == (2, False), role
+        assert refused.err.startswith("error: ")
+    done = shipped.command_line("service").call(*words)
+    assert done.status == 0, done.err
+    assert shipped.command_line("auditor").call("restore", directory, "--check").status == 0
 
 
 def test_settings_of_a_user_are_few_and_complete(shipped: ShippedServers) -> None:

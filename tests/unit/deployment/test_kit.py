@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from eventstore.deployment import monitoring_files, service_files
+from eventstore.errors import EventStoreError, InvalidSubject
 
 SERVICE = service_files("shop", "shop-service", "shop.app:app")
 MONITORING = monitoring_files("shop-service")
@@ -63,17 +64,61 @@ def test_passwords_are_in_the_environment_alone() -> None:
             assert named is None or named[1].startswith(("$", "...", "@")), line
 
 
+def test_each_alert_leads_to_an_entry_of_the_runbook() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "runbook.md").read_text()
+    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    entries = {f"runbook#{title.lower().replace(' ', '-')}" for title in titles}
+    (group,) = yaml.safe_load(MONITORING["alerts.yml"])["groups"]
+    assert {rule["annotations"]["runbook"] for rule in group["rules"]} <= entries
+
+
+@pytest.mark.parametrize(
+    ("domain", "service", "app", "named"),
+    [
+        ("Shop", "shop", "shop.app:app", "domain 'Shop'"),
+        ("a.b", "shop", "shop.app:app", "domain 'a.b'"),
+        ("shop", "a b", "shop.app:app", "service 'a b'"),
+        ("shop", 'x"', "shop.app:app", "service 'x\"'"),
+        ("shop", "shop", "shop.app", "application 'shop.app'"),
+        ("shop", "shop", "a:b; rm", "application 'a:b; rm'"),
+    ],
+)
+def test_names_that_files_cannot_have_are_refused(
+    domain: str, service: str, app: str, named: str
+) -> None:
+    with pytest.raises(EventStoreError) as refused:
+        service_files(domain, service, app)
+    assert named in str(refused.value)
+    if "service" in named:
+        with pytest.raises(InvalidSubject, match="service"):
+            monitoring_files(service)
+
+
+UNITS = [name for name in SERVICE if name.endswith((".service", ".timer"))]
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+def test_systemd_takes_the_units_and_finds_them_hardened(tmp_path: Path) -> None:
+    assert len(UNITS) == 4
+    for name in UNITS:
+        text = re.sub(r"=/opt/\S+", "=/bin/true", SERVICE[name])  # nothing is installed there
+        (tmp_path / name).write_text(text)
+    verified = run("systemd-analyze", "verify", *(str(tmp_path / name) for name in UNITS))
+    assert (verified.returncode, verified.stderr) == (0, "")
+    services = [str(tmp_path / name) for name in UNITS if name.endswith(".service")]
+    exposure = "--threshold=20"  # of 100; 92 without any hardening
+    secure = run("systemd-analyze", "security", "--offline=true", exposure, *services)
+    assert secure.returncode == 0, secure.stdout[-2000:]
+
+
+def run(*command: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60, check=False)
+
+
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
 def test_the_rules_and_the_scrape_configuration_are_valid(tmp_path: Path) -> None:
     for name, text in MONITORING.items():
         (tmp_path / name).write_text(text)
     for command in (("rules", "alerts.yml"), ("config", "prometheus.yml")):
-        ended = subprocess.run(
-            ["promtool", "check", *command],  # noqa: S607  # Debian's
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        ended = run("promtool", "check", *command, cwd=tmp_path)
         assert ended.returncode == 0, ended.stdout + ended.stderr

@@ -279,8 +279,7 @@ async def test_the_changed_rows_are_counted(database: Database) -> None:
         prepared.execute(connection, insert(counts), rows)
         changing = update(counts).where(counts.c.position < bindparam("end"))
         return [
-            prepared.execute(connection, changing, [{"end": end, "by": 9}]).rowcount
-            for end in (0, 2, 4)
+            prepared.execute(connection, changing, [{"end": end, "by": 9}]) for end in (0, 2, 4)
         ]
 
     assert await database.transact(work) == [0, 2, 4]

@@ -42,6 +42,31 @@ async def test_migrations_and_models_agree(new_read_model: str, models: MetaData
         assert await database.transact(differences) == []
 
 
+async def test_indexes_of_some_rows_are_made_as_they_are_declared(new_read_model: str) -> None:
+    """Alembic does not compare their conditions."""
+
+    def conditions(connection: Connection) -> set[tuple[str | None, str]]:
+        inspector, kind = inspect(connection), f"{connection.dialect.name}_where"
+        return {
+            (index["name"], str(index["dialect_options"][kind]).replace("<>", "!="))
+            for table in inspector.get_table_names()
+            for index in inspector.get_indexes(table)
+            if kind in index.get("dialect_options", {})
+        }
+
+    def declared(connection: Connection) -> set[tuple[str | None, str]]:
+        for table in library_metadata.tables:
+            connection.execute(text(f"DROP TABLE {table}"))
+        library_metadata.create_all(connection)
+        return conditions(connection)
+
+    async with Database(new_read_model) as database:
+        await database.migrate()
+        made = await database.transact(conditions)
+        assert len(made) == 6
+        assert made == await database.transact(declared)
+
+
 def test_the_projections_write_tables_that_are_migrated() -> None:
     tables = {table for projection in nix_projections() for table in projection.tables}
     assert tables == set(metadata.tables.values())

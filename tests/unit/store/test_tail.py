@@ -82,6 +82,34 @@ async def test_a_page_says_how_many_events_have_come_after_it(log: MemoryLog) ->
         assert [(each.position, each.pending) for each in found] == [(6, 8), (11, 3), (14, 0)]
 
 
+async def test_after_many_events_those_that_follow_come_in_few_pages(
+    log: MemoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tail_module, "_GATHERING_SECONDS", 0.3)
+
+    def read(position: int) -> AsyncGenerator[Page, None]:
+        return log.pages(after=position, live=True, unread=True)
+
+    async with aclosing(Tails().pages(read, 0, 500, "all")) as pages:
+        await joined(log, pages)
+        sizes = asyncio.create_task(_sizes(pages, log.end + 70))
+        await log.add_live("c", *[Counted(by=1)] * 40)
+        for _ in range(30):
+            await asyncio.sleep(0)
+            await log.add_live("c", Counted(by=1))
+        assert len(await sizes) < 10
+
+
+async def _sizes(pages: AsyncGenerator[Page, None], until: int) -> list[int]:
+    sizes: list[int] = []
+    async with asyncio.timeout(BOUND):
+        async for page in pages:
+            sizes.append(len(page.events))
+            if page.position >= until:
+                break
+    return sizes
+
+
 async def test_one_that_falls_too_far_behind_reads_by_itself(
     log: MemoryLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,6 +28,7 @@ from eventstore.projections.database.backends.base import (
     without_password,
 )
 from eventstore.projections.database.backends.reader_threads import ReaderThreads
+from eventstore.projections.database.prepared import executed
 
 T = TypeVar("T")
 
@@ -295,9 +296,4 @@ def _prepare(engine: Engine, begin: str, pragmas: tuple[str, ...]) -> None:
 
     @event.listens_for(engine, "begin")
     def begun(connection: Connection) -> None:
-        if begin == _BEGIN_READING:  # which cannot fail, so that SQLAlchemy need not translate it
-            cursor = connection.connection.cursor()
-            cursor.execute(begin)
-            cursor.close()
-        else:
-            connection.exec_driver_sql(begin)
+        executed(connection, begin)

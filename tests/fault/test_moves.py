@@ -1,0 +1,116 @@
+"""Moves of a service: from one server to three, and from SQLite to PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from eventstore import Application
+from eventstore.backup import back_up, restore
+from eventstore.client.client import Client, connect
+from eventstore.errors import ClientError
+from eventstore.jetstream.api import find_stream, log_end
+from eventstore.server.embedded import EmbeddedServer
+from tests.conftest import settings_for
+from tests.fault.selling import (
+    BOUND,
+    ROOT,
+    SHOP,
+    Orders,
+    judge,
+    judge_rows,
+    raw,
+    serving,
+    settled,
+    shop_app,
+    until_applied,
+)
+from tests.integration.commanding import until
+from tests.integration.store.test_append_replicated import cluster
+
+__all__ = ["cluster", "shop_app"]
+
+ORDERS = 120
+
+pytestmark = [
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(os.environ.get("FAULT") != "long", reason="a minute each: make fault"),
+]
+
+
+async def until_led(client: Client) -> None:
+    """Wait until the servers of a cluster have found each other."""
+
+    async def is_led() -> bool:
+        with suppress(ClientError):
+            await client.api("STREAM.NAMES", timeout=1.0)
+            return True
+        return False
+
+    await until(is_led)
+
+
+async def test_from_one_server_to_three(
+    server: EmbeddedServer, cluster: list[EmbeddedServer], shop_app: Application, tmp_path: Path
+) -> None:
+    orders, made, there = Orders(ORDERS), tmp_path / "made", tmp_path / "there"
+    there.mkdir()
+    settings = settings_for(server.url, "shop")
+    async with connect(settings) as client, shop_app.client(settings) as shop:
+        async with serving(ROOT, server.url, tmp_path):
+            await orders.send(shop, end=ORDERS // 2)
+        await back_up(client, SHOP, made, read_model=tmp_path / "rows.sqlite")
+    settings = settings_for(cluster[0].url, "shop")
+    async with connect(settings) as client, shop_app.client(settings) as shop:
+        await until_led(client)
+        await restore(client, SHOP, made, replicas=3, read_model=there / "rows.sqlite")
+        found = await find_stream(client, SHOP.log_stream)
+        assert found is not None
+        assert found.replicas == 3
+        replicated = {"EVENTSTORE_STREAMS_REPLICAS": "3"}
+        async with serving(ROOT, cluster[0].url, there, **replicated):
+            await orders.send(shop)
+            await settled(client)
+            await until_applied(there, await log_end(client, SHOP))
+        again = await back_up(client, SHOP, tmp_path / "of three")
+        assert again.events == await log_end(client, SHOP)
+        judge(await raw(client, SHOP.log_stream), await raw(client, SHOP.event_stream), ORDERS)
+    judge_rows(there / "rows.sqlite", ORDERS)
+
+
+async def test_from_sqlite_to_postgresql(
+    server: EmbeddedServer, new_postgresql: str, shop_app: Application, tmp_path: Path
+) -> None:
+    orders = Orders(ORDERS)
+    settings = settings_for(server.url, "shop")
+    async with connect(settings) as client, shop_app.client(settings) as shop:
+        async with serving(ROOT, server.url, tmp_path) as old:
+            await orders.send(shop, end=ORDERS // 2)
+            moved = {"EVENTSTORE_DATABASE": new_postgresql}
+            async with serving(ROOT, server.url, tmp_path, **moved):
+                old.terminate()
+                await asyncio.wait_for(old.wait(), BOUND)
+                await orders.send(shop)
+                await settled(client)
+                await until_rows(new_postgresql, ORDERS)
+        judge(await raw(client, SHOP.log_stream), await raw(client, SHOP.event_stream), ORDERS)
+
+
+async def until_rows(url: str, count: int) -> None:
+    """Wait until there is a confirmed row for each order, and no other one."""
+    connection = await asyncpg.connect(url)
+    try:
+        async with asyncio.timeout(BOUND):
+            rows: Sequence[object] = ()
+            while len(rows) < count:
+                rows = await connection.fetch("SELECT id FROM order_view WHERE status='confirmed'")
+                await asyncio.sleep(0.1)
+        assert len(rows) == count == await connection.fetchval("SELECT count(*) FROM order_view")
+    finally:
+        await connection.close()
