@@ -9,7 +9,7 @@ PEERS := $(VENV)/peers
 SITE := $(VENV)/site
 CONSOLE := $(VENV)/console
 
-.PHONY: run test test-console pictures coverage fault attack compat mutate lint docs bench bench-compare scale cold durability clean
+.PHONY: run test test-console pictures coverage fault appends soak fuzz attack compat mutate lint docs bench bench-compare scale cold durability clean
 
 ## run: import sample lock files, with an embedded server and its data in ./var
 run: $(RUNS)
@@ -32,9 +32,37 @@ pictures: $(CONSOLE)
 coverage: $(TESTS)
 	$(BIN)/pytest --numprocesses=5 --dist=worksteal --cov --cov-report=term
 
-## fault: long fault injection with random crashes: some minutes
+## fault: long fault injection: the tests' long form, then the checker on one server and on three, and
+## a log that went back: half an hour; of the checker alone: `make fault FAULTS='--seed 7 --minutes 10
+## --servers 3'`
 fault: $(TESTS)
+ifdef FAULTS
+	$(BIN)/python -m tests.fault.checker $(FAULTS)
+else
 	FAULT=long $(BIN)/pytest tests/fault tests/unit/projections/test_nix_fold.py --no-cov
+	$(BIN)/python -m tests.fault.checker --servers 1 --processes 2
+	$(BIN)/python -m tests.fault.checker --servers 3
+	$(BIN)/python -m tests.fault.checker --went-back
+endif
+
+## appends: appends at random from several processes that lose acknowledgements, on one server and
+## on three; `make appends APPENDS='--seed 7 --seconds 300 --servers 3'`
+appends: $(TESTS)
+ifdef APPENDS
+	$(BIN)/python -m tests.fault.appends $(APPENDS)
+else
+	$(BIN)/python -m tests.fault.appends --servers 1
+	$(BIN)/python -m tests.fault.appends --servers 3
+endif
+
+## soak: an hour at half the top rate with faults; memory and descriptors must stay flat; shorter:
+## `make soak SOAK='--minutes 10'`
+soak: $(TESTS)
+	$(BIN)/python -m tests.fault.soak $(SOAK)
+
+## fuzz: 100,000 hostile messages, and files and settings; `make fuzz FUZZ='--messages 5000 --seed 7'`
+fuzz: $(TESTS)
+	$(BIN)/python -m tests.fuzz $(FUZZ)
 
 ## attack: attempts of each role to exceed its permissions, with the shipped configuration
 attack: $(TESTS)

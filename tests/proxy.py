@@ -45,9 +45,9 @@ class TcpProxy:
         self.passed: dict[Direction, int] = {"to_server": 0, "to_client": 0}
         self._upstream = url_of(upstream) if isinstance(upstream, Client) else upstream
         self._refusing = False
-        self._holding = False
+        self._holding: set[Direction] = set()
         self._held = bytearray()
-        self._held_for: dict[asyncio.StreamWriter, bytearray] = {}
+        self._held_for: dict[asyncio.StreamWriter, tuple[Direction, bytearray]] = {}
         self._held_more = asyncio.Event()
         self._trigger: _Trigger | None = None
         self._sides: set[_Side] = set()
@@ -109,16 +109,17 @@ class TcpProxy:
         finally:
             self._refusing = False
 
-    def hold(self) -> None:
-        """Keep back what the server sends, until `release` or `cut`."""
-        self._holding = True
+    def hold(self, *directions: Direction) -> None:
+        """Keep back what is sent there, by default to the client, until `release` or `cut`."""
+        self._holding |= set(directions or ("to_client",))
 
     def release(self) -> None:
         """Deliver what was kept back, and everything after it."""
-        self._holding = False
-        for writer, held in self._held_for.items():
-            writer.write(held)
-            self.passed["to_client"] += len(held)
+        self._holding.clear()
+        for writer, (direction, held) in self._held_for.items():
+            if not writer.is_closing():
+                writer.write(held)
+                self.passed[direction] += len(held)
         self._drop_held()
 
     async def until_held(self, pattern: bytes) -> None:
@@ -188,9 +189,9 @@ class TcpProxy:
     def _forward(self, writer: asyncio.StreamWriter, data: bytes, direction: Direction) -> None:
         if writer.is_closing():
             return
-        if direction == "to_client" and self._holding:
+        if direction in self._holding:
             self._held += data
-            self._held_for.setdefault(writer, bytearray()).extend(data)
+            self._held_for.setdefault(writer, (direction, bytearray()))[1].extend(data)
             self._held_more.set()
             return
         self.passed[direction] += len(data)

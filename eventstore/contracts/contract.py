@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal, Self
 
 import msgspec
@@ -25,6 +25,9 @@ _SUBJECTS: dict[MessageKind, Literal["cmd", "event", "query"]] = {
     "event": "event",
     "query": "query",
 }
+
+
+_DEFINITIONS = "#/definitions/"
 
 
 class MessageContract(Struct, frozen=True, kw_only=True):
@@ -82,7 +85,26 @@ class Contract(Struct, frozen=True, kw_only=True):
             raise ConfigurationError(
                 f"the contract has format {contract.format}, and this release reads {FORMAT}"
             )
+        parts = [(each.schema, each.answer) for each in contract.messages]
+        missing = {*references([*map(list, parts), contract.definitions])} - {*contract.definitions}
+        if missing:
+            raise ConfigurationError(
+                f"it is not a contract: no definition of {', '.join(sorted(missing))}"
+            )
         return contract
+
+
+def references(value: Any) -> Iterator[str]:
+    """The names of the definitions that a schema refers to, wherever in it."""
+    if isinstance(value, dict):
+        reference = value.get("$ref")
+        if isinstance(reference, str) and reference.startswith(_DEFINITIONS):
+            yield reference.removeprefix(_DEFINITIONS)
+        for each in value.values():
+            yield from references(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from references(each)
 
 
 def describe(

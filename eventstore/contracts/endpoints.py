@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import msgspec
 
-from eventstore.contracts.contract import Contract, JsonSchema
+from eventstore.contracts.contract import Contract, JsonSchema, references
 
-_DEFINITIONS = "#/definitions/"
 _MAX_BYTES = 200_000  # all of it is in one message
 
 
@@ -39,21 +37,9 @@ def _alone(schema: JsonSchema, definitions: Mapping[str, JsonSchema]) -> str:
     needed: dict[str, JsonSchema] = {}
     waiting = [schema]
     while waiting:
-        for name in _references(waiting.pop()):
+        for name in references(waiting.pop()):
             if name not in needed:
                 needed[name] = definitions[name]
                 waiting.append(definitions[name])
     whole = {**schema, "definitions": needed} if needed else schema
     return msgspec.json.encode(whole).decode()
-
-
-def _references(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        reference = value.get("$ref")
-        if isinstance(reference, str) and reference.startswith(_DEFINITIONS):
-            yield reference.removeprefix(_DEFINITIONS)
-        for each in value.values():
-            yield from _references(each)
-    elif isinstance(value, list):
-        for each in value:
-            yield from _references(each)

@@ -7,6 +7,9 @@ configuration bucket. Such a pair stays true: an old one may be useless, but is 
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Annotated
 
 import msgspec
@@ -24,6 +27,8 @@ from eventstore.messages.subjects import Subjects
 from eventstore.messages.undecodable import UNDECODABLE
 from eventstore.store.foreign import LogFindings
 from eventstore.subscribers.publication import PART_OF
+
+_MAX_AT_ONCE = 64
 
 KEY = "feed.position"
 """The key in the configuration bucket: `{"sequence": ..., "position": ...}`."""
@@ -76,20 +81,35 @@ class FeedPosition:
                 facts = {saved.sequence: saved.position} | facts
             facts = facts or {0: 0}  # a stream that never had an event
         info = await stream_info(self._client, self._stream, timeout=self._timeout)
-        last = sequence = info.state.last_seq
-        while True:
-            message = await self._at(sequence)
-            # A point may be further: after it there were events that are not published, or a
-            # recovery has published earlier ones last.
-            own = None if message is None else await self._fed_position(message)
-            positions = [each for each in (own, facts.get(sequence)) if each is not None]
-            if positions:
-                return FeedPoint(last, max(positions))
-            if message is None:
-                raise lost or self._lost(last, facts)
-            reason = "did not come from the log"
-            self._findings.note("foreign", sequence, message.subject, reason)
-            sequence -= 1
+        last = info.state.last_seq
+        async with aclosing(self._backwards(last)) as messages:
+            async for sequence, message in messages:
+                # A point may be further: after it there were events that are not published, or a
+                # recovery has published earlier ones last.
+                own = None if message is None else await self._fed_position(message)
+                positions = [each for each in (own, facts.get(sequence)) if each is not None]
+                if positions:
+                    return FeedPoint(last, max(positions))
+                if message is None:
+                    break
+                reason = "did not come from the log"
+                self._findings.note("foreign", sequence, message.subject, reason)
+        raise lost or self._lost(last, facts)
+
+    async def _backwards(self, last: int) -> AsyncGenerator[tuple[int, StoredMessage | None], None]:
+        """Each sequence from the last down to 0, with its message; None if that is gone.
+
+        The further back, the more at once: whoever writes to the stream meanwhile must not be
+        faster than this.
+        """
+        count = 1
+        while last >= 0:
+            sequences = range(last, max(last - count, -1), -1)
+            messages = await asyncio.gather(*map(self._at, sequences))
+            for sequence, message in zip(sequences, messages, strict=True):
+                yield sequence, message
+            last -= count
+            count = min(2 * count, _MAX_AT_ONCE)
 
     async def _fed_position(self, message: StoredMessage) -> int | None:
         """The log position of a message that a feed has published; None for somebody else's.

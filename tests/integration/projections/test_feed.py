@@ -17,6 +17,8 @@ from eventstore.application import running
 from eventstore.client.client import Client, Msg, connect
 from eventstore.config import Settings
 from eventstore.errors import EventTooLarge, FeedLost, StreamMissing, UnreadableEvent
+from eventstore.jetstream.direct_get import DirectReader
+from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import Identity, new_id
@@ -368,6 +370,30 @@ async def test_an_event_that_somebody_republishes_does_not_set_the_feed_back(
         51,
         52,
     ]
+
+
+async def test_many_foreign_messages_are_passed_over_many_at_a_time(
+    client: Client, store: EventStore, foreign: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await asyncio.gather(*(client.request(foreign, b"{}") for _ in range(200)))
+    waiting = most = rounds = 0
+    read = DirectReader.leader_next
+
+    async def counted(reader: DirectReader, subjects: str, after: int) -> StoredMessage | None:
+        nonlocal waiting, most, rounds
+        rounds += not waiting
+        waiting += 1
+        most = max(most, waiting)
+        try:
+            return await read(reader, subjects, after)
+        finally:
+            waiting -= 1
+
+    monkeypatch.setattr(DirectReader, "leader_next", counted)
+    found = await FeedPosition(client, store.codec.subjects).find()
+    assert found == FeedPoint(200, 0)
+    assert most == 64  # whoever goes on writing is overtaken
+    assert rounds < 12
 
 
 @pytest.mark.parametrize("position", ["0", "2", "4", "9999999", "9" * 19])

@@ -279,3 +279,10 @@ def test_the_document_has_a_channel_and_an_operation_for_each_message() -> None:
     text = msgspec.json.encode(document)
     assert b"#/definitions/" not in text
     assert b"#/components/schemas/Price" in text
+
+
+def test_a_contract_that_refers_to_what_it_does_not_define_is_refused() -> None:
+    kept = msgspec.structs.replace(BEFORE.messages[0], schema={"$ref": "#/definitions/Gone"})
+    damaged = msgspec.structs.replace(BEFORE, messages=[kept])
+    with pytest.raises(ConfigurationError, match="no definition of Gone"):
+        Contract.from_json(damaged.to_json())
