@@ -191,19 +191,18 @@ class _Planning:
         stream = self._subjects.event_stream
         last = (await stream_info(self._client, stream)).state.last_seq
         events = DirectReader(self._client, stream)
-        async with aclosing(events.pages(self._subjects.filter("event"))) as pages:
-            async for page in pages:
-                for message in page:
-                    mark = published_mark(message)
-                    if mark is None:
-                        continue
-                    first = min(first, mark.position)
-                    if await self.history.has(mark):
-                        published.add(mark.position)
-                    elif message.sequence > settled:
-                        await self._is_lost(mark)
-                        self._plan.published.append(_publication(message, mark))
-                self._progress("published events", page[-1].sequence, last)
+        async for page in events.pages(self._subjects.filter("event")):
+            for message in page:
+                mark = published_mark(message)
+                if mark is None:
+                    continue
+                first = min(first, mark.position)
+                if await self.history.has(mark):
+                    published.add(mark.position)
+                elif message.sequence > settled:
+                    await self._is_lost(mark)
+                    self._plan.published.append(_publication(message, mark))
+            self._progress("published events", page[-1].sequence, last)
         if self._plan.published and published:
             self._plan.published_until = max(published)
             between = range(first, max(published))

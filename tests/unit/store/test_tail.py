@@ -88,7 +88,7 @@ async def test_after_many_events_those_that_follow_come_in_few_pages(
 ) -> None:
     monkeypatch.setattr(tail_module, "_GATHERING_SECONDS", 0.3)
 
-    def read(position: int) -> AsyncGenerator[Page, None]:
+    def read(position: int, _: LogMark | None) -> AsyncGenerator[Page, None]:
         return log.pages(after=position, live=True, unread=True)
 
     async with aclosing(Tails().pages(read, 0, 500, "all")) as pages:
