@@ -214,7 +214,7 @@ async def test_an_entry_point_that_does_not_take_the_connection_is_one_error(
 async def test_a_checkpoint_of_an_earlier_release_has_seen_nothing_yet(database: Database) -> None:
     def come_over(connection: Connection) -> Checkpoint | None:
         checkpoint.restart(connection, counting("old"), 7, START)
-        LIBRARY.downgrade(connection, "0007")
+        LIBRARY.downgrade(connection, "0008")
         LIBRARY.upgrade(connection)
         return checkpoint.read(connection, "old")
 
