@@ -38,6 +38,8 @@ PACKAGES = {
     "eventstore.client": "Client",
     "eventstore.audit": "Audit",
     "eventstore.transfer": "Export, import and copy",
+    "eventstore.backup": "Backups",
+    "eventstore.recovery": "Recovery",
     "eventstore.parking": "Parked messages",
     "eventstore.config": "Settings",
     "eventstore.server": "Embedded server",

@@ -33,7 +33,7 @@ SUBCOMMANDS = {
     "export": "Write all events of the log to a file.",
     "import": "Record all events of a file in an empty log.",
     "copy": "Write a transformed copy of an export.",
-    "recover": "Recover from a log that went back to an older copy, or lost its end.",
+    "recover": "Recover from a log that went back, or is gone.",
     "backup": "Copy all streams, buckets and read models to a directory.",
     "restore": "Restore a backup where nothing is.",
     "query": "Query a read model of a running service.",

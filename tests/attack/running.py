@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping
@@ -41,6 +42,9 @@ _OWN = ("NIX_CMD", "NIX_PARKED", "KV_NIX_OUTCOMES")
 """What grows by commands, which some roles may send."""
 
 State = Mapping[str, tuple[object, ...]]
+
+OWN = re.compile(r"\$KV\.NIX_CONFIG\.(feed|heartbeat|log)\.")
+"""The subjects of what the service itself keeps in the bucket of the configuration."""
 
 
 class Result(NamedTuple):
@@ -274,11 +278,13 @@ class _Battle:
             guard = await self._timers.leader_last(f"nix.timer.{TIMER}")
             subjects = info["config"]["subjects"]
             return (info["created"], *subjects, guard and (guard.sequence, guard.payload))
-        if stream == "KV_NIX_CONFIG":  # where the service itself keeps the feed's position
+        if stream == "KV_NIX_CONFIG":
             kept = [await self._config.leader_last(f"$KV.NIX_CONFIG.{key}") for key in KEYS]
+            every = await self._service.api(f"STREAM.INFO.{stream}", {"subjects_filter": ">"})
+            subjects = (each for each in every["state"]["subjects"] or () if not OWN.match(each))
             return (
                 info["created"],
-                state["num_subjects"],
+                *sorted(subjects),
                 *(each and each.sequence for each in kept),
             )
         found = (state[key] for key in ("first_seq", "last_seq", "messages"))

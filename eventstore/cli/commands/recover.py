@@ -31,18 +31,18 @@ async def recover(
     session: ReadModelSession,
     yes: Annotated[bool, typer.Option("--yes", help="Do it.")] = False,
     new_log: Annotated[
-        bool, typer.Option("--new-log", help="With --yes: begin with an empty log, if it is gone.")
+        bool, typer.Option("--new-log", help="Then begin with an empty log, if it is gone.")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Recover from a log that went back: restored from an older copy, or without its end.
+    """Recover from a log that went back, or is gone.
 
     Compares the outcomes of commands, published events, snapshots and read models with the log, and
-    prints what the log no longer has; changes nothing. With --yes, outcomes without events and
-    snapshots from beyond are removed, events that were passed over are published, the feed goes on
-    after what is published, and read models are rebuilt. What was published stays published, and is
-    listed. Services that have halted begin by themselves afterwards. With --json, everything is
-    listed. Ends with status 0, or 2 for an error.
+    prints what the log no longer has. That is all, unless it is told to go on (--yes): outcomes
+    without events and snapshots from beyond are removed then, events that were passed over are
+    published, the feed goes on after what is published, and read models are rebuilt. What was
+    published stays published, and is listed. Services that have halted begin by themselves
+    afterwards. With --json, everything is listed. Ends with status 0, or 2 for an error.
     """
     terminal = Terminal(stderr=True)
     async with AsyncExitStack() as stack:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from eventstore.application.service import RunningApplication
 from eventstore.client.client import Client, connect
 from eventstore.commands import CommandClient
-from eventstore.errors import LogDiverged, LogMissing, RecoveryRefused
+from eventstore.errors import LogDiverged, LogMissing, QueryRefused, RecoveryRefused
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.messages.headers import position_of
 from eventstore.projections.audit import audit
 from eventstore.projections.database.database import Database
 from eventstore.projections.feed.feed import Feed
+from eventstore.pytest_plugin import eventually
 from eventstore.recovery import RecoveryPlan, plan_recovery, recover
 from eventstore.recovery.evidence import read_checkpoints
 from eventstore.store.store import EventStore
@@ -61,6 +64,13 @@ async def refused(depot: Depot, error: type[Exception], match: str, **parts: boo
     assert await state(depot) == before
 
 
+async def answered(service: RunningApplication, account: str, position: int) -> bank.AccountView:
+    """The answer to a query, which is refused until the rows of another history are rebuilt."""
+    query = bank.GetAccount(id=account)
+    asking = partial(service.ask, query, wait_for=position)
+    return await eventually(asking, retried=(QueryRefused,), timeout=BOUND)
+
+
 async def planned(client: Client, database: Database) -> RecoveryPlan:
     known = await read_checkpoints(database, PROJECTIONS)
     return await plan_recovery(client, CODEC.subjects, known)
@@ -79,7 +89,7 @@ async def test_a_server_that_was_put_back_is_noticed_by_the_read_models(depot: D
 
     depot.more = {"rebuild_diverged": True}
     async with depot.service() as service:
-        view = await service.ask(bank.GetAccount(id="b"), wait_for=9)
+        view = await answered(service, "b", 9)
         assert view.balance == 6
         assert (await service.ask(bank.GetAccount(id="a"))).balance == 3
 
@@ -114,7 +124,7 @@ async def test_a_log_without_its_end_is_refused_until_it_is_recovered(depot: Dep
     async with depot.service() as service:
         outcome = await service.execute(bank.Deposit(amount=7), "a", command_id=lost.command_id)
         assert (outcome.status, outcome.position) == ("success", 7)
-        view = await service.ask(bank.GetAccount(id="a"), wait_for=7)
+        view = await answered(service, "a", 7)
         assert view.balance == 10
         await depot.published(service, 9)
     assert await positions(depot) == [1, 2, 3, 4, 5, 6, 4, 5, 7]
@@ -181,7 +191,7 @@ async def test_a_log_that_is_gone_is_not_made_anew(depot: Depot, tmp_path: Path)
         await import_log(client, CODEC.subjects, settings.streams, tmp_path / "backup")
     depot.more = {"rebuild_diverged": True}
     async with depot.service() as service:
-        view = await service.ask(bank.GetAccount(id="a"), wait_for=3)
+        view = await answered(service, "a", 3)
         assert view.balance == 1
 
 

@@ -299,7 +299,8 @@ async def test_snapshots_of_a_recreated_log_are_ignored(bench: Bench, before: in
     await bench.append(before)
     await bench.load()
     await bench.line.client.api(f"STREAM.DELETE.{bench.line.subjects.log_stream}")
-    await declare(bench.line.client, topology(bench.line.subjects, StreamSettings()))
+    specs = topology(bench.line.subjects, StreamSettings())
+    await declare(bench.line.client, specs, new_log=True)
     await bench.append(5)
     await assert_ignored_and_replaced(bench)
 

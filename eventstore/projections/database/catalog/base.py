@@ -140,8 +140,8 @@ class Catalog(ABC):
 
 def are_there(connection: Connection, tables: Iterable[Table]) -> bool:
     """Whether all of these tables exist, however they are defined."""
-    catalog = inspect(connection)
-    return all(catalog.has_table(table.name, schema=table.schema) for table in tables)
+    catalog, schema_of = inspect(connection), connection.schema_for_object
+    return all(catalog.has_table(each.name, schema=schema_of(each)) for each in tables)
 
 
 def create(connection: Connection, tables: Sequence[Table]) -> None:
