@@ -62,7 +62,7 @@ async def check_existence(client: Client, subjects: Subjects, known: Sequence[Ch
         raise LogMissing(
             subjects.log_stream,
             f"the read model of projection {last.name} was built from it up to position "
-            f"{last.position}",
+            f"{last.position} (if its rows are another log's, name another database)",
         )
 
 

@@ -376,6 +376,7 @@ def test_a_read_model_that_cannot_be_locked_is_one_clear_line(external: CommandL
 
 def test_a_read_model_of_another_log_is_refused(cli: CommandLine) -> None:
     assert cli.call("demo", "--database", "rows.sqlite", samples()[0]).status == 0
+    assert cli.call("demo", "--dir", "new", "--database", "new.sqlite", samples()[1]).status == 0
     ended = cli.call("serve", "--dir", "new", "--database", "rows.sqlite")
 
     assert (ended.status, ended.out, ended.err.count("\n")) == (2, "", 1)
