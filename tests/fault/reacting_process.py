@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from typing import Any
+from unittest import mock
 
 from eventstore.client.client import connect
 from eventstore.commands import CommandClient, ScheduledCommand, SentCommand
@@ -94,8 +95,10 @@ async def main(url: str, domain: str, point: str) -> None:
         DyingCommands(client, trade.domain.codec) as commands,
     ):
         runner = trade.runner(store=store, commands=commands, ack_wait=WAIT)
-        runner._acks = DyingAcknowledgements(client)
-        await runner.run()
+        with mock.patch(
+            "eventstore.subscribers.subscriber.Acknowledgements", DyingAcknowledgements
+        ):
+            await runner.run()
 
 
 if __name__ == "__main__":
