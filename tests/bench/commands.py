@@ -14,6 +14,7 @@ from pathlib import Path
 from eventstore import nix
 from eventstore.client.client import Client, connect
 from eventstore.commands import CommandClient, CommandHandler, CommandWorker, Outcomes, StateCache
+from eventstore.commands.state_cache import MAX_BYTES
 from eventstore.config import StreamSettings, load_settings
 from eventstore.jetstream.topology import declare, topology
 from eventstore.server.embedded import EmbeddedServer
@@ -105,7 +106,7 @@ def _streams() -> StreamSettings:
 async def measure() -> AsyncIterator[Measurement]:
     """Commands with cached states, and with a load for each command."""
     worker = f"commands, a worker alone, {IN_FLIGHT} in flight"
-    yield await _measure(f"{worker}, cached states", 200_000)
+    yield await _measure(f"{worker}, cached states", MAX_BYTES)
     yield await _measure(f"{worker}, a load for each", 0)
 
 

@@ -111,7 +111,7 @@ async def work(url: str) -> None:
     async with client_of(url) as client, EventStore(client, own.codec) as store:
         await declare(client, topology(own.codec.subjects, load_settings(environ={}).streams))
         outcomes = Outcomes(client, own.codec.subjects)
-        handler = CommandHandler(store, own, outcomes, states=StateCache(200_000))
+        handler = CommandHandler(store, own, outcomes, states=StateCache())
         worker = CommandWorker(client, own.codec, handler)
         async with asyncio.TaskGroup() as group:
             group.create_task(worker.run())
