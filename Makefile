@@ -9,24 +9,29 @@ PEERS := $(VENV)/peers
 SITE := $(VENV)/site
 CONSOLE := $(VENV)/console
 
-.PHONY: run test test-console pictures coverage fault appends soak fuzz attack compat mutate lint docs bench bench-compare scale cold durability clean
+.PHONY: run test test-fault test-console pictures coverage fault appends soak fuzz attack compat mutate lint docs bench bench-compare scale cold durability clean
 
 ## run: import sample lock files, with an embedded server and its data in ./var
 run: $(RUNS)
 	$(BIN)/eventstore demo
 
-## test: the tests
+## test: the tests, except those of tests/fault
 test: $(TESTS)
-	$(BIN)/pytest --numprocesses=5 --dist=worksteal
+	$(BIN)/pytest --numprocesses=5 --dist=worksteal --ignore=tests/fault
+
+## test-fault: the short form of the tests that kill processes and servers: a minute
+test-fault: $(TESTS)
+	$(BIN)/pytest --numprocesses=5 --dist=worksteal tests/fault
 
 ## test-console: the console in Debian's chromium, which is installed if that is possible
 test-console: $(CONSOLE)
 	@command -v chromium >/dev/null || test -n "$$CHROMIUM" || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -yqq chromium; } || { echo 'install chromium (apt-get install chromium), or set CHROMIUM=/path/to/it'; exit 2; }
 	BROWSER=1 $(BIN)/pytest tests/browser --numprocesses=2 --dist=worksteal
 
-## pictures: those of the console's pages, into docs/pictures
+## pictures: those of the console's pages and of the command line, into docs/pictures
 pictures: $(CONSOLE)
 	$(BIN)/python -m tests.browser.pictures $(PICTURES)
+	$(BIN)/python -m tests.terminal_pictures
 
 ## coverage: the tests, with line and branch coverage
 coverage: $(TESTS)
