@@ -16,6 +16,7 @@ import nats.aio.client
 from nats import errors
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
+from nats.aio.transport import TcpTransport, Transport
 from nats.protocol.parser import PERMISSIONS_ERR, STALE_CONNECTION
 
 from eventstore.client.credentials import url_credentials
@@ -44,6 +45,18 @@ _CREDENTIALS = ("user", "password", "token")
 _REPORT_SECONDS = 60.0
 
 _logger = make_log_records_safe(logging.getLogger(__name__))
+
+
+def _exert_back_pressure(transport: Transport | None) -> None:
+    """Have asyncio's own transport count what is written to it.
+
+    From Python 3.12 on, its `writelines` does not have whoever awaits `drain` wait: unsent data
+    would grow without bound while the server does not read.
+    """
+    writer = transport._io_writer if isinstance(transport, TcpTransport) else None
+    if writer is None or type(writer.transport).__module__ != "asyncio.selector_events":
+        return
+    transport.writelines = lambda lines: writer.write(b"".join(lines))  # type: ignore
 
 
 class Message(Msg):
@@ -271,6 +284,7 @@ class Connection(nats.aio.client.Client):
         s.uri = uri._replace(netloc=uri.netloc.rpartition("@")[2])
         try:
             await super()._connect_to_server(s)
+            _exert_back_pressure(self._transport)
         finally:
             s.uri = uri
             task = asyncio.current_task()

@@ -17,6 +17,7 @@ from sqlalchemy import (
     Column,
     Connection,
     DateTime,
+    Engine,
     Float,
     LargeBinary,
     MetaData,
@@ -89,6 +90,21 @@ WRONG = st.fixed_dictionaries(
 
 Execute = Callable[[Connection, Any, list[dict[str, Any]]], object]
 
+_engines: list[Engine] = []
+
+
+def in_memory() -> Engine:
+    """An empty database, which is closed when these tests are over."""
+    _engines.append(create_engine("sqlite://"))
+    return _engines[-1]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def closed() -> Iterator[None]:
+    yield
+    while _engines:
+        _engines.pop().dispose()
+
 
 def carefully(connection: Connection, statement: Any, rows: Any) -> object:
     return connection.execute(statement, rows)
@@ -96,7 +112,7 @@ def carefully(connection: Connection, statement: Any, rows: Any) -> object:
 
 def outcome(run: Execute, statement: Any, rows: list[dict[str, Any]]) -> object:
     """The stored rows, as the driver returns them, or the kind of error."""
-    engine = create_engine("sqlite://")
+    engine = in_memory()
     metadata.create_all(engine)
     with engine.connect() as connection:
         connection.execute(insert(things), [{"id": "0", "number": 5}, {"id": "1", "number": 6}])
@@ -157,7 +173,7 @@ def test_whatever_needs_more_is_left_to_sqlalchemy(
     statement: Any, rows: list[dict[str, Any]]
 ) -> None:
     def tables(run: Execute) -> object:
-        engine = create_engine("sqlite://")
+        engine = in_memory()
         metadata.create_all(engine)
         with engine.connect() as connection:
             try:
@@ -192,7 +208,7 @@ def read(run: Callable[[], Any]) -> object:
 
 @contextmanager
 def stored(rows: list[dict[str, Any]]) -> Iterator[Connection]:
-    engine = create_engine("sqlite://")
+    engine = in_memory()
     metadata.create_all(engine)
     with engine.begin() as connection:
         if rows:
@@ -263,7 +279,7 @@ def test_only_a_statement_that_is_executed_again_is_prepared() -> None:
 
 def test_a_read_without_a_transaction_is_left_to_sqlalchemy_which_begins_one() -> None:
     statement = select(things.c.id)
-    engine = create_engine("sqlite://")
+    engine = in_memory()
     metadata.create_all(engine)
     for _ in range(3):
         with engine.connect() as connection:
