@@ -17,6 +17,7 @@ from unittest import mock
 from eventstore.cli import main
 from eventstore.server.embedded import running_server
 from tests.integration.forking import ForkedProcess, forker
+from tests.log_formats import formats_restored
 
 ROOT = Path(__file__).parents[2]
 BOUND = 45.0
@@ -127,6 +128,7 @@ class CommandLine:
         with (
             contextlib.chdir(self.folder),
             modules_forgotten(self.folder),
+            formats_restored(),
             mock.patch.dict(os.environ, self._environ(), clear=True),
             mock.patch.object(sys, "argv", ["eventstore", *map(_word, words)]),
             mock.patch.object(sys, "stdin", io.StringIO(stdin)),

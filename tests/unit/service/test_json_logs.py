@@ -13,6 +13,7 @@ import pytest
 from eventstore.messages.context import MessageContext
 from eventstore.messages.envelope import Identity
 from eventstore.service.json_logs import JsonFormatter, log_as_json
+from tests.log_formats import formats_restored
 
 EVENT = "11111111-2222-4333-8444-555555555555"
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -64,7 +65,8 @@ def test_while_a_message_is_handled_its_ids_are_named() -> None:
 def root_handler() -> Iterator[logging.Handler]:
     handler = logging.StreamHandler()
     logging.getLogger().addHandler(handler)
-    yield handler
+    with formats_restored():
+        yield handler
     logging.getLogger().removeHandler(handler)
 
 
