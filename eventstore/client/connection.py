@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import cached_property
 from types import TracebackType
 
@@ -53,10 +53,17 @@ def _exert_back_pressure(transport: Transport | None) -> None:
     From Python 3.12 on, its `writelines` does not have whoever awaits `drain` wait: unsent data
     would grow without bound while the server does not read.
     """
-    writer = transport._io_writer if isinstance(transport, TcpTransport) else None
-    if writer is None or type(writer.transport).__module__ != "asyncio.selector_events":
+    if not isinstance(transport, TcpTransport) or transport._io_writer is None:
         return
-    transport.writelines = lambda lines: writer.write(b"".join(lines))  # type: ignore
+    if type(transport._io_writer.transport).__module__ != "asyncio.selector_events":
+        return
+
+    def write(lines: Iterable[bytes]) -> None:
+        writer = transport._io_writer  # not the same any more once TLS has begun
+        if writer is not None:
+            writer.write(b"".join(lines))
+
+    transport.writelines = write  # type: ignore[method-assign]
 
 
 class Message(Msg):
