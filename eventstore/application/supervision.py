@@ -59,7 +59,10 @@ class SupervisedPart:
         self._part.stop()
 
     async def run(self) -> None:
-        """Run the part until `stop`; raises its failure if it is not run again."""
+        """Run the part until `stop`; raises its failure if it is not run again.
+
+        What it fails with when it is stopped is only logged: it had failed alone.
+        """
         await self._supervisor.run(self._run_once)
 
     async def _run_once(self) -> None:
@@ -73,6 +76,9 @@ class SupervisedPart:
             self._was_ready |= self.ready.is_set()
             if not isinstance(error, EventStoreError) and str(error) != str(self.error):
                 _logger.exception("%s: unexpected error", self.name)
+            if self._was_ready and self._stopping.is_set() and isinstance(error, EventStoreError):
+                _logger.warning("%s had failed when it was stopped: %s", self.name, error)
+                return
             raise
         finally:
             settling.cancel()
