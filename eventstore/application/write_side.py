@@ -98,6 +98,7 @@ class WriteSide(Resource):
                 self.client, codec, clock=self._clock, guarded=True, telemetry=self._telemetry
             )
         )
+        await self._led(self.store.high_water.catch_up)
         self.outdated = await self._led(
             lambda: check_log(self.client, self.store, known, rebuilds=self._rebuilds)
         )

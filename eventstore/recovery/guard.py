@@ -20,7 +20,8 @@ class LogGuard:
 
     Every second it notes the highest position seen, if that has moved, in the configuration bucket.
     It compares what was seen with the log after each lost connection, and every 5 seconds, for a
-    replica may have lost its end and become the leader.
+    replica may have lost its end and become the leader. What others have appended counts as seen
+    from the next comparison on.
     """
 
     def __init__(self, client: Client, store: EventStore) -> None:
@@ -49,7 +50,7 @@ class LogGuard:
     async def _look(self, *, compares: bool) -> None:
         with suppress(ClientError, StreamMissing):  # which other checks report
             if compares:
-                await self._high_water.compare()
+                await self._high_water.catch_up()
             mark = self._high_water.mark
             if mark is not None and mark.position > self._noted:
                 await self._record.note(mark)

@@ -83,3 +83,12 @@ class HighWaterMark:
                 self._error = error
                 raise
             self.is_verified = doubts == self._doubts
+
+    async def catch_up(self) -> None:
+        """Compare it with the log, and note where that ends, which others may have appended.
+
+        Raises as `verify`, and `StreamMissing` if nothing was seen before.
+        """
+        await self.compare()
+        if (last := await self._reader.leader_last(">")) is not None:
+            self.note(LogMark.of(last))
