@@ -102,7 +102,6 @@ async def run_application(
                 worker=parts.worker,
                 waits=True,
                 checkpoints=checkpoints_of(app, settings, database) if reads else None,
-                rebuilds=settings.read_model.rebuild_diverged,
                 processes=app.processes,
                 clock=app.clock,
                 telemetry=telemetry,
