@@ -13,9 +13,9 @@ from pathlib import Path
 
 from eventstore.application.components import running
 from eventstore.application.declaration import Declaration
-from eventstore.application.observability import serve_http
+from eventstore.application.observability import ready_over_http, serve_http
 from eventstore.application.parts import Parts
-from eventstore.application.runner import checkpoints_of, ready_over_http
+from eventstore.application.read_models import checkpoints_of
 from eventstore.application.server import opened_server
 from eventstore.application.start import ReadCheckpoints, opened_log
 from eventstore.client.client import Client, connect
