@@ -99,10 +99,11 @@ class WriteSide(Resource):
                 self.client, codec, clock=self._clock, guarded=True, telemetry=self._telemetry
             )
         )
+        self.guard = LogGuard(self.client, self.store)
+        await self._led(self.guard.begin)
         self.outdated = await self._led(
             lambda: check_log(self.client, self.store, known, rebuilds=self._rebuilds)
         )
-        self.guard = LogGuard(self.client, self.store)
         await stack.enter_async_context(running(self.guard))
         if codec.has_personal():
             await self.store.keyring.check()
