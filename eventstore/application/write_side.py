@@ -11,7 +11,7 @@ from eventstore.application.components import DelayedStart, running
 from eventstore.application.start import ReadCheckpoints, opened_log
 from eventstore.client.client import Client
 from eventstore.client.master_keys import KeyWrapping
-from eventstore.commands import CommandClient, CommandHandler, CommandWorker, Outcomes
+from eventstore.commands import CommandClient, CommandHandler, CommandWorker, Outcomes, StateCache
 from eventstore.concurrency.resource import Resource
 from eventstore.config import Settings
 from eventstore.decider.domain import Domain
@@ -64,6 +64,7 @@ class WriteSide(Resource):
         key_wrapping: KeyWrapping | None = None,
     ) -> None:
         self.domain = domain.renamed(settings.nats.subject_prefix or domain.name)
+        self.states = StateCache(settings.operations.state_cache_mb << 20)
         self._settings = settings
         self._name = name
         self._has_worker = worker
@@ -120,6 +121,7 @@ class WriteSide(Resource):
             self.store,
             self.domain,
             outcomes,
+            states=self.states,
             snapshots=snapshots,
             clock=self._clock,
             telemetry=self._telemetry,
