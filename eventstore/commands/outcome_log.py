@@ -45,8 +45,8 @@ _usual = re.compile(
     + rf"{COMMAND_SEQUENCE}: [0-9]+\r\n{NatsHeader.EXPECTED_LAST_SUBJECT_SEQUENCE}: [0-9]+\r\n\r\n"
 ).fullmatch
 
-_OUTCOMES = "*"
 _EPOCH = datetime.fromtimestamp(0, UTC)
+_OUTCOMES = "*"
 """The keys of outcomes, which are ids; others are notes about commands (`at.7`)."""
 
 

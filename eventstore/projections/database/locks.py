@@ -17,12 +17,11 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from eventstore.concurrency.backoff import Backoff
 from eventstore.concurrency.resource import Resource
@@ -32,6 +31,9 @@ from eventstore.messages.envelope import utc_now
 from eventstore.messages.undecodable import UNDECODABLE
 from eventstore.projections.database.backends.postgresql import KEEPALIVE
 from eventstore.projections.database.database import Database
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 _LOOKS = 20
 _LOOK = Backoff(0.005, 0.005, jitter=1.0)
