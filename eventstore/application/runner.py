@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from eventstore.actions import action_answers
 from eventstore.application.components import GRACE_SECONDS, ReadyComponent, running
 from eventstore.application.declaration import Declaration
 from eventstore.application.isolation import IsolationWatch
@@ -36,7 +37,7 @@ from eventstore.delegation import (
     ProjectionRequests,
     TimerRequests,
 )
-from eventstore.processes import Process, process_runner
+from eventstore.processes import Process, process_answers, process_runner
 from eventstore.projections.audit import CommandCollector, audit, audit_queries
 from eventstore.projections.control import ProjectionControl
 from eventstore.projections.database import checkpoint
@@ -287,7 +288,10 @@ def _queries(service: RunningApplication, log: str, endpoints: list[EndpointStat
         telemetry=service.telemetry,
     )
     status = status_answers(service.client, subjects)
-    answers = status | history_answers(service.client, service.domain) | answered
+    history = history_answers(service.client, service.domain)
+    actions = action_answers(service.client, subjects)
+    processes = process_answers(service.client, service.store, service.app.processes)
+    answers = status | history | actions | processes | answered
     name = service.identity.name
     endpoints += [endpoint_stats(subject, name) for subject in answers]
     counted = {each.subject: each.counting(answers[each.subject]) for each in endpoints}
