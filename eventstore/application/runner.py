@@ -288,7 +288,7 @@ def _queries(service: RunningApplication, log: str, endpoints: list[EndpointStat
         telemetry=service.telemetry,
     )
     status = status_answers(service.client, subjects)
-    history = history_answers(service.client, service.domain)
+    history = history_answers(service.client, service.domain, service.snapshots)
     actions = action_answers(service.client, subjects)
     processes = process_answers(service.client, service.store, service.app.processes)
     answers = status | history | actions | processes | answered

@@ -17,7 +17,7 @@ OTHERS_INBOX = "_INBOX_c.{role}.watched"
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 _STREAMS = (
-    *("NIX_LOG", "NIX_TIMER", "NIX_CMD", "NIX_EVENT", "NIX_PARKED"),
+    *("NIX_LOG", "NIX_TIMER", "NIX_CMD", "NIX_EVENT", "NIX_PARKED", "NIX_ACTION"),
     *("KV_NIX_SNAPSHOTS", "KV_NIX_OUTCOMES", "KV_NIX_CONFIG", "KV_NIX_KEYS"),
 )
 _APIS = ("$JS.API", "nix.api")

@@ -131,6 +131,7 @@ async def confirmed(browser: httpx.AsyncClient, path: str) -> httpx.Response:
 
 
 PAGES = ("/", "/stories", "/aggregates", "/projections", "/parked", "/timers", "/live", "/schemas")
+PAGES += ("/processes", "/actions")
 
 
 async def test_every_page_is_there_and_protected(browser: httpx.AsyncClient) -> None:
@@ -250,6 +251,13 @@ FORGED = [
     ("/projections/none", 404, "there are rooms, audit"),
     ("/parked/99", 404, "nothing is parked there"),
     ("/timers/none", 404, "no timer none"),
+    ("/actions?after=forged", 400, "is not a cursor"),
+    ("/actions?since=soon", 400, "is not a time"),
+    ("/processes?process=none", 404, "there is no process none"),
+    ("/processes?status=odd", 400, "status is failed"),
+    ("/processes?before=x", 400, "whole number"),
+    ("/processes/none/k", 404, "there is no process none"),
+    ("/act/process-retry", 400, "does not say to what"),
     ("/schemas?name=None", 404, "no command, event or query"),
     ("/act/none", 404, "no such action"),
     ("/act/parked-retry", 400, "does not say to what"),
@@ -270,10 +278,16 @@ async def test_a_parked_command_is_discarded_by_an_operator_and_that_is_recorded
 ) -> None:
     with caplog.at_level(logging.WARNING):
         done = await confirmed(browser, "/act/parked-discard?number=1")
+    failed = await confirmed(browser, "/act/parked-retry?number=1")
+    recorded = text_of(await browser.get("/actions", params={"actor": "local", "since": "1h"}))
 
     assert "Parked message 1 was discarded." in text_of(done)
     assert await parked(hotel_running.service) == [2]
-    assert "console: parked-discard of 1 by local is done" in caplog.text
+    assert "console: parked-discard of 1 by local" in caplog.text
+    assert failed.status_code == 404
+    assert "local parked-retry 1 failed not_parked" in recorded
+    assert "local parked-discard 1 done" in recorded
+    assert "Nothing was found" in text_of(await browser.get("/actions?actor=bob"))
     assert (await browser.get("/parked/1")).status_code == 404
     again = await browser.get("/parked?done=Forged&sign=0")
     assert "Forged" not in again.text
@@ -314,10 +328,10 @@ async def test_parked_events_of_a_projection_are_retried_and_discarded(
     )
     assert position is not None
     own = re.findall(r"name=rooms&amp;number=(\d+)", (await browser.get("/projections/rooms")).text)
-    failed = await confirmed(browser, f"/act/event-retry?name=rooms&number={own[0]}")
+    failed = await confirmed(browser, f"/act/projection-retry?name=rooms&number={own[0]}")
     assert "0 applied, 2 stay parked" in text_of(failed)
-    await confirmed(browser, f"/act/event-discard?name=rooms&number={own[0]}")
-    applied = await confirmed(browser, "/act/event-retry?name=rooms")
+    await confirmed(browser, f"/act/projection-discard?name=rooms&number={own[0]}")
+    applied = await confirmed(browser, "/act/projection-retry?name=rooms")
     assert "1 applied, 0 stay parked" in text_of(applied)
 
 
