@@ -129,12 +129,11 @@ class _History:
         last = min(at, head.version) if isinstance(at, int) else head.version
         first = 0 if limit is None else max(0, last - limit)
         nowhere = Start(self._decider.initial())
-        start = (
-            nowhere if self._starts is None else await self._start(self._starts, at, first, last)
-        )
+        starts, whole = self._starts, self._starts is None
+        start = nowhere if starts is None else await self._start(starts, at, first, last)
         link = await self._link(start, first, head)
-        self._check(head.version if self._starts is None else last, link.version, max_events)
-        read = await self._read(at, limit, first, start, link, whole=self._starts is None)
+        self._check(head.version if whole else last, link.version, max_events)
+        read = await self._read(at, limit, first, start, link, whole=whole)
         steps = read.fold
         if limit is not None and (shown := max(0, steps.version - limit)) < first:
             # It ended before the last version, at a time or at an event that cannot be read.
