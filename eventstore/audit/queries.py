@@ -126,7 +126,7 @@ class HistoryView(Struct, frozen=True, kw_only=True):
     began: int = 0
 
 
-class GetHistory(Query[HistoryView], subject="audit.history"):
+class GetHistory(Query[HistoryView], subject="audit.history", omit_defaults=True):
     """Get the history of an aggregate, up to a version or up to and including a time.
 
     All of it if neither is given; of its events, the last `limit`. All events are read, and the
@@ -139,5 +139,5 @@ class GetHistory(Query[HistoryView], subject="audit.history"):
     id: _Name
     at: Annotated[int, Meta(ge=0)] | _Instant | None = None
     limit: Annotated[int, Meta(ge=1, le=1_000)] = 50
-    from_snapshot: bool = False
+    from_snapshot: bool = False  # omitted by default, as earlier releases do not know it
     max_events: Annotated[int, Meta(ge=1)] | None = None

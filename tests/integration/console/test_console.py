@@ -202,13 +202,17 @@ async def test_a_long_history_is_listed_until_it_is_asked_for(
     monkeypatch.setattr("eventstore.console.pages.aggregates.MAX_FOLDED", 3)
     monkeypatch.setattr("eventstore.console.pages.aggregates.STEPS", 2)
     listed = await browser.get("/aggregates/guest/ann")
-    assert "take reading all of them" in text_of(listed)
+    assert "there is no snapshot near version 5" in text_of(listed)
     assert "Moved" in listed.text
     older = re.search(r'href="([^"]*after=[^"]*)"', listed.text)
     assert older is not None
     assert "Moved" in (await browser.get(older[1])).text
-    whole = await browser.get("/aggregates/guest/ann?state=1")
-    assert "State at version 5" in text_of(whole)
+    more = text_of(await browser.get("/aggregates/guest/ann?read=more"))
+    assert "State at version 5" in more
+    whole = text_of(await browser.get("/aggregates/guest/ann?read=all"))
+    assert "State at version 5" in whole
+    assert "verified 5 events" in whole
+    assert "read is more, or all" in text_of(await browser.get("/aggregates/guest/ann?read=x"))
 
 
 async def test_hostile_texts_are_shown_as_texts(browser: httpx.AsyncClient) -> None:
