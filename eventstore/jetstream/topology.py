@@ -111,11 +111,11 @@ def topology(
         _commands(subjects, settings),
         _feed(subjects, settings),
         _parked(subjects, settings),
-        _actions(subjects, settings),
         _bucket(subjects.snapshot_bucket, settings),
         _outcomes(subjects, settings),
         _bucket(subjects.config_bucket, settings),
         _keys(subjects, settings),
+        _actions(subjects, settings),
     ]
     return [replace(spec, owner=owner) for spec in specs]
 

@@ -65,7 +65,7 @@ async def test_a_domain_is_named_once(start_server: StartServer) -> None:
         await declare(client, topology(shop.codec.subjects, settings.streams, shop))
         appended = await store.append("counter", "c", Added(amount=1))
         names = (await client.api("STREAM.NAMES"))["streams"]
-        assert len(names) == 9
+        assert len(names) == 10
         assert all(name.removeprefix("KV_").startswith("SHOP_") for name in names)
         message = await client.nats.jetstream().get_msg("SHOP_LOG", appended.position)
         assert message.subject == "shop.log.counter.c"
