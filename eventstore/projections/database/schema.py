@@ -8,12 +8,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
 from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -22,13 +18,17 @@ from eventstore.projections.database.backends import cause_of, is_transient
 from eventstore.projections.database.recorded import recorded_revisions
 from eventstore.projections.table_names import is_reserved
 
+if TYPE_CHECKING:  # who migrates nothing does not load Alembic
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
 # Alembic hands its context to the scripts through module globals.
 _one_at_a_time = threading.Lock()
 
 _LOCK = 0x6576_656E_7473  # arbitrary, but must never change
 """PostgreSQL's advisory lock that excludes concurrent migrations of the same database."""
 
-_Step = Callable[[Config, str], None]
+_Step = Callable[["Config", str], None]
 
 
 class Revisions(NamedTuple):
@@ -70,10 +70,12 @@ class Migrations:
 
     def newest(self) -> str:
         """The newest revision that the scripts know."""
-        return _joined(ScriptDirectory.from_config(self.config()).get_heads()) or "none"
+        return _newest(self._directory(self.config()))
 
     def config(self, connection: Connection | None = None) -> Config:
         """Alembic's configuration, with the connection to migrate, if any."""
+        from alembic.config import Config
+
         made = Config()
         # The value is subject to interpolation, and a path may hold a per cent sign.
         made.set_main_option("script_location", str(self.scripts).replace("%", "%%"))
@@ -87,10 +89,14 @@ class Migrations:
         than this code, or for a step that failed, `SchemaBusy`, and transient errors of the
         database as they are.
         """
+        from alembic import command
+
         self._run(connection, "heads", command.upgrade)
 
     def downgrade(self, connection: Connection, revision: str = "base") -> None:
         """Downgrade to a revision, dropping what came after it; raises as `upgrade`."""
+        from alembic import command
+
         self._run(connection, revision, command.downgrade)
 
     def check(self, connection: Connection) -> None:
@@ -107,13 +113,13 @@ class Migrations:
 
         Raises `MigrationError` if the revision is none of the scripts'.
         """
-        scripts = ScriptDirectory.from_config(self.config(connection))
+        scripts = self._directory(self.config(connection))
         found = self.found(connection)
         known = {script.revision for script in scripts.walk_revisions()}
         for revision in found:
             if revision not in known:
                 raise self.unknown(revision)
-        return Revisions(_joined(found), _joined(scripts.get_heads()) or "none")
+        return Revisions(_joined(found), _newest(scripts))
 
     def found(self, connection: Connection) -> tuple[str, ...]:
         """The revisions that the database records: one, or one for each branch of the scripts."""
@@ -126,6 +132,11 @@ class Migrations:
             f"made by a newer version, or {self.version_table} belongs to another program; "
             "install that version, or use another version table, or another database"
         )
+
+    def _directory(self, config: Config) -> ScriptDirectory:
+        from alembic.script import ScriptDirectory
+
+        return ScriptDirectory.from_config(config)
 
     def _run(self, connection: Connection, revision: str, step: _Step) -> None:
         if connection.dialect.name == "postgresql":
@@ -147,8 +158,14 @@ class Migrations:
 
 
 def _cause(error: Exception) -> str:
+    from alembic.util import CommandError
+
     is_named = isinstance(error, CommandError | SQLAlchemyError)
     return str(cause_of(error)) if is_named else repr(error)
+
+
+def _newest(scripts: ScriptDirectory) -> str:
+    return _joined(scripts.get_heads()) or "none"
 
 
 def _joined(revisions: Iterable[str]) -> str | None:
