@@ -15,7 +15,7 @@ import msgspec
 from eventstore.audit.chain_check import ChainReport, ChainWalk
 from eventstore.audit.diff import plain
 from eventstore.audit.history_fold import HistoryFold
-from eventstore.audit.history_starts import KEPT_EVERY, HistoryStarts, Start
+from eventstore.audit.history_starts import KEPT_EVERY, HistoryStart, HistoryStarts
 from eventstore.audit.queries import GetHistory, HistoryView
 from eventstore.client.client import Client
 from eventstore.client.responder import Answer, Reply, Request
@@ -35,6 +35,7 @@ from eventstore.store.snapshots import Snapshots
 from eventstore.store.version_search import find_version
 
 _MAX_FOREIGN = 100
+_NEAR = 2 * KEPT_EVERY  # versions that are read rather than what a step changed be left out
 _SLACK = 8  # versions, any of which will do to begin with: the server is asked less often
 _decode = msgspec.json.Decoder(GetHistory).decode
 
@@ -128,7 +129,7 @@ class _History:
         head = (await find_head(self._reader, self._subject, leader=True)).head
         last = min(at, head.version) if isinstance(at, int) else head.version
         first = 0 if limit is None else max(0, last - limit)
-        nowhere = Start(self._decider.initial())
+        nowhere = HistoryStart(self._decider.initial())
         starts, whole = self._starts, self._starts is None
         start = nowhere if starts is None else await self._start(starts, at, first, last)
         link = await self._link(start, first, head)
@@ -143,12 +144,12 @@ class _History:
         return self._made(read, steps, head, start, link)
 
     def _made(
-        self, read: _Read, steps: HistoryFold, head: Head, start: Start, link: Link
+        self, read: _Read, steps: HistoryFold, head: Head, start: HistoryStart, link: Link
     ) -> HistoryView:
         fold, walk, foreign = read.fold, read.walk, read.foreign or set()
         shown = tuple(steps.steps)
         is_whole = link.version == 0 and read.is_complete
-        if is_whole:
+        if is_whole and start.head.version == 0:
             earlier = fold.parts - len(shown)
             later = walk.version - fold.events - len(foreign)
         else:
@@ -184,21 +185,21 @@ class _History:
 
     async def _start(
         self, starts: HistoryStarts, at: int | datetime | None, first: int, last: int
-    ) -> Start:
+    ) -> HistoryStart:
         """The start to fold from: before the first step, unless a snapshot after it saves much."""
-        kept = self._kept(min(at, first) if isinstance(at, int) else first if at is None else at)
+        kept = self._kept(at if isinstance(at, datetime) else first)
         if kept is not None and not await self._holds(kept.head):
             starts.forget(self._decider.aggregate, self._id)
             kept = None
-        nearest = kept or Start(self._decider.initial())
-        if isinstance(at, datetime):
+        nearest = kept or HistoryStart(self._decider.initial())
+        if isinstance(at, datetime) or last - nearest.head.version <= _NEAR:
             return nearest
         snapshot = await starts.snapshot(self._decider, self._id)
         if snapshot is None or not nearest.head.version < snapshot.head.version <= last:
             return nearest
         return snapshot
 
-    def _kept(self, at: int | datetime) -> Start | None:
+    def _kept(self, at: int | datetime) -> HistoryStart | None:
         return None if self._starts is None else self._starts.nearest(self._decider, self._id, at)
 
     async def _holds(self, head: Head) -> bool:
@@ -206,7 +207,7 @@ class _History:
         found = await self._reader.at(head.position, leader=True)
         return found is not None and found.subject == self._subject and head.matches(found)
 
-    async def _link(self, start: Start, first: int, head: Head) -> Link:
+    async def _link(self, start: HistoryStart, first: int, head: Head) -> Link:
         """The event to read on after: that of the start, or one before the first step."""
         if start.head.version <= first:
             return _link_to(start.head)
@@ -223,7 +224,7 @@ class _History:
         at: int | datetime | None,
         limit: int | None,
         shown_after: int,
-        start: Start,
+        start: HistoryStart,
         link: Link,
         *,
         whole: bool,
@@ -256,7 +257,7 @@ class _History:
         with suppress(UnreadableEvent):
             head = Head.of(message)
             if self._starts is not None and head.version == fold.version:
-                start = Start(fold.state, head, fold.latest)
+                start = HistoryStart(fold.state, head, fold.latest)
                 self._starts.keep(self._codec, self._decider, self._id, start)
 
     async def _is_foreign(self, read: _Read, message: StoredMessage) -> bool:

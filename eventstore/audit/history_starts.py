@@ -27,7 +27,7 @@ KEPT_EVERY = 1_000
 """A state is kept at versions that this divides, or a multiple of it in long histories."""
 
 
-class Start(Struct, frozen=True, eq=False):
+class HistoryStart(Struct, frozen=True, eq=False):
     """A state and the head that it was folded up to; `latest` is the latest time of its events."""
 
     state: Any
@@ -71,7 +71,9 @@ class HistoryStarts:
         self._max_bytes = max_bytes
         self._kept: OrderedDict[tuple[str, str], _KeptStates] = OrderedDict()
 
-    def keep(self, codec: Codec, decider: Decider[Any], aggregate_id: str, reached: Start) -> None:
+    def keep(
+        self, codec: Codec, decider: Decider[Any], aggregate_id: str, reached: HistoryStart
+    ) -> None:
         """Keep a state, if its version is one at which that is done, and it can be encoded."""
         key, head = (decider.aggregate, aggregate_id), reached.head
         kept = self._kept.get(key) or _KeptStates()
@@ -90,7 +92,9 @@ class HistoryStarts:
         self._kept.move_to_end(key)
         self._shrink()
 
-    def nearest(self, decider: Decider[Any], aggregate_id: str, at: int | datetime) -> Start | None:
+    def nearest(
+        self, decider: Decider[Any], aggregate_id: str, at: int | datetime
+    ) -> HistoryStart | None:
         """The last kept state up to a version or a time; None if there is none."""
         key = decider.aggregate, aggregate_id
         if key not in self._kept:
@@ -101,14 +105,14 @@ class HistoryStarts:
             return None
         found = max(fitting, key=lambda each: each.head.version)
         snapshot = SnapshotFormat(decider).decode(aggregate_id, found.data)
-        return Start(snapshot.state, found.head, found.latest)
+        return HistoryStart(snapshot.state, found.head, found.latest)
 
-    async def snapshot(self, decider: Decider[Any], aggregate_id: str) -> Start | None:
+    async def snapshot(self, decider: Decider[Any], aggregate_id: str) -> HistoryStart | None:
         """The snapshot, verified against the log; None if there is none."""
         if self._snapshots is None:
             return None
         found = await self._snapshots.load(decider, aggregate_id)
-        return None if found is None else Start(found.state, found.head)
+        return None if found is None else HistoryStart(found.state, found.head)
 
     def forget(self, aggregate: str, aggregate_id: str) -> None:
         """Drop the kept states of an aggregate, as those of another log."""

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from eventstore.audit import HistoryStarts, HistoryView, aggregate_history
-from eventstore.audit.history_starts import KEPT_EVERY, Start
+from eventstore.audit.history_starts import KEPT_EVERY, HistoryStart
 from eventstore.client.client import connect
 from eventstore.errors import HistoryTooLong
 from eventstore.jetstream.direct_get import MAX_PAGE, DirectReader
@@ -151,7 +151,7 @@ async def test_kept_states_are_bounded_and_those_asked_for_last_are_kept() -> No
     for own in ("c1", "c2", "c3"):
         for number in range(1, 1_001):
             version = number * KEPT_EVERY
-            reached = Start(Counter(version), Head(version, version, "f" * 64, own))
+            reached = HistoryStart(Counter(version), Head(version, version, "f" * 64, own))
             starts.keep(domain.codec, decider, own, reached)
     kept = {own: starts.nearest(decider, own, 10**9) for own in ("c1", "c2", "c3")}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import secrets
 from collections.abc import AsyncIterator
 from typing import Any
@@ -17,6 +18,7 @@ from eventstore.processes import GetProcess, ListProcesses
 from eventstore.server.embedded import EmbeddedServer
 from tests.connection import settings_for
 from tests.integration.console.visits import (
+    BOUND,
     RunningService,
     confirmed,
     text_of,
@@ -54,7 +56,7 @@ clapper = Clapper()
 
 def tower(name: str) -> Application:
     """An application with a process that fails while the bell is broken."""
-    bell: Decider[int] = Decider("bell", initial=int)
+    bell: Decider[int] = Decider("bell", initial=int, snapshot_every=1)
 
     @bell.decides
     def ring(_times: int, _command: Ring) -> Rang:
@@ -169,3 +171,27 @@ async def test_a_failed_one_is_retried_and_that_is_recorded(running_tower: Runni
         ("process-retry", "ringing/b", "done", None),
         ("process-retry", "ringing/none", "failed", "not_found"),
     ]
+
+
+async def test_a_state_from_a_snapshot_says_what_is_checked(
+    running_tower: RunningService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert running_tower.service.snapshots is not None
+    await running_tower.service.snapshots.drain(BOUND)
+    module = importlib.import_module("eventstore.audit.aggregate_history")
+    monkeypatch.setattr(module, "_NEAR", 0)
+    async with visiting(running_tower) as browser:
+        newest = text_of(await browser.get("/aggregates/bell/a?read=more"))
+        first = text_of(await browser.get("/aggregates/bell/a?at=1&read=more"))
+        whole = text_of(await browser.get("/aggregates/bell/a?read=all"))
+
+    assert "State at version 2" in newest
+    assert "Version 2 Chain verified 2 events" in newest
+    assert "was 1" not in newest
+    assert "earlier" not in newest
+    assert "State at version 1" in first
+    assert "checked in part" in first
+    assert "check all" in first
+    assert "is 1" in first
+    assert "verified 2 events" in whole
+    assert "was 1" in whole
