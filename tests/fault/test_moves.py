@@ -18,23 +18,12 @@ from eventstore.errors import ClientError
 from eventstore.jetstream.api import find_stream, log_end
 from eventstore.server.embedded import EmbeddedServer
 from tests.conftest import settings_for
-from tests.fault.selling import (
-    BOUND,
-    ROOT,
-    SHOP,
-    Orders,
-    judge,
-    judge_rows,
-    raw,
-    serving,
-    settled,
-    shop_app,
-    until_applied,
-)
+from tests.fault import selling
+from tests.fault.selling import BOUND, ROOT, SHOP, Orders, serving
 from tests.integration.commanding import until
 from tests.integration.store.test_append_replicated import cluster
 
-__all__ = ["cluster", "shop_app"]
+__all__ = ["cluster"]
 
 ORDERS = 120
 
@@ -76,12 +65,12 @@ async def test_from_one_server_to_three(
         replicated = {"EVENTSTORE_STREAMS_REPLICAS": "3"}
         async with serving(ROOT, cluster[0].url, there, **replicated):
             await orders.send(shop)
-            await settled(client)
-            await until_applied(there, await log_end(client, SHOP))
+            await selling.settled(client)
+            await selling.until_applied(client, there)
         again = await back_up(client, SHOP, tmp_path / "of three")
         assert again.events == await log_end(client, SHOP)
-        judge(await raw(client, SHOP.log_stream), await raw(client, SHOP.event_stream), ORDERS)
-    judge_rows(there / "rows.sqlite", ORDERS)
+        await selling.judge_streams(client, ORDERS)
+    selling.judge_rows(there / "rows.sqlite", ORDERS)
 
 
 async def test_from_sqlite_to_postgresql(
@@ -97,9 +86,9 @@ async def test_from_sqlite_to_postgresql(
                 old.terminate()
                 await asyncio.wait_for(old.wait(), BOUND)
                 await orders.send(shop)
-                await settled(client)
+                await selling.settled(client)
                 await until_rows(new_postgresql, ORDERS)
-        judge(await raw(client, SHOP.log_stream), await raw(client, SHOP.event_stream), ORDERS)
+        await selling.judge_streams(client, ORDERS)
 
 
 async def until_rows(url: str, count: int) -> None:
