@@ -13,15 +13,17 @@ import sqlite3
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager, closing
+from contextlib import aclosing, asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 
 from eventstore.client.client import Client
+from eventstore.errors import ClientError
 from eventstore.jetstream.api import log_end
 from eventstore.messages.subjects import Subjects
 from eventstore.store.log import StoredLog
+from tests.integration.commanding import until
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "shop"
@@ -84,6 +86,18 @@ async def raw(client: Client, stream: str) -> list[Any]:
     pages = StoredLog(client, stream).pages()
     async with aclosing(pages) as read:
         return [message async for page in read for message in page.messages]
+
+
+async def until_led(client: Client) -> None:
+    """Wait until the servers of a cluster have found each other."""
+
+    async def is_led() -> bool:
+        with suppress(ClientError):
+            await client.api("STREAM.NAMES", timeout=1.0)
+            return True
+        return False
+
+    await until(is_led)
 
 
 async def settled(client: Client) -> None:

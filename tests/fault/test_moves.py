@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import asyncpg
@@ -13,14 +12,12 @@ import pytest
 
 from eventstore import Application
 from eventstore.backup import back_up, restore
-from eventstore.client.client import Client, connect
-from eventstore.errors import ClientError
+from eventstore.client.client import connect
 from eventstore.jetstream.api import find_stream, log_end
 from eventstore.server.embedded import EmbeddedServer
 from tests.conftest import settings_for
 from tests.fault import selling
 from tests.fault.selling import BOUND, ROOT, SHOP, Orders, serving
-from tests.integration.commanding import until
 from tests.integration.store.test_append_replicated import cluster
 
 __all__ = ["cluster"]
@@ -31,18 +28,6 @@ pytestmark = [
     pytest.mark.timeout(900),
     pytest.mark.skipif(os.environ.get("FAULT") != "long", reason="a minute each: make fault"),
 ]
-
-
-async def until_led(client: Client) -> None:
-    """Wait until the servers of a cluster have found each other."""
-
-    async def is_led() -> bool:
-        with suppress(ClientError):
-            await client.api("STREAM.NAMES", timeout=1.0)
-            return True
-        return False
-
-    await until(is_led)
 
 
 async def test_from_one_server_to_three(
@@ -57,7 +42,7 @@ async def test_from_one_server_to_three(
         await back_up(client, SHOP, made, read_model=tmp_path / "rows.sqlite")
     settings = settings_for(cluster[0].url, "shop")
     async with connect(settings) as client, shop_app.client(settings) as shop:
-        await until_led(client)
+        await selling.until_led(client)
         await restore(client, SHOP, made, replicas=3, read_model=there / "rows.sqlite")
         found = await find_stream(client, SHOP.log_stream)
         assert found is not None

@@ -1,4 +1,4 @@
-"""Upgrades from the previous release, and back, while orders go on.
+"""Upgrades of services from the previous release, and back, and of servers, while orders go on.
 
 The previous one is a revision of this repository, by default the one named below; another one by
 `PREVIOUS=REVISION`.
@@ -7,6 +7,7 @@ The previous one is a revision of this repository, by default the one named belo
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -22,6 +23,10 @@ from eventstore.server.embedded import EmbeddedServer
 from tests.conftest import settings_for
 from tests.fault import selling
 from tests.fault.selling import BOUND, EXAMPLE, ROOT, Orders, serving
+from tests.integration.command_line import CommandLine
+from tests.integration.store.test_append_replicated import cluster
+
+__all__ = ["cluster"]
 
 PREVIOUS = os.environ.get("PREVIOUS", "6b662c4a")
 ORDERS = 150
@@ -104,6 +109,37 @@ async def test_a_release_with_a_read_model_of_its_own_takes_over_without_a_pause
                 await selling.until_applied(client, green)
         await selling.judge_streams(client, ORDERS)
     selling.judge_rows(green / "rows.sqlite", ORDERS)
+
+
+async def test_three_servers_are_restarted_one_after_another(
+    cluster: list[EmbeddedServer], shop_app: Application, tmp_path: Path
+) -> None:
+    orders, url = Orders(ORDERS), ",".join(each.url for each in cluster)
+    settings = settings_for(url, "shop")
+    asked = CommandLine(tmp_path, NATS_URL=url, EVENTSTORE_APP="shop.app:app")
+    async with connect(settings) as client, shop_app.client(settings) as shop:
+        await selling.until_led(client)
+        async with serving(ROOT, url, tmp_path, EVENTSTORE_STREAMS_REPLICAS="3"):
+            for number, server in enumerate(cluster):
+                await server.stop()
+                await orders.send(shop, first=ORDERS * number // 4, end=ORDERS * (number + 1) // 4)
+                await until_streams(asked, "degraded")
+                await server.start()
+                await until_streams(asked, "healthy")
+            await orders.send(shop)
+            await selling.settled(client)
+            await selling.until_applied(client, tmp_path)
+        await selling.judge_streams(client, ORDERS)
+    selling.judge_rows(tmp_path / "rows.sqlite", ORDERS)
+
+
+async def until_streams(asked: CommandLine, status: str) -> None:
+    """Wait until the service finds that its streams are so."""
+    async with asyncio.timeout(BOUND):
+        while True:
+            answer = await asyncio.to_thread(asked.call, "health", "--json")
+            if answer.out and json.loads(answer.out)["details"]["streams"]["status"] == status:
+                return
 
 
 async def ended(service: asyncio.subprocess.Process, by: signal.Signals) -> None:
