@@ -341,6 +341,7 @@ def _subscribers(service: RunningApplication) -> list[EventSubscriber]:
 def _process(service: RunningApplication, process: Process[Any]) -> EventSubscriber:
     return process_runner(
         *(process, service.client, service.store, service.commands),
+        states=service.states,
         snapshots=service.snapshots,
         clock=service.app.clock,
         telemetry=service.telemetry,

@@ -11,7 +11,7 @@ from eventstore.application.components import DelayedStart, running
 from eventstore.application.start import until_led
 from eventstore.client.client import Client, connect
 from eventstore.client.master_keys import KeyWrapping
-from eventstore.commands import CommandClient, CommandHandler, CommandWorker, Outcomes
+from eventstore.commands import CommandClient, CommandHandler, CommandWorker, Outcomes, StateCache
 from eventstore.concurrency.resource import Resource
 from eventstore.config import Settings
 from eventstore.decider.domain import Domain
@@ -71,6 +71,7 @@ class WriteSide(Resource):
         key_wrapping: KeyWrapping | None = None,
     ) -> None:
         self.domain = domain.renamed(settings.nats.subject_prefix or domain.name)
+        self.states = StateCache(settings.operations.state_cache_mb << 20)
         self._settings = settings
         self._name = name
         self._has_worker = worker
@@ -98,10 +99,11 @@ class WriteSide(Resource):
                 self.client, codec, clock=self._clock, guarded=True, telemetry=self._telemetry
             )
         )
+        self.guard = LogGuard(self.client, self.store)
+        await self._led(self.guard.begin)
         self.outdated = await self._led(
             lambda: check_log(self.client, self.store, known, rebuilds=self._rebuilds)
         )
-        self.guard = LogGuard(self.client, self.store)
         await stack.enter_async_context(running(self.guard))
         if codec.has_personal():
             await self.store.keyring.check()
@@ -140,6 +142,7 @@ class WriteSide(Resource):
             self.store,
             self.domain,
             outcomes,
+            states=self.states,
             snapshots=snapshots,
             clock=self._clock,
             telemetry=self._telemetry,

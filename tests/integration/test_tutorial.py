@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -146,10 +145,8 @@ class Reader:
             self.stop()
             self._service = self._stack.enter_context(self._cli.start("serve"))
             return self._service.line()
-        if command.startswith("eventstore ") and ">" not in command:
-            result = self._cli.call(*shlex.split(command)[1:])
-            return result.err + result.out
-        return self._cli.shell(f"{command} 2>&1").out
+        result = self._cli.typed(command)
+        return result.err + result.out
 
     def stop(self) -> None:
         """Stop the service, if it runs."""

@@ -13,10 +13,8 @@ releases until 0009 look at, and `eventstore_schema` records the newest one.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, delete, insert
 
 from eventstore.errors import MigrationError
@@ -24,6 +22,10 @@ from eventstore.projections.database import legacy
 from eventstore.projections.database.recorded import recorded_revisions
 from eventstore.projections.database.schema import Migrations, Revisions
 from eventstore.projections.database.tables import required_revision
+
+if TYPE_CHECKING:  # where nothing is migrated, Alembic is not loaded
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
 
 VERSION_TABLE = "eventstore_schema"
 
@@ -55,10 +57,12 @@ class LibraryMigrations(Migrations):
         return legacy.made_by_newer(revision)
 
     def _upgrade(self, config: Config, revision: str) -> None:
+        from alembic.migration import MigrationContext
+
         connection: Connection = config.attributes["connection"]
         if self.revisions(connection).is_newer:
             return
-        scripts = ScriptDirectory.from_config(config)
+        scripts = self._directory(config)
         if not super().found(connection):
             for recorded in self.required(connection):
                 options = {"version_table": self.version_table}

@@ -8,12 +8,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
 from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -22,13 +18,17 @@ from eventstore.projections.database.backends import cause_of, is_transient
 from eventstore.projections.database.recorded import recorded_revisions
 from eventstore.projections.table_names import is_reserved
 
+if TYPE_CHECKING:  # who migrates nothing does not load Alembic
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
 # Alembic hands its context to the scripts through module globals.
 _one_at_a_time = threading.Lock()
 
 _LOCK = 0x6576_656E_7473  # arbitrary, but must never change
 """PostgreSQL's advisory lock that excludes concurrent migrations of the same database."""
 
-_Step = Callable[[Config, str], None]
+_Step = Callable[["Config", str], None]
 
 
 class Revisions(NamedTuple):
@@ -74,10 +74,12 @@ class Migrations:
 
     def newest(self) -> str:
         """The newest revision that the scripts know."""
-        return _joined(ScriptDirectory.from_config(self.config()).get_heads()) or "none"
+        return _newest(self._directory(self.config()))
 
     def config(self, connection: Connection | None = None) -> Config:
         """Alembic's configuration, with the connection to migrate, if any."""
+        from alembic.config import Config
+
         made = Config()
         # The value is subject to interpolation, and a path may hold a per cent sign.
         made.set_main_option("script_location", str(self.scripts).replace("%", "%%"))
@@ -95,6 +97,8 @@ class Migrations:
 
     def downgrade(self, connection: Connection, revision: str = "base") -> None:
         """Downgrade to a revision, dropping what came after it; raises as `upgrade`."""
+        from alembic import command
+
         self._run(connection, revision, command.downgrade)
 
     def check(self, connection: Connection) -> None:
@@ -111,14 +115,13 @@ class Migrations:
 
         Raises `MigrationError` if one that has to be known is none of the scripts'.
         """
-        scripts = ScriptDirectory.from_config(self.config(connection))
+        scripts = self._directory(self.config(connection))
         known = {script.revision for script in scripts.walk_revisions()}
         for revision in self.required(connection):
             if revision not in known:
                 raise self.unknown(revision)
         found = self.found(connection)
-        newest = _joined(scripts.get_heads()) or "none"
-        return Revisions(_joined(found), newest, is_newer=not known.issuperset(found))
+        return Revisions(_joined(found), _newest(scripts), is_newer=not known.issuperset(found))
 
     def found(self, connection: Connection) -> tuple[str, ...]:
         """The revisions that the database records: one, or one for each branch of the scripts."""
@@ -137,7 +140,14 @@ class Migrations:
         )
 
     def _upgrade(self, config: Config, revision: str) -> None:
+        from alembic import command
+
         command.upgrade(config, revision)
+
+    def _directory(self, config: Config) -> ScriptDirectory:
+        from alembic.script import ScriptDirectory
+
+        return ScriptDirectory.from_config(config)
 
     def _run(self, connection: Connection, revision: str, step: _Step) -> None:
         if connection.dialect.name == "postgresql":
@@ -159,8 +169,14 @@ class Migrations:
 
 
 def _cause(error: Exception) -> str:
+    from alembic.util import CommandError
+
     is_named = isinstance(error, CommandError | SQLAlchemyError)
     return str(cause_of(error)) if is_named else repr(error)
+
+
+def _newest(scripts: ScriptDirectory) -> str:
+    return _joined(scripts.get_heads()) or "none"
 
 
 def _joined(revisions: Iterable[str]) -> str | None:
