@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
+import shutil
 import signal
 import sqlite3
-import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
@@ -87,9 +86,8 @@ def cli(tmp_path: Path, server: EmbeddedServer) -> CommandLine:
         EVENTSTORE_DATABASE="rows.sqlite",
         NATS_URL=server.url,
         EVENTSTORE_MASTER_KEY_FILE="master.keys",
-        PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     )
-    shell(made, "eventstore keys new --name old --output master.keys")
+    done(made, "keys new --name old --output master.keys")
     return made
 
 
@@ -156,29 +154,26 @@ def test_a_poisoned_projection_is_seen_mended_and_goes_on(cli: CommandLine) -> N
 
 
 def test_the_master_key_is_rotated_while_commands_are_carried_out(cli: CommandLine) -> None:
-    shell(cli, "cp -p master.keys old.keys")
+    shutil.copy(cli.folder / "master.keys", cli.folder / "old.keys")
     with ExitStack() as stack:
         running = stack.enter_context(cli.serving())
         register(cli, "a", "ann@one.org")
-        shell(cli, "eventstore keys new --name new --output new.keys")
-        for command in (
-            "cat old.keys new.keys > master.keys",
-            "cat new.keys old.keys > master.keys",
-        ):
-            shell(cli, command)
+        done(cli, "keys new --name new --output new.keys")
+        for files in (("old.keys", "new.keys"), ("new.keys", "old.keys")):
+            join(cli, *files)
             running = restarted(cli, stack, running)
         assert emails(cli, "a") == ["ann@one.org"]
         register(cli, "b", "ben@two.org")
-        assert shell(cli, "eventstore keys status") == (
+        assert done(cli, "keys status") == (
             "master key new wraps 1 key\nmaster key old wraps 1 key\nforgotten: 0 subjects\n"
         )
-        assert shell(cli, "eventstore keys rewrap") == (
+        assert done(cli, "keys rewrap") == (
             "master key new wraps 2 keys, 1 of them rewrapped now; forgotten: 0 subjects\n"
         )
         register(cli, "c", "cy@three.org")
-        status = shell(cli, "eventstore keys status")
+        status = done(cli, "keys status")
         assert status == "master key new wraps 3 keys\nforgotten: 0 subjects\n"
-        shell(cli, "cat new.keys > master.keys")
+        join(cli, "new.keys")
         running = restarted(cli, stack, running)
         for own, email in (("a", "ann@one.org"), ("b", "ben@two.org"), ("c", "cy@three.org")):
             assert emails(cli, own) == [email]
@@ -195,10 +190,16 @@ def restarted(cli: CommandLine, stack: ExitStack, before: RunningProcess) -> Run
     return running
 
 
-def shell(cli: CommandLine, command: str) -> str:
-    ended = cli.shell(command)
+def done(cli: CommandLine, words: str) -> str:
+    ended = cli.call(*words.split())
     assert ended.status == 0, ended
     return ended.out
+
+
+def join(cli: CommandLine, *files: str) -> None:
+    """Give the processes the master keys of these files."""
+    texts = [(cli.folder / each).read_text() for each in files]
+    (cli.folder / "master.keys").write_text("".join(texts))
 
 
 def emails(cli: CommandLine, own: str) -> list[str]:
