@@ -69,8 +69,27 @@ class _StreamConfig(Struct, frozen=True):
     metadata: dict[str, str] = {}
 
 
+_MAX_LAG = 1_000
+_MAX_SILENCE = 5_000_000_000
+
+
+class _Replica(Struct, frozen=True):
+    name: str = ""
+    current: bool = True
+    offline: bool = False
+    active: int = 0
+    lag: int = 0
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the leader could not fall back on it, more than for the moments of a write."""
+        is_late = self.lag > _MAX_LAG or self.active > _MAX_SILENCE
+        return self.offline or (is_late and not self.current)
+
+
 class _Cluster(Struct, frozen=True):
     leader: str = ""
+    replicas: list[_Replica] | None = None
 
 
 CREATED_NOTE = "eventstore.created"
@@ -97,6 +116,12 @@ class StreamInfo(Struct, frozen=True):
     def replicas(self) -> int:
         """The number of replicas."""
         return msgspec.convert(self.config, _StreamConfig).num_replicas
+
+    @property
+    def behind(self) -> list[str]:
+        """The servers whose replicas are offline, or lag by 1,000 operations or 5 seconds."""
+        replicas = (self.cluster and self.cluster.replicas) or []
+        return sorted(each.name for each in replicas if each.is_behind)
 
     @property
     def subjects(self) -> list[str]:

@@ -9,7 +9,11 @@ CONSUMER = "worker"
 """Its name."""
 
 ACK_WAIT = 5.0
-"""Seconds: so that a client, which waits for ten by default, gets the outcome from a survivor."""
+"""Seconds: so that a client, which waits for ten by default, gets the outcome from a survivor.
+
+A consumer that exists keeps its own: processes of a release that declares another one would not
+start beside this one.
+"""
 
 _MAX_ACK_PENDING = 10_000
 
@@ -23,9 +27,9 @@ def worker_consumer(codec: Codec, *, ack_wait: float = ACK_WAIT) -> ConsumerSpec
         {
             "durable_name": CONSUMER,
             "ack_policy": "explicit",
-            "ack_wait": int(ack_wait * 1e9),
             "filter_subject": subjects.filter("cmd"),
             "max_deliver": -1,
             "max_ack_pending": _MAX_ACK_PENDING,
         },
+        {"ack_wait": int(ack_wait * 1e9)},
     )

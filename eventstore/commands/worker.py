@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import nullcontext
 from typing import Any
 
+from eventstore.client.api_answers import ConsumerInfo
 from eventstore.client.client import Client, Message
 from eventstore.commands.consumer import ACK_WAIT, CONSUMER, worker_consumer
 from eventstore.commands.decoding import DecodedCommand, ReceivedCommand
@@ -45,7 +46,7 @@ from eventstore.jetstream.acks import Acknowledgements, ack_subjects
 from eventstore.jetstream.consumer import PullConsumer, is_transient
 from eventstore.jetstream.ownership import Owner
 from eventstore.jetstream.retry import Retry
-from eventstore.jetstream.topology import adjust_consumer
+from eventstore.jetstream.topology import declare_consumer
 from eventstore.messages.codec import Codec
 from eventstore.messages.headers import AUTHENTICATED_AS
 from eventstore.messages.outcome import Outcome
@@ -71,8 +72,8 @@ class CommandWorker:
     `in_flight` bounds the commands that are carried out concurrently; four times as many may be
     pending, so that many commands for one aggregate do not block the others. The pending commands
     of a worker that dies are redelivered after `ack_wait` seconds. That is the same for all workers
-    of a domain, and the one that starts last decides: beside workers that were started with a
-    longer one, a command that takes longer may be carried out twice, to the same outcome.
+    of a domain, and the one that starts first decides: a longer one is reported, and with a shorter
+    one, a command that takes longer may be carried out twice, to the same outcome.
 
     A failed command is redelivered after a delay that doubles from 0.25 to 30 seconds; later
     commands on the same aggregate do not wait for it. At its delivery number `max_deliveries` it
@@ -179,12 +180,23 @@ class CommandWorker:
             taken: deque[ReceivedCommand] = deque()
             try:
                 await self._others.claim()
-                await adjust_consumer(self._client, self._consumer, "ack_wait")
+                self._compare(await declare_consumer(self._client, self._consumer))
                 await self._take(taken, queue, retry)
             finally:
                 await self._requeue(taken)
 
         await retry.run(work)
+
+    def _compare(self, found: ConsumerInfo) -> None:
+        """Report an ack wait that is longer than this worker's."""
+        seconds = found.config["ack_wait"] / 1e9
+        if seconds > self._ack_wait:
+            _logger.warning(
+                "commands of a worker that dies are redelivered after %g s, as an earlier release "
+                "has set it; once none of its processes runs any more: "
+                "nats consumer edit %s %s --wait=%gs",
+                *(seconds, self._stream, found.name, self._ack_wait),
+            )
 
     async def _take(
         self,

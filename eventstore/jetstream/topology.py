@@ -28,7 +28,6 @@ from eventstore.jetstream.api import (
     find_consumer,
     find_stream,
     stream_info,
-    update_consumer,
     update_stream,
 )
 from eventstore.jetstream.ownership import Owner, claim
@@ -179,17 +178,6 @@ async def declare_consumer(client: Client, spec: ConsumerSpec) -> ConsumerInfo:
             raise
     _check_drift(f"{stream} consumer {name}", spec.settings, found.config)
     return found
-
-
-async def adjust_consumer(client: Client, spec: ConsumerSpec, *adjustable: str) -> None:
-    """The same as `declare_consumer`, but an existing one gets the adjustable settings."""
-    try:
-        await declare_consumer(client, spec)
-    except StreamDrift as drift:
-        if not drift.differences.keys() <= {*adjustable}:
-            raise
-        _logger.warning("%s; it is changed", drift)
-        await update_consumer(client, spec.stream, spec.name, spec.settings)
 
 
 async def limit_messages(client: Client, stream: str, limit: int) -> bool:

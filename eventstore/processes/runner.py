@@ -9,6 +9,7 @@ from typing import Any
 from eventstore.client.client import Client
 from eventstore.commands import CommandClient, StateCache
 from eventstore.messages.envelope import utc_now
+from eventstore.messages.types import Event
 from eventstore.processes.process import Process
 from eventstore.processes.reactor import Reactor
 from eventstore.store.snapshots.snapshots import Snapshots
@@ -43,8 +44,11 @@ def process_runner(
     )
     # A pure function fails each time, and the reactor waits for what it cannot reach.
     declared = Subscriber(process.name, start=process.start, max_attempts=1, ack_wait=ack_wait)
-    events = process.event_types
-    if process.rejected_types:
-        events = [*events, process.records.rejected]
-    declared.subscribe(events, reactor.handle)
+    declared.subscribe(triggers(process), reactor.handle)
     return EventSubscriber(client, store.codec, declared, telemetry=telemetry)
+
+
+def triggers(process: Process[Any]) -> list[type[Event]]:
+    """The events that a process subscribes to."""
+    rejections = [process.records.rejected] if process.rejected_types else []
+    return [*process.event_types, *rejections]

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from eventstore.client.api_answers import StreamState
+from eventstore.client.api_answers import StreamInfo, StreamState
 from eventstore.client.client import Client
 from eventstore.errors import EventStoreError, InvalidAnswer, StreamMissing
 from eventstore.jetstream.api import find_consumer, stream_info
@@ -59,8 +59,9 @@ class ConnectionCheck:
 class StreamsCheck:
     """Unhealthy unless every declared stream and bucket exists as declared.
 
-    Degraded if one contains foreign or unreadable messages: `findings`, by the stream's name, are
-    those that its readers in this process have skipped.
+    Degraded if a replica of one is offline or behind, and if one contains foreign or unreadable
+    messages: `findings`, by the stream's name, are those that its readers in this process have
+    skipped.
     """
 
     def __init__(
@@ -91,18 +92,24 @@ class StreamsCheck:
     async def _check(self, spec: StreamSpec) -> dict[str, Any]:
         try:
             await check(self._client, [spec])
-            state = (await stream_info(self._client, spec.name)).state
+            info = await stream_info(self._client, spec.name)
         except EventStoreError as error:
             return {"status": "unhealthy", "problem": str(error)}
+        state = info.state
         self._telemetry.gauge("stream_messages", state.messages, stream=spec.name)
-        findings = self._findings.get(spec.name)
-        found = CheckResult() if findings is None else check_findings(findings)
         return {
-            **found.to_dict(),
+            **self._found(info).to_dict(),
             "messages": state.messages,
             "bytes": state.bytes,
             "last_position": state.last_seq,
         }
+
+    def _found(self, info: StreamInfo) -> CheckResult:
+        if info.behind:
+            problem = f"{info.name}: the replica on {', '.join(info.behind)} is offline or behind"
+            return CheckResult(status="degraded", problem=problem)
+        findings = self._findings.get(info.name)
+        return CheckResult() if findings is None else check_findings(findings)
 
 
 class CommandsCheck:

@@ -17,9 +17,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import msgspec
+from msgspec import Struct
 
 from eventstore.client.api_answers import ConsumerInfo
 from eventstore.client.client import Client
@@ -28,11 +29,11 @@ from eventstore.jetstream.api import find_consumer, update_consumer
 from eventstore.jetstream.topology import ConsumerSpec, declare_consumer
 from eventstore.messages.subjects import Subjects
 from eventstore.messages.text import make_log_records_safe
+from eventstore.subscribers.declaration import Subscriber
 from eventstore.subscribers.positions import PositionSearch, Start, log_end
-from eventstore.subscribers.subscription import FILTER, Subscription, filtered
+from eventstore.subscribers.subscription import FILTER, Subscription, filter_of, subjects_of
 
 _REPLACED = (*FILTER, "metadata", "name")
-_ADJUSTABLE = ("ack_wait", "max_ack_pending")
 _DEFAULTS = {"max_waiting": 512, "num_replicas": 0, "replay_policy": "instant"}  # the server's
 _SETTLE_SECONDS = 5.0
 _SETTLE_PAUSE = 0.1
@@ -43,36 +44,68 @@ _RESET_SECONDS = 1.0
 _logger = make_log_records_safe(logging.getLogger(__name__))
 
 
-async def declare_subscriber(
-    client: Client,
-    subjects: Subjects,
-    name: str,
-    settings: dict[str, Any],
-    start: Start,
-    continues: str | None = None,
-) -> Subscription:
-    """Create the durable consumer `name`, or have the existing one deliver other subjects.
+class SubscriberConsumer(Struct, frozen=True):
+    """A subscriber's consumer as its declaration wants it.
 
-    `settings` have its filter, which may change, as may how many events are delivered at a time and
-    for how long; the existing one keeps its position. A new one takes over the position of
-    `continues`, if there is such a name, and otherwise begins at `start`. Returns what the consumer
-    delivers, which are other subjects if this process is of an older release than others that run.
+    It delivers events of `subjects`, `max_concurrency` at a time, and again after `ack_wait`
+    seconds. `continues` is the name whose position a new one takes over.
+    """
+
+    name: str
+    subjects: frozenset[str]
+    max_concurrency: int = 1
+    ack_wait: float = 30.0
+    continues: str | None = None
+
+    @classmethod
+    def of(cls, subjects: Subjects, declared: Subscriber) -> Self:
+        """That of a declared subscriber, with the events that have handlers by now."""
+        return cls(
+            declared.name,
+            subjects_of(subjects, declared.event_types),
+            declared.max_concurrency,
+            declared.ack_wait,
+            declared.continues,
+        )
+
+    @property
+    def fixed(self) -> dict[str, Any]:
+        """The settings that an existing one must have."""
+        return {"durable_name": self.name, "ack_policy": "explicit", "max_deliver": -1}
+
+    @property
+    def adjustable(self) -> dict[str, Any]:
+        """The settings that an existing one gets, apart from its filter."""
+        return {"ack_wait": round(self.ack_wait * 1e9), "max_ack_pending": self.max_concurrency}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All settings of a new one, without where it begins."""
+        return {**self.fixed, **self.adjustable, **filter_of(self.subjects)}
+
+
+async def declare_subscriber(
+    client: Client, subjects: Subjects, wanted: SubscriberConsumer, start: Start
+) -> Subscription:
+    """Create the durable consumer, or have the existing one deliver other subjects.
+
+    Its filter may change, as may how many events are delivered at a time and for how long; the
+    existing one keeps its position. A new one takes over the position of the name that it
+    continues, if there is one, and otherwise begins at `start`. Returns what the consumer delivers,
+    which are other subjects if this process is of an older release than others that run.
 
     Raises `EventsGone` (a new one only), `SubscriberContinued`, `StreamDrift`, `StreamMissing` and
     `ClientError`.
     """
-    stream = subjects.event_stream
-    wanted = filtered(settings)
-    adjustable = {key: settings[key] for key in _ADJUSTABLE if key in settings}
-    fixed = {key: value for key, value in settings.items() if key not in (*FILTER, *_ADJUSTABLE)}
+    stream, name, continues = subjects.event_stream, wanted.name, wanted.continues
     found = await find_consumer(client, stream, name)
     first: dict[str, Any] = {}
     if found is None:
-        new = Subscription(wanted, continues=continues)
+        new = Subscription(wanted.subjects, continues=continues)
         first = await first_settings(client, subjects, new, start)
         if continues is not None:
-            first = await _take_over(client, subjects, continues, name, wanted) or first
-    spec = ConsumerSpec(stream, name, fixed, {**adjustable, **first})
+            first = await _take_over(client, subjects, continues, name, wanted.subjects) or first
+    spec = ConsumerSpec(stream, name, wanted.fixed, {**wanted.adjustable, **first})
     declared = await declare_consumer(client, spec)
     subscription = Subscription.of(declared)
     if subscription.continued_by is not None:
@@ -82,7 +115,7 @@ async def declare_subscriber(
         )
     if found is not None and continues != subscription.continues and continues is not None:
         await _refuse_second_position(client, subjects, name, continues)
-    return await _adjusted(client, subjects, declared, wanted, adjustable)
+    return await _adjusted(client, subjects, declared, wanted.subjects, wanted.adjustable)
 
 
 async def check_consumer(client: Client, subjects: Subjects, name: str) -> Subscription:
@@ -99,8 +132,9 @@ async def check_consumer(client: Client, subjects: Subjects, name: str) -> Subsc
     if found is None:
         raise SubscriberLost(
             f"consumer {name} of stream {stream} was deleted, and with it this subscriber's "
-            "position; it waits for another start of its service, which begins from scratch, or "
-            "for whoever creates the consumer again"
+            "position; it waits until the consumer is created again, by `eventstore subscriber "
+            f"reset {name}` with the position to begin at, or by another start of its service, "
+            "which begins from scratch"
         )
     return Subscription.of(found)
 

@@ -22,7 +22,7 @@ from eventstore.jetstream.api import (
 from eventstore.jetstream.waiting import waiting_seconds
 from eventstore.messages.envelope import new_id
 from eventstore.messages.subjects import Subjects
-from eventstore.subscribers.consumer import first_settings, settings_of
+from eventstore.subscribers.consumer import SubscriberConsumer, first_settings, settings_of
 from eventstore.subscribers.positions import PositionSearch, Start, log_end
 from eventstore.subscribers.subscription import Subscription
 
@@ -63,25 +63,31 @@ class ResetPlan(Struct, frozen=True):
     """A reset that was not carried out: what it would redeliver, and from which settings.
 
     `events` published ones after `after` of the log will be delivered, `again` of them a second
-    time.
+    time. `position` is None if the consumer was deleted, and with it what was done.
     """
 
     name: str
     after: int
-    position: int
+    position: int | None
     events: int
     again: int
     settings: dict[str, Any]
 
 
 class Subscribers:
-    """The subscribers of a domain; all methods also raise `StreamMissing` and `ClientError`."""
+    """The subscribers of a domain; all methods also raise `StreamMissing` and `ClientError`.
 
-    def __init__(self, client: Client, subjects: Subjects) -> None:
+    Of those that are `declared`, a reset creates the consumer, if it does not exist.
+    """
+
+    def __init__(
+        self, client: Client, subjects: Subjects, declared: Iterable[SubscriberConsumer] = ()
+    ) -> None:
         self._client = client
         self._subjects = subjects
         self._stream = subjects.event_stream
         self._search = PositionSearch(client, subjects)
+        self._declared = {each.name: each for each in declared}
 
     async def list(self) -> list[SubscriberStatus]:
         """All of them, by name."""
@@ -99,8 +105,11 @@ class Subscribers:
         Raises `UnknownSubscriber`, also for a name that another one continues, `EventsGone`, and
         `NoSuchPosition` for one that the log has not reached.
         """
-        info = await self._find(name)
         await self._check_start(name, start)
+        wanted = self._declared.get(name)
+        if wanted is not None and await find_consumer(self._client, self._stream, name) is None:
+            return await self._plan_new(wanted, start)
+        info = await self._find(name)
         subscription = Subscription.of(info)
         if subscription.continued_by is not None:
             raise UnknownSubscriber(
@@ -108,7 +117,7 @@ class Subscribers:
             )
         new = msgspec.structs.replace(subscription, start=0, gained={})
         first = await first_settings(self._client, self._subjects, new, start)
-        target = Subscription.of(msgspec.structs.replace(info, config=first))
+        target = Subscription.configured(first)
         events = await self._count(first)
         kept = {
             key: value for key, value in settings_of(info, target).items() if key not in _DELIVERY
@@ -122,13 +131,26 @@ class Subscribers:
             settings={**kept, **{key: first[key] for key in _DELIVERY if key in first}},
         )
 
+    async def _plan_new(self, wanted: SubscriberConsumer, start: Start) -> ResetPlan:
+        new = Subscription(wanted.subjects, continues=wanted.continues)
+        first = await first_settings(self._client, self._subjects, new, start)
+        return ResetPlan(
+            wanted.name,
+            after=Subscription.configured(first).start,
+            position=None,
+            events=await self._count(first),
+            again=0,
+            settings={**wanted.settings, **first},
+        )
+
     async def reset(self, plan: ResetPlan) -> None:
         """Replace the consumer by one that begins where the plan says.
 
         Processes that run go on with it. If this fails half-way, the name has no position: then
         its next start, or another reset, begins as it is declared.
         """
-        await delete_consumer(self._client, self._stream, plan.name)
+        if plan.position is not None:
+            await delete_consumer(self._client, self._stream, plan.name)
         await create_consumer(self._client, self._stream, plan.name, plan.settings)
 
     async def _check_start(self, name: str, start: Start) -> None:

@@ -37,12 +37,12 @@ from eventstore.messages.handlers import EventHandler
 from eventstore.messages.types import Event
 from eventstore.parking.retry import retry_answer
 from eventstore.store.keyring import Keyring
-from eventstore.subscribers.consumer import declare_subscriber
+from eventstore.subscribers.consumer import SubscriberConsumer, declare_subscriber
 from eventstore.subscribers.declaration import H, Subscriber, SubscriberOptions
 from eventstore.subscribers.delivery import EventDelivery
 from eventstore.subscribers.feed_watch import STALLED_SECONDS, FeedWatch
 from eventstore.subscribers.processor import EventProcessor
-from eventstore.subscribers.subscription import Subscription, filter_of, subjects_of
+from eventstore.subscribers.subscription import Subscription, subjects_of
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
 _PREFETCH = 64
@@ -199,16 +199,10 @@ class EventSubscriber:
         self._acks = Acknowledgements(self._client)
         self._delivery = self._new_delivery()  # with all handlers by now
         subscription = await declare_subscriber(
-            *(self._client, self._codec.subjects, self.name),
-            {
-                "durable_name": self.name,
-                "ack_policy": "explicit",
-                "ack_wait": round(declared.ack_wait * 1e9),
-                "max_deliver": -1,
-                "max_ack_pending": declared.max_concurrency,
-                **filter_of(self.wanted),
-            },
-            *(declared.start, declared.continues),
+            self._client,
+            self._codec.subjects,
+            SubscriberConsumer.of(self._codec.subjects, declared),
+            declared.start,
         )
         self._events = self._new_processor(subscription)
         try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 from msgspec import Struct
@@ -54,9 +54,13 @@ class Subscription(Struct, frozen=True):
     ack_wait: float = 0.0
 
     @classmethod
-    def of(cls, info: ConsumerInfo) -> Subscription:
+    def of(cls, info: ConsumerInfo) -> Self:
         """The subscription that a consumer has; what cannot be read of its metadata is left out."""
-        config = info.config
+        return cls.configured(info.config, info.created)
+
+    @classmethod
+    def configured(cls, config: Mapping[str, Any], created: str = "") -> Self:
+        """The same, of a consumer's settings."""
         metadata: Mapping[str, str] = config.get("metadata") or {}
         former = metadata.get(_SUBJECTS, "").split()
         return cls(
@@ -66,7 +70,7 @@ class Subscription(Struct, frozen=True):
             tuple(metadata.get(_FORMER, "").split()),
             metadata.get(_CONTINUES),
             metadata.get(_CONTINUED_BY),
-            info.created,
+            created,
             config.get("ack_wait", 0) / 1e9,
         )
 

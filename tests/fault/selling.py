@@ -12,17 +12,18 @@ import signal
 import sqlite3
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing, asynccontextmanager, closing
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 
-import pytest
-
 from eventstore.client.client import Client
+from eventstore.errors import ClientError
+from eventstore.jetstream.api import log_end
 from eventstore.messages.subjects import Subjects
 from eventstore.store.log import StoredLog
+from tests.integration.commanding import until
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "shop"
@@ -30,14 +31,6 @@ AT_ONCE = 24
 BOUND = 300.0
 SHOP = Subjects("shop")
 WAY = ["OrderPlaced", "OrderPaid", "OrderConfirmed"]
-
-
-@pytest.fixture
-def shop_app(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    monkeypatch.syspath_prepend(str(EXAMPLE))
-    yield importlib.import_module("shop.app").app
-    for name in [each for each in sys.modules if each.partition(".")[0] == "shop"]:
-        del sys.modules[name]
 
 
 def id_of(command: str) -> str:
@@ -95,6 +88,18 @@ async def raw(client: Client, stream: str) -> list[Any]:
         return [message async for page in read for message in page.messages]
 
 
+async def until_led(client: Client) -> None:
+    """Wait until the servers of a cluster have found each other."""
+
+    async def is_led() -> bool:
+        with suppress(ClientError):
+            await client.api("STREAM.NAMES", timeout=1.0)
+            return True
+        return False
+
+    await until(is_led)
+
+
 async def settled(client: Client) -> None:
     """Wait until all orders have gone their way, as far as they ever will."""
     last, calm = -1, 0
@@ -105,6 +110,11 @@ async def settled(client: Client) -> None:
             calm = calm + 1 if position == last and not pending else 0
             last = position
             await asyncio.sleep(0.1)
+
+
+async def judge_streams(client: Client, count: int) -> None:
+    """Judge the log and the event stream as they are."""
+    judge(await raw(client, SHOP.log_stream), await raw(client, SHOP.event_stream), count)
 
 
 def judge(log: list[Any], feed: list[Any], count: int) -> None:
@@ -145,7 +155,10 @@ def judge_rows(path: Path, count: int) -> None:
 async def serving(
     code: Path, url: str, folder: Path, **settings: str
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A service by the code of a release, when it is ready, stopped as an operator stops it."""
+    """A service by the code of a release, when it is ready, stopped as an operator stops it.
+
+    Inside the block it may be killed, or stopped earlier.
+    """
     environ = {
         **os.environ,
         "PYTHONPATH": f"{code}:{code / 'examples' / 'shop'}",
@@ -174,7 +187,7 @@ async def serving(
         yield service
         if service.returncode is None:
             service.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(service.wait(), BOUND) == 0, lines
+        assert await asyncio.wait_for(service.wait(), BOUND) in (0, -signal.SIGKILL), lines
     finally:
         if service.returncode is None:
             service.kill()
@@ -193,8 +206,9 @@ async def _read(
             ready.set()
 
 
-async def until_applied(folder: Path, position: int) -> None:
-    """Wait until all rows are as of a position of the log."""
+async def until_applied(client: Client, folder: Path) -> None:
+    """Wait until all rows are as of the end of the log."""
+    position = await log_end(client, SHOP)
     with closing(sqlite3.connect(folder / "rows.sqlite")) as database:
         async with asyncio.timeout(BOUND):
             while True:

@@ -26,10 +26,8 @@ from eventstore.jetstream.topology import declare, topology
 from eventstore.server.embedded import EmbeddedServer
 from eventstore.store.store import EventStore
 from tests.conftest import settings_for
-from tests.fault.selling import SHOP, Orders, judge, judge_rows, raw, settled, shop_app
+from tests.fault.selling import SHOP, Orders, judge, judge_rows, raw, settled
 from tests.integration.ledger import Noted, ledger
-
-__all__ = ["shop_app"]
 
 ORDERS, ROUNDS = 400, 4
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import asyncpg
@@ -13,28 +12,15 @@ import pytest
 
 from eventstore import Application
 from eventstore.backup import back_up, restore
-from eventstore.client.client import Client, connect
-from eventstore.errors import ClientError
+from eventstore.client.client import connect
 from eventstore.jetstream.api import find_stream, log_end
 from eventstore.server.embedded import EmbeddedServer
 from tests.conftest import settings_for
-from tests.fault.selling import (
-    BOUND,
-    ROOT,
-    SHOP,
-    Orders,
-    judge,
-    judge_rows,
-    raw,
-    serving,
-    settled,
-    shop_app,
-    until_applied,
-)
-from tests.integration.commanding import until
+from tests.fault import selling
+from tests.fault.selling import BOUND, ROOT, SHOP, Orders, serving
 from tests.integration.store.test_append_replicated import cluster
 
-__all__ = ["cluster", "shop_app"]
+__all__ = ["cluster"]
 
 ORDERS = 120
 
@@ -42,18 +28,6 @@ pytestmark = [
     pytest.mark.timeout(900),
     pytest.mark.skipif(os.environ.get("FAULT") != "long", reason="a minute each: make fault"),
 ]
-
-
-async def until_led(client: Client) -> None:
-    """Wait until the servers of a cluster have found each other."""
-
-    async def is_led() -> bool:
-        with suppress(ClientError):
-            await client.api("STREAM.NAMES", timeout=1.0)
-            return True
-        return False
-
-    await until(is_led)
 
 
 async def test_from_one_server_to_three(
@@ -68,7 +42,7 @@ async def test_from_one_server_to_three(
         await back_up(client, SHOP, made, read_model=tmp_path / "rows.sqlite")
     settings = settings_for(cluster[0].url, "shop")
     async with connect(settings) as client, shop_app.client(settings) as shop:
-        await until_led(client)
+        await selling.until_led(client)
         await restore(client, SHOP, made, replicas=3, read_model=there / "rows.sqlite")
         found = await find_stream(client, SHOP.log_stream)
         assert found is not None
@@ -76,12 +50,12 @@ async def test_from_one_server_to_three(
         replicated = {"EVENTSTORE_STREAMS_REPLICAS": "3"}
         async with serving(ROOT, cluster[0].url, there, **replicated):
             await orders.send(shop)
-            await settled(client)
-            await until_applied(there, await log_end(client, SHOP))
+            await selling.settled(client)
+            await selling.until_applied(client, there)
         again = await back_up(client, SHOP, tmp_path / "of three")
         assert again.events == await log_end(client, SHOP)
-        judge(await raw(client, SHOP.log_stream), await raw(client, SHOP.event_stream), ORDERS)
-    judge_rows(there / "rows.sqlite", ORDERS)
+        await selling.judge_streams(client, ORDERS)
+    selling.judge_rows(there / "rows.sqlite", ORDERS)
 
 
 async def test_from_sqlite_to_postgresql(
@@ -97,9 +71,9 @@ async def test_from_sqlite_to_postgresql(
                 old.terminate()
                 await asyncio.wait_for(old.wait(), BOUND)
                 await orders.send(shop)
-                await settled(client)
+                await selling.settled(client)
                 await until_rows(new_postgresql, ORDERS)
-        judge(await raw(client, SHOP.log_stream), await raw(client, SHOP.event_stream), ORDERS)
+        await selling.judge_streams(client, ORDERS)
 
 
 async def until_rows(url: str, count: int) -> None:

@@ -50,6 +50,8 @@ def _fields(library: Revisions, application: Revisions | None) -> dict[str, obje
 
 def _revision(before: Revisions, check: bool) -> str:
     found, newest = before.found or "none", before.newest
+    if before.is_newer:
+        return f"is at revision {found}, of a newer release, which this one can use"
     if before.is_newest:
         return f"is at revision {found} already"
     if check:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from eventstore.application.consumers import declared_consumers
 from eventstore.cli.options import ClientSession, Json, Yes
 from eventstore.cli.output.terminal import say, say_json
 from eventstore.cli.subscriber.show import SubscriberName
@@ -34,13 +35,15 @@ async def reset(
     Without --after or --new it begins with the first event that the event stream still has. Its
     processes may run meanwhile, and go on from there. Handlers are called again for what they have
     handled: their commands have the same ids as then, and are carried out once; other effects are
-    repeated. Parked events stay parked.
+    repeated. Parked events stay parked. A consumer that was deleted is created again as the
+    application declares it.
     """
     if new and after is not None:
         raise typer.BadParameter("give --after or --new, not both", param_hint="--new")
     start: Start = "new" if new else "all" if after is None else after
     async with session.connect() as client:
-        subscribers = Subscribers(client, session.subjects)
+        declared = declared_consumers(session.app, session.subjects)
+        subscribers = Subscribers(client, session.subjects, declared)
         plan = await subscribers.plan_reset(name, start)
         if not yes:
             typer.confirm(f"{_planned(plan)}?", abort=True, err=json)
@@ -55,7 +58,13 @@ async def reset(
 
 
 def _planned(plan: ResetPlan) -> str:
+    events = counted(plan.events, "event")
+    if plan.position is None:
+        return (
+            f"{plan.name}, whose consumer was deleted, begins after position {plan.after:,}, "
+            f"delivers {events}, also those of them that were handled before"
+        )
     return (
         f"{plan.name} from position {plan.position:,} to {plan.after:,}, "
-        f"delivers {counted(plan.events, 'event')}, {plan.again:,} of them again"
+        f"delivers {events}, {plan.again:,} of them again"
     )

@@ -32,15 +32,19 @@ _Step = Callable[["Config", str], None]
 
 
 class Revisions(NamedTuple):
-    """The revision of some tables, None before the first, and the newest that this code knows."""
+    """The revision of some tables, None before the first, and the newest that this code knows.
+
+    `is_newer` if a newer release has migrated them, in a way that leaves them usable by this one.
+    """
 
     found: str | None
     newest: str
+    is_newer: bool = False
 
     @property
     def is_newest(self) -> bool:
         """Whether there is nothing to migrate."""
-        return self.found == self.newest
+        return self.is_newer or self.found == self.newest
 
 
 class Migrations:
@@ -85,9 +89,7 @@ class Migrations:
         than this code, or for a step that failed, `SchemaBusy`, and transient errors of the
         database as they are.
         """
-        from alembic import command
-
-        self._run(connection, "heads", command.upgrade)
+        self._run(connection, "heads", self._upgrade)
 
     def downgrade(self, connection: Connection, revision: str = "base") -> None:
         """Downgrade to a revision, dropping what came after it; raises as `upgrade`."""
@@ -107,17 +109,22 @@ class Migrations:
     def revisions(self, connection: Connection) -> Revisions:
         """The revision of the tables, and the newest.
 
-        Raises `MigrationError` if the revision is none of the scripts'.
+        Raises `MigrationError` if one that has to be known is none of the scripts'.
         """
         known, found = _known(self.scripts), self.found(connection)
-        for revision in found:
+        for revision in self.required(connection):
             if revision not in known.all:
                 raise self.unknown(revision)
-        return Revisions(_joined(found), known.newest)
+        is_newer = not known.all.issuperset(found)
+        return Revisions(_joined(found), known.newest, is_newer=is_newer)
 
     def found(self, connection: Connection) -> tuple[str, ...]:
         """The revisions that the database records: one, or one for each branch of the scripts."""
         return recorded_revisions(connection, self.version_table)
+
+    def required(self, connection: Connection) -> tuple[str, ...]:
+        """The revisions that code must know to use the tables: those that are recorded."""
+        return self.found(connection)
 
     def unknown(self, revision: str) -> MigrationError:
         """The error for a revision that is none of the scripts'."""
@@ -126,6 +133,11 @@ class Migrations:
             f"made by a newer version, or {self.version_table} belongs to another program; "
             "install that version, or use another version table, or another database"
         )
+
+    def _upgrade(self, config: Config, revision: str) -> None:
+        from alembic import command
+
+        command.upgrade(config, revision)
 
     def _run(self, connection: Connection, revision: str, step: _Step) -> None:
         if connection.dialect.name == "postgresql":

@@ -1,4 +1,4 @@
-"""Types and metadata for tables of the read side, and three of the library's own tables."""
+"""Types and metadata for tables of the read side, and four of the library's own tables."""
 
 from __future__ import annotations
 
@@ -121,3 +121,10 @@ declared_index = Table(
 )
 """The names of the indexes that projections have declared since their rows were built, with the
 full names of their tables."""
+
+required_revision = Table(
+    "eventstore_revision",
+    library_metadata,
+    Column("version_num", String(32), primary_key=True),
+)
+"""The last revision of the library's tables that a release has to know to use them: one row."""

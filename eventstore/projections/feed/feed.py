@@ -55,6 +55,8 @@ from eventstore.telemetry import NO_TELEMETRY, Telemetry
 # A batch costs the server as much as thirty single messages; fewer are faster one by one.
 _MIN_BATCH = 32
 
+_FEWER = 4
+
 _OVERTAKEN = CONFLICTS | {ErrorCode.DUPLICATE_IN_BATCH}
 
 _NEWER = (UnknownType, UnsupportedSchema)
@@ -300,7 +302,8 @@ class Feed:
     async def _find_end(self, *, overtaken: bool) -> None:
         """Find the end of the stream; `overtaken` if somebody else has written to it."""
         if overtaken:
-            self._max_batch = 1  # more likely to succeed while somebody else writes to the stream
+            # Fewer are more likely to succeed while somebody else writes to the stream.
+            self._max_batch = max(1, self._max_batch // _FEWER)
             self._lease.doubt()
         await self._find()
 

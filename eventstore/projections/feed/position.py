@@ -16,9 +16,10 @@ import msgspec
 from msgspec import Meta
 
 from eventstore.client.client import Client
+from eventstore.concurrency.chunks import chunked
 from eventstore.errors import FeedLost
 from eventstore.jetstream.api import stream_info
-from eventstore.jetstream.direct_get import DirectReader
+from eventstore.jetstream.direct_get import MAX_PAGE, DirectReader
 from eventstore.jetstream.key_value import KeyValue
 from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.jetstream.vocabulary import NatsHeader
@@ -100,16 +101,25 @@ class FeedPosition:
         """Each sequence from the last down to 0, with its message; None if that is gone.
 
         The further back, the more at once: whoever writes to the stream meanwhile must not be
-        faster than this.
+        faster than this. What a page lacks, since a replica may lag, the leader is asked for.
         """
         count = 1
         while last >= 0:
-            sequences = range(last, max(last - count, -1), -1)
-            messages = await asyncio.gather(*map(self._at, sequences))
-            for sequence, message in zip(sequences, messages, strict=True):
-                yield sequence, message
-            last -= count
-            count = min(2 * count, _MAX_AT_ONCE)
+            first = max(last - count + 1, 0)
+            page = await self._page(first, last) if count > 1 else {}
+            for some in chunked(range(last, first - 1, -1), _MAX_AT_ONCE):
+                missing = [each for each in some if each not in page]
+                found = await asyncio.gather(*map(self._at, missing))
+                known = page | dict(zip(missing, found, strict=True))
+                for sequence in some:
+                    yield sequence, known[sequence]
+            last = first - 1
+            count = min(4 * count, MAX_PAGE)
+
+    async def _page(self, first: int, last: int) -> dict[int, StoredMessage | None]:
+        """What one answer has of these sequences; may lag."""
+        messages, _ = await self._events.page(self._all_events, first - 1, last - first + 1)
+        return {each.sequence: each for each in messages if each.sequence <= last}
 
     async def _fed_position(self, message: StoredMessage) -> int | None:
         """The log position of a message that a feed has published; None for somebody else's.

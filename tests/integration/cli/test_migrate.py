@@ -106,6 +106,17 @@ def test_a_foreign_database_is_refused_and_unchanged(
     assert (Path(read_model).read_bytes() if before else b"") == before
 
 
+def test_tables_of_a_newer_release_that_this_one_can_use_are_named_and_left(
+    cli: CommandLine, read_model: str
+) -> None:
+    execute(read_model, "UPDATE eventstore_schema SET version_num = '9999'")
+
+    for words in (["migrate"], ["migrate", "--check"]):
+        ended = cli.call(*words, "--database", read_model)
+        assert (ended.status, ended.err) == (0, "")
+        assert "is at revision 9999, of a newer release, which this one can use" in ended.out
+
+
 @pytest.mark.parametrize("words", ["projection list", "projection reset flakes --yes"])
 @pytest.mark.parametrize("table", ["eventstore_revision", "alembic_version"])
 def test_no_command_works_on_tables_of_a_newer_release(

@@ -82,3 +82,29 @@ def test_an_unknown_name_and_two_places_are_refused(service: CommandLine) -> Non
     both = service.call("subscriber", "reset", NAME, "--new", "--after", "1", "--yes")
     assert both.status == 2
     assert "not both" in both.err
+
+
+async def _delete_consumer(service: CommandLine) -> None:
+    async with plain(service) as connection:
+        await connection.jetstream().delete_consumer("NIX_EVENT", NAME)
+
+
+def test_a_consumer_that_was_deleted_is_created_again(service: CommandLine) -> None:
+    update_flake(service, "f3")
+    asyncio.run(_until_handled(service))
+    before = shown(service)
+    asyncio.run(_delete_consumer(service))
+
+    words = ("subscriber", "reset", NAME, "--after", str(before["position"] - 2))
+    (line,) = good(service.call(*words, "--yes"))
+
+    assert line == (
+        f"reset: {NAME}, whose consumer was deleted, begins after position "
+        f"{before['position'] - 2}, delivers 1 event, also those of them that were handled before"
+    )
+    update_flake(service, "f4")
+    asyncio.run(_until_handled(service))
+    after = shown(service)
+    changed = {name for name, value in after.items() if value != before[name]}
+    assert changed <= {"position", "start", "redelivered", "lag_seconds"}
+    assert after["state"] == "running"

@@ -27,7 +27,11 @@ from eventstore.service.runtime_config import RuntimeConfig
 from eventstore.store.key_bucket import KeyBucket
 from eventstore.store.log import StoredLog
 from eventstore.store.store import EventStore
-from eventstore.subscribers.consumer import check_consumer, declare_subscriber
+from eventstore.subscribers.consumer import (
+    SubscriberConsumer,
+    check_consumer,
+    declare_subscriber,
+)
 from eventstore.transfer.fence import Fence
 from tests.integration.commanding import Add, Line, counting, opened
 from tests.integration.ledger import Deposited
@@ -95,7 +99,9 @@ def reads(client: Client, codec: Codec) -> dict[str, Callable[[], Awaitable[obje
         "feed position": FeedPosition(client, subjects).find,
         "commands check": CommandsCheck(client, worker_consumer(codec)),
         "subscriber": lambda: check_consumer(client, subjects, "s"),
-        "new subscriber": lambda: declare_subscriber(client, subjects, "s", {}, 5),
+        "new subscriber": lambda: declare_subscriber(
+            client, subjects, SubscriberConsumer("s", frozenset({">"})), 5
+        ),
         "topology": lambda: declare(client, topology(subjects, StreamSettings())),
         "fence": Fence(client, subjects, StreamSettings()).state,
         "fence's last": Fence(client, subjects, StreamSettings()).last,

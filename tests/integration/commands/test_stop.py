@@ -176,7 +176,7 @@ async def test_a_worker_reports_that_its_stream_is_missing(
 
 
 async def test_a_worker_reports_how_its_consumer_differs(line: Line) -> None:
-    spec = worker_consumer(line.domain.codec, ack_wait=30.0)
+    spec = worker_consumer(line.domain.codec)
     other = {**spec.settings, "max_ack_pending": 7}
     await create_consumer(line.client, spec.stream, spec.name, other)
     with pytest.raises(StreamDrift) as raised:
@@ -184,13 +184,19 @@ async def test_a_worker_reports_how_its_consumer_differs(line: Line) -> None:
     assert raised.value.differences == {"max_ack_pending": (10_000, 7)}
 
 
-async def test_the_ack_wait_is_that_of_the_worker_that_started_last(line: Line) -> None:
+async def test_the_ack_wait_of_an_earlier_release_stays_and_is_reported(
+    line: Line, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its processes would not start with another one."""
     spec = worker_consumer(line.domain.codec)
-    for ack_wait in (30.0, 5.0):
+    for ack_wait, reported in ((30.0, 0), (5.0, 1)):
         async with line.working(ack_wait=ack_wait):
             info = await find_consumer(line.client, spec.stream, spec.name)
             assert info is not None
-            assert info.config["ack_wait"] == ack_wait * 1e9
+            assert info.config["ack_wait"] == 30e9
+            assert (
+                caplog.text.count(f"nats consumer edit {spec.stream} worker --wait=5s") == reported
+            )
 
 
 async def test_workers_with_different_in_flight_share_a_consumer(line: Line) -> None:

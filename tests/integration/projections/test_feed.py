@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,6 +18,7 @@ from eventstore.client.client import Client, Msg, connect
 from eventstore.config import Settings
 from eventstore.errors import EventTooLarge, FeedLost, StreamMissing, UnreadableEvent
 from eventstore.jetstream.direct_get import DirectReader
+from eventstore.jetstream.publish import Draft, publish
 from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.codec import Codec
@@ -372,28 +373,84 @@ async def test_an_event_that_somebody_republishes_does_not_set_the_feed_back(
     ]
 
 
-async def test_many_foreign_messages_are_passed_over_many_at_a_time(
+async def test_many_foreign_messages_are_passed_over_by_pages(
     client: Client, store: EventStore, foreign: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Whoever goes on writing is overtaken."""
+    await asyncio.gather(*(client.request(foreign, b"{}") for _ in range(2_000)))
+    requests = await counted(monkeypatch, FeedPosition(client, store.codec.subjects).find())
+    assert requests.found == FeedPoint(2_000, 0)
+    assert requests.single == 1
+    assert requests.pages < 15
+
+
+async def test_what_a_page_lacks_is_read_from_the_leader(
+    client: Client, store: EventStore, foreign: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As from a replica that lags."""
     await asyncio.gather(*(client.request(foreign, b"{}") for _ in range(200)))
-    waiting = most = rounds = 0
-    read = DirectReader.leader_next
+    page = DirectReader.page
 
-    async def counted(reader: DirectReader, subjects: str, after: int) -> StoredMessage | None:
-        nonlocal waiting, most, rounds
-        rounds += not waiting
-        waiting += 1
-        most = max(most, waiting)
-        try:
-            return await read(reader, subjects, after)
-        finally:
-            waiting -= 1
+    async def lagging(
+        reader: DirectReader, subject: str, after: int, max_messages: int
+    ) -> tuple[list[StoredMessage], int]:
+        messages, _ = await page(reader, subject, after, max_messages)
+        return [each for each in messages if each.sequence <= 130], 0
 
-    monkeypatch.setattr(DirectReader, "leader_next", counted)
-    found = await FeedPosition(client, store.codec.subjects).find()
-    assert found == FeedPoint(200, 0)
-    assert most == 64  # whoever goes on writing is overtaken
-    assert rounds < 12
+    monkeypatch.setattr(DirectReader, "page", lagging)
+    requests = await counted(monkeypatch, FeedPosition(client, store.codec.subjects).find())
+    assert requests.found == FeedPoint(200, 0)
+    assert requests.single == 200 - 130
+
+
+@dataclass
+class Requests:
+    """What was found, and by how many requests."""
+
+    found: FeedPoint
+    single: int = 0
+    pages: int = 0
+
+
+async def counted(monkeypatch: pytest.MonkeyPatch, finding: Awaitable[FeedPoint]) -> Requests:
+    requests = Requests(FeedPoint())
+    leader_next, page = DirectReader.leader_next, DirectReader.page
+
+    async def single(reader: DirectReader, subject: str, after: int) -> StoredMessage | None:
+        requests.single += 1
+        return await leader_next(reader, subject, after)
+
+    async def several(
+        reader: DirectReader, subject: str, after: int, max_messages: int
+    ) -> tuple[list[StoredMessage], int]:
+        requests.pages += 1
+        return await page(reader, subject, after, max_messages)
+
+    monkeypatch.setattr(DirectReader, "leader_next", single)
+    monkeypatch.setattr(DirectReader, "page", several)
+    requests.found = await finding
+    return requests
+
+
+async def test_after_a_foreign_message_the_feed_goes_on_by_pages(
+    client: Client, store: EventStore, foreign: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    async def noted(client: Client, drafts: Sequence[Draft], *others: Any) -> Any:
+        sizes.append(len(drafts))
+        return await publish(client, drafts, *others)
+
+    monkeypatch.setattr("eventstore.projections.feed.feed.publish", noted)
+    async with asyncio.timeout(30), running(Feed(client, store)):
+        await until_fed(client, store.codec, await deposit(store, 2))
+        sizes.clear()
+        for _ in range(3):
+            await client.request(foreign, b"{}")
+            await until_fed(client, store.codec, await deposit(store, 900))
+    await assert_fed(client, store)
+    assert len(sizes) <= 3 * 5
+    assert min(sizes) > 100
 
 
 @pytest.mark.parametrize("position", ["0", "2", "4", "9999999", "9" * 19])

@@ -15,7 +15,7 @@ from eventstore.jetstream.consumer import PullConsumer
 from eventstore.messages.codec import Codec
 from eventstore.projections.feed.feed import Feed
 from eventstore.store.store import EventStore
-from eventstore.subscribers.consumer import declare_subscriber
+from eventstore.subscribers.consumer import SubscriberConsumer, declare_subscriber
 from eventstore.subscribers.subscriber import EventSubscriber
 from tests.conftest import StartServer, settings_for
 from tests.integration.feeding import declare_feed, deposit, until_fed
@@ -96,15 +96,8 @@ async def test_a_redelivered_event_before_the_start_is_left_out_again(
 ) -> None:
     subjects = store.codec.subjects
     await deposit(store, 3)
-    settings: dict[str, Any] = {
-        "durable_name": "r",
-        "ack_policy": "explicit",
-        "ack_wait": 300_000_000,
-        "max_deliver": -1,
-        "max_ack_pending": 1,
-        "filter_subject": subjects.filter("event"),
-    }
-    assert (await declare_subscriber(client, subjects, "r", settings, 3)).start == 3
+    consumer = SubscriberConsumer("r", frozenset({subjects.filter("event")}), ack_wait=0.3)
+    assert (await declare_subscriber(client, subjects, consumer, 3)).start == 3
     async with running(Feed(client, store)):
         await until_fed(client, store.codec, await deposit(store, 1))
     async with PullConsumer(client, subjects.event_stream, "r", buffer=1) as pull:

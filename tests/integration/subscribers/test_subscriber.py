@@ -37,7 +37,7 @@ from eventstore.parking.messages import ParkedMessage, ParkedMessages
 from eventstore.projections.feed.feed import Feed
 from eventstore.server.embedded import EmbeddedServer
 from eventstore.store.store import EventStore
-from eventstore.subscribers.consumer import declare_subscriber
+from eventstore.subscribers.consumer import SubscriberConsumer, declare_subscriber
 from eventstore.subscribers.subscriber import EventSubscriber
 from tests.conftest import StartServer, settings_for
 from tests.integration.commanding import until
@@ -679,13 +679,9 @@ async def test_an_event_redelivered_while_it_is_tracked_is_not_handled_twice(
     client: Client, store: EventStore
 ) -> None:
     await deposit(store, 1)
-    settings: dict[str, Any] = {
-        "durable_name": "r",
-        "ack_policy": "explicit",
-        "ack_wait": 200_000_000,
-        "max_ack_pending": 1,
-    }
-    await declare_subscriber(client, store.codec.subjects, "r", settings, "all")
+    subjects = store.codec.subjects
+    consumer = SubscriberConsumer("r", frozenset({subjects.filter("event")}), ack_wait=0.2)
+    await declare_subscriber(client, subjects, consumer, "all")
     settling = Acknowledgements(client)
     async with PullConsumer(client, store.codec.subjects.event_stream, "r", buffer=2) as pull:
         (first,), (second,) = await pull.take(1), await pull.take(1)

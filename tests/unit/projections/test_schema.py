@@ -13,7 +13,7 @@ from sqlalchemy import Connection, MetaData, insert, inspect, text
 
 from eventstore.errors import MigrationError
 from eventstore.projections.audit import audit
-from eventstore.projections.database import Migrations, checkpoint
+from eventstore.projections.database import Migrations, Revisions, checkpoint
 from eventstore.projections.database.checkpoint import Checkpoint
 from eventstore.projections.database.database import Database
 from eventstore.projections.database.library import LIBRARY
@@ -80,12 +80,12 @@ async def test_every_step_can_be_taken_back(new_read_model: str) -> None:
         await database.migrate()
         for migrations in (nix_migrations(), LIBRARY):
             await database.transact(migrations.downgrade)
-        assert await database.transact(table_names) == {"alembic_version", "eventstore_revision"}
+        assert await database.transact(table_names) == {"alembic_version", "eventstore_schema"}
 
         await database.migrate()
         await database.check_schema()
         assert await database.transact(table_names) == {
-            *("alembic_version", "eventstore_revision"),
+            *("alembic_version", "eventstore_schema"),
             *metadata.tables,
             *library_metadata.tables,
         }
@@ -130,6 +130,53 @@ async def test_a_database_of_a_newer_version_is_refused(database: Database) -> N
     for step in (database.migrate(), database.check_schema(), database.transact(LIBRARY.downgrade)):
         with pytest.raises(MigrationError, match=r"revision 9999.*made by a newer version"):
             await step
+
+
+def recorded(connection: Connection) -> tuple[str, str]:
+    """The revision that a release has to know, and the newest one."""
+    tables = ("eventstore_revision", "eventstore_schema")
+    required, newest = (
+        connection.scalars(text(f"SELECT version_num FROM {table}")).one()  # noqa: S608
+        for table in tables
+    )
+    return required, newest
+
+
+async def test_a_newer_release_s_tables_are_used_if_all_that_must_be_known_is(
+    database: Database,
+) -> None:
+    newer = text("UPDATE eventstore_schema SET version_num = '9999'")
+    await database.transact(lambda c: c.execute(newer))
+
+    await database.migrate()
+    await database.transact(LIBRARY.upgrade)
+    await database.check_schema()
+
+    assert (await database.revisions())[0] == Revisions("9999", LIBRARY.newest(), is_newer=True)
+    assert await database.transact(recorded) == ("0007", "9999")
+
+
+@pytest.mark.parametrize("revision", ["0007", "0009"])
+async def test_tables_of_a_release_with_one_version_table_come_over_and_stay_usable_by_it(
+    new_read_model: str, revision: str
+) -> None:
+    """The release before knows the revisions up to 0007, and has them recorded in that table."""
+
+    def make(connection: Connection) -> None:
+        LIBRARY.upgrade(connection)
+        LIBRARY.downgrade(connection, "0009")
+        LIBRARY.downgrade(connection, revision)
+        one_table = "CREATE TABLE eventstore_revision AS SELECT version_num FROM eventstore_schema"
+        connection.execute(text(one_table))
+        connection.execute(text("DROP TABLE eventstore_schema"))
+
+    async with Database(new_read_model) as database:
+        await database.transact(make)
+        assert (await database.revisions())[0] == Revisions(revision, LIBRARY.newest())
+        await database.migrate()
+
+        await database.check_schema()
+        assert await database.transact(recorded) == ("0007", LIBRARY.newest())
 
 
 async def test_a_step_that_fails_leaves_the_database_as_it_was(new_read_model: str) -> None:

@@ -20,7 +20,7 @@ from sqlalchemy import (
 from eventstore.errors import ProjectionError
 from eventstore.projections import Projection
 from eventstore.projections.audit import audit
-from eventstore.projections.database import Database, Migrations, include_name
+from eventstore.projections.database import Database, Migrations, Revisions, include_name
 from eventstore.projections.table_names import check_table_names, library_metadata
 
 ENV = """
@@ -112,7 +112,7 @@ async def test_migrations_of_an_application_run_with_the_library_s(
         library, application = await database.revisions()
         assert library.is_newest
         assert application is not None
-        assert application == ("0001", "0001")
+        assert application == Revisions("0001", "0001")
 
 
 @pytest.mark.parametrize("name", ["eventstore_orders", "EventStore_Orders"])
