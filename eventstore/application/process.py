@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from eventstore.application.declaration import Declaration
-from eventstore.application.halted import HALTS, HaltedService, halted
+from eventstore.application.halted import HaltedService, halted, halts
 from eventstore.application.observability import export_traces
 from eventstore.application.parts import ALL_PARTS, Parts
 from eventstore.application.process_link import Failure, ProcessLink, inherited_link
@@ -30,6 +30,8 @@ from eventstore.messages.text import counted
 from eventstore.service.json_logs import log_as_json
 
 S = TypeVar("S")
+_STOPPING = "stopping: finishing the work in progress"
+
 Beside = Callable[[RunningApplication], AbstractAsyncContextManager[object]]
 """What runs beside a service, for as long as it does."""
 
@@ -63,43 +65,47 @@ async def serving(
     if (link := inherited_link()) is not None:
         await _serve_read_side(app, settings, directory, parts, link)
         return
-
-    in_two = settings.operations.processes > 1 and parts.has_both_sides
-
-    def say_ready(service: RunningApplication) -> None:
-        read_model = f", read model {service.read_model_name}" if service.read_model_name else ""
-        own = service.identity
-        say(f"ready: {own.name} {own.version} on {service.client.url}{read_model}")
-
-    stopping = "stopping: finishing the work in progress"
-    while True:
-        running = _with(beside, run_application(app, settings, directory, parts, in_two=in_two))
-        try:
-            service = await _until_stopped(running, say_ready, lambda: _note(stopping))
-        except HALTS as error:
-            if not await _halt(app, settings, directory, parts, error):
-                return
-        else:
-            if service is not None and parts.worker:
-                _note(_stopped(service.worker.returned))
+    while (error := await _run(app, settings, directory, parts, say, beside)) is not None:
+        if not await _halt(app, settings, directory, parts, error):
             return
+
+
+async def _run(
+    app: Declaration,
+    settings: Settings,
+    directory: Path,
+    parts: Parts,
+    say: Callable[[str], object],
+    beside: Beside,
+) -> EventStoreError | None:
+    """Run the service until it is stopped; returns the error that it is to halt for, if any."""
+    in_two = settings.operations.processes > 1 and parts.has_both_sides
+    running = _with(beside, run_application(app, settings, directory, parts, in_two=in_two))
+    try:
+        service = await _until_stopped(
+            running, lambda service: say(_ready(service)), lambda: _note(_STOPPING)
+        )
+    except EventStoreError as error:
+        if not halts(error):
+            raise
+        return error
+    if service is not None and parts.worker:
+        _note(_stopped(service.worker.returned))
+    return None
 
 
 async def _halt(
     app: Declaration, settings: Settings, directory: Path, parts: Parts, error: EventStoreError
 ) -> bool:
     """Do nothing but answer health; returns whether the log fits again, or it was stopped."""
-    fits = False
-
-    async def until_it_fits(service: HaltedService) -> None:
-        nonlocal fits
-        await service.until_it_fits()
-        fits = True
-        _note("the log has again what was seen of it: starting")
-
     halting = halted(app, settings, directory, parts, error)
-    await _until_stopped(halting, lambda _: _note(f"halted: {error}"), until=until_it_fits)
-    return fits
+    service = await _until_stopped(
+        halting, lambda _: _note(f"halted: {error}"), until=HaltedService.until_it_fits
+    )
+    if service is None or not service.fits:
+        return False
+    _note("the log has again what was seen of it: starting")
+    return True
 
 
 async def _serve_read_side(
@@ -112,7 +118,7 @@ async def _serve_read_side(
         settings = read_side_settings(settings, directory)
         await _until_stopped(run_application(app, settings, directory, parts.read_side, link=link))
     except EventStoreError as error:
-        link.send(Failure(str(error), error.retryable))
+        link.send(Failure(str(error), error.retryable, error.code))
     finally:
         await link.close()
 
@@ -199,6 +205,12 @@ def collect_garbage_less_often() -> None:
     """
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
+
+
+def _ready(service: RunningApplication) -> str:
+    read_model = f", read model {service.read_model_name}" if service.read_model_name else ""
+    own = service.identity
+    return f"ready: {own.name} {own.version} on {service.client.url}{read_model}"
 
 
 def _stopped(returned: int) -> str:
