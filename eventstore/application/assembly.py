@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
+from eventstore.actions import action_answers
 from eventstore.application.components import ReadyComponent
 from eventstore.application.declaration import Declaration
 from eventstore.application.observability import service_endpoints
@@ -23,7 +24,7 @@ from eventstore.delegation import (
     ProjectionRequests,
     TimerRequests,
 )
-from eventstore.processes import Process, process_runner
+from eventstore.processes import Process, process_answers, process_runner
 from eventstore.projections.audit import CommandCollector, audit_queries
 from eventstore.projections.control import ProjectionControl
 from eventstore.projections.database import checkpoint
@@ -91,7 +92,10 @@ def new_queries(service: RunningApplication, log: str, endpoints: list[EndpointS
         telemetry=service.telemetry,
     )
     status = status_answers(service.client, subjects)
-    answers = status | history_answers(service.client, service.domain) | answered
+    history = history_answers(service.client, service.domain, service.snapshots)
+    actions = action_answers(service.client, subjects)
+    processes = process_answers(service.client, service.store, service.app.processes)
+    answers = status | history | actions | processes | answered
     name = service.identity.name
     endpoints += [endpoint_stats(subject, name) for subject in answers]
     counted = {each.subject: each.counting(answers[each.subject]) for each in endpoints}
