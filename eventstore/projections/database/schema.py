@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,7 +21,6 @@ from eventstore.projections.table_names import is_reserved
 
 if TYPE_CHECKING:  # who migrates nothing does not load Alembic
     from alembic.config import Config
-    from alembic.script import ScriptDirectory
 
 # Alembic hands its context to the scripts through module globals.
 _one_at_a_time = threading.Lock()
@@ -70,15 +70,11 @@ class Migrations:
 
     def newest(self) -> str:
         """The newest revision that the scripts know."""
-        return _newest(self._directory(self.config()))
+        return _known(self.scripts).newest
 
     def config(self, connection: Connection | None = None) -> Config:
         """Alembic's configuration, with the connection to migrate, if any."""
-        from alembic.config import Config
-
-        made = Config()
-        # The value is subject to interpolation, and a path may hold a per cent sign.
-        made.set_main_option("script_location", str(self.scripts).replace("%", "%%"))
+        made = _config(self.scripts)
         made.attributes["connection"] = connection
         return made
 
@@ -113,13 +109,11 @@ class Migrations:
 
         Raises `MigrationError` if the revision is none of the scripts'.
         """
-        scripts = self._directory(self.config(connection))
-        found = self.found(connection)
-        known = {script.revision for script in scripts.walk_revisions()}
+        known, found = _known(self.scripts), self.found(connection)
         for revision in found:
-            if revision not in known:
+            if revision not in known.all:
                 raise self.unknown(revision)
-        return Revisions(_joined(found), _newest(scripts))
+        return Revisions(_joined(found), known.newest)
 
     def found(self, connection: Connection) -> tuple[str, ...]:
         """The revisions that the database records: one, or one for each branch of the scripts."""
@@ -132,11 +126,6 @@ class Migrations:
             f"made by a newer version, or {self.version_table} belongs to another program; "
             "install that version, or use another version table, or another database"
         )
-
-    def _directory(self, config: Config) -> ScriptDirectory:
-        from alembic.script import ScriptDirectory
-
-        return ScriptDirectory.from_config(config)
 
     def _run(self, connection: Connection, revision: str, step: _Step) -> None:
         if connection.dialect.name == "postgresql":
@@ -164,8 +153,30 @@ def _cause(error: Exception) -> str:
     return str(cause_of(error)) if is_named else repr(error)
 
 
-def _newest(scripts: ScriptDirectory) -> str:
-    return _joined(scripts.get_heads()) or "none"
+class _Known(NamedTuple):
+    """What scripts know: all their revisions, and the newest."""
+
+    all: frozenset[str]
+    newest: str
+
+
+@cache
+def _known(scripts: Path) -> _Known:
+    """Read the scripts, once in a process, which runs each of them."""
+    from alembic.script import ScriptDirectory
+
+    directory = ScriptDirectory.from_config(_config(scripts))
+    revisions = frozenset(script.revision for script in directory.walk_revisions())
+    return _Known(revisions, _joined(directory.get_heads()) or "none")
+
+
+def _config(scripts: Path) -> Config:
+    from alembic.config import Config
+
+    made = Config()
+    # The value is subject to interpolation, and a path may hold a per cent sign.
+    made.set_main_option("script_location", str(scripts).replace("%", "%%"))
+    return made
 
 
 def _joined(revisions: Iterable[str]) -> str | None:
