@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
-import time
 from argparse import ArgumentParser
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,14 +17,29 @@ from tests.compat.environments import CURRENT, ROOT, claimed, environment, lowes
 LOWEST = "lowest"
 WHEEL = "wheel"
 EXTRAS = "embedded,uvloop,dev"
-INSTALLS = 2
-"""How many environments are made at a time."""
+AT_ONCE = 2
+"""How many environments are made and tested at a time, each with its share of the processors."""
 
 ROOMS = ("client", "store", "commands", "projections", "service")
 TESTS = ("tests/unit", *(f"tests/integration/{room}" for room in ROOMS))
 """Of all rooms without a server, and of those whose code depends most on Python and the drivers."""
 
-SHORT = TESTS
+SHORT = (
+    *(f"tests/unit/{room}" for room in ("client", "concurrency", "service", "sync")),
+    "tests/unit/test_decider.py",
+    "tests/unit/messages/test_codec.py",
+    "tests/unit/projections/test_database.py",
+    "tests/unit/projections/test_rows.py",
+    "tests/unit/projections/test_schema.py",
+    "tests/unit/cli/test_terminal.py",
+    "tests/integration/client/test_client.py",
+    "tests/integration/client/test_connection.py",
+    "tests/integration/store/test_append.py",
+    "tests/integration/store/test_read.py",
+    "tests/integration/commands/test_execute.py",
+    "tests/integration/service/test_health.py",
+)
+"""What there is time for in each run of CI: building blocks, drivers, the connection, a service."""
 
 QUICKSTART = """
 import asyncio
@@ -40,13 +54,11 @@ asyncio.run(main())
 """
 
 
-class Check(NamedTuple):
-    """What has to pass in an environment, once that is made."""
+class Result(NamedTuple):
+    """Whether all has passed, and what was printed."""
 
-    name: str
-    what: str
-    environment: Future[Path]
-    passes: Callable[[Path], bool]
+    passed: bool
+    output: str
 
 
 def main(words: Sequence[str]) -> int:
@@ -56,77 +68,84 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("wanted", nargs="*", help=f"versions of Python, {LOWEST}, {WHEEL}")
     options = parser.parse_args(words)
     others = [version for version in claimed() if version != CURRENT]
-    names = options.wanted or [*others, LOWEST, WHEEL]
+    names = options.wanted or [*others, LOWEST, *([] if options.short else [WHEEL])]
     programs = {**pythons(), LOWEST: sys.executable, WHEEL: sys.executable}
+    present = [name for name in names if name in programs]
     absent = [name for name in names if name not in programs]
-    present = {name: programs[name] for name in names if name not in absent}
 
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(INSTALLS) as pool:
-        wheel = _wheel(Path(folder))
-        tests = SHORT if options.short else TESTS
-        checks = [*_quickstarts(present, wheel, pool), *_suites(present, tests, pool)]
-        failed = {check.name for check in checks if not _is_passed(check)}
-
-    print(f"\npassed: {', '.join(name for name in present if name not in failed) or 'none'}")
+    tests = SHORT if options.short else TESTS
+    passed = _passed({name: programs[name] for name in present}, tests)
+    failed = [name for name in present if name not in passed]
+    print(f"passed: {', '.join(passed) or 'none'}")
     if failed:
-        print(f"FAILED: {', '.join(name for name in present if name in failed)}")
+        print(f"FAILED: {', '.join(failed)}")
     if absent:
         print(f"NOT TESTED, as this machine has no such Python: {', '.join(absent)}")
     return len(failed) + sum(name in options.wanted for name in absent)
 
 
-def _quickstarts(programs: dict[str, str], wheel: Path, pool: Executor) -> Iterator[Check]:
-    """The quickstart with nothing but the wheel and what it depends on."""
-    for name, python in programs.items():
-        if name != LOWEST:
-            folder = name if name == WHEEL else f"{WHEEL}-{name}"
-            made = pool.submit(environment, folder, python, f"{wheel}[embedded]", is_kept=False)
-            yield Check(name, "the quickstart", made, _quickstart)
-
-
-def _suites(programs: dict[str, str], tests: Sequence[str], pool: Executor) -> Iterator[Check]:
-    for name, python in programs.items():
-        if name != WHEEL:
-            limits = ("--constraint", str(lowest())) if name == LOWEST else ()
-            made = pool.submit(environment, name, python, "--editable", f".[{EXTRAS}]", *limits)
-            yield Check(name, "tests", made, partial(_tests, tests))
-
-
-def _is_passed(check: Check) -> bool:
-    print(f"\n== {check.name}: {check.what}", flush=True)
-    try:
-        python = check.environment.result()
-    except subprocess.CalledProcessError as error:
-        print(f"its environment could not be made: {error}")
-        return False
-    started = time.monotonic()
-    passed = check.passes(python)
-    print(f"{'passed' if passed else 'FAILED'} in {time.monotonic() - started:.0f} s")
+def _passed(programs: Mapping[str, str], tests: Sequence[str]) -> list[str]:
+    """The names of those in which all has passed, by their programs; prints the output of each."""
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(AT_ONCE) as pool:
+        wheel = _wheel(Path(folder))
+        running = [pool.submit(_tested, *each, wheel, tests) for each in programs.items()]
+        passed = []
+        for name, result in zip(programs, map(Future.result, running), strict=True):
+            print(f"== {name}\n{result.output}", flush=True)
+            passed += [name] if result.passed else []
     return passed
 
 
-def _tests(tests: Sequence[str], python: Path) -> bool:
-    options = ("--quiet", "--numprocesses=2", "--dist=worksteal", "-p", "no:cacheprovider")
-    command = [str(python), "-m", "pytest", *tests, *options]
-    return subprocess.run(command, cwd=ROOT, check=False).returncode == 0
+def _tested(name: str, python: str, wheel: Path, tests: Sequence[str]) -> Result:
+    try:
+        results = list(_results(name, python, wheel, tests))
+    except subprocess.CalledProcessError as error:
+        return Result(False, f"{error}\n{error.stderr}")
+    return Result(all(each.passed for each in results), "".join(each.output for each in results))
 
 
-def _wheel(folder: Path) -> Path:
-    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel"]
-    subprocess.run([*build, "--directory", str(folder)], cwd=ROOT, check=True)
-    (wheel,) = folder.glob("*.whl")
-    return wheel
+def _results(name: str, python: str, wheel: Path, tests: Sequence[str]) -> Iterator[Result]:
+    """Of the quickstart, with nothing but the wheel and what it depends on; and of the tests."""
+    if name != LOWEST:
+        yield _quickstart(environment(f"empty-{name}", python, f"{wheel}[embedded]", is_kept=False))
+    if name != WHEEL:
+        limits = ("--constraint", str(lowest())) if name == LOWEST else ()
+        yield _tests(environment(name, python, "--editable", f".[{EXTRAS}]", *limits), tests)
 
 
-def _quickstart(python: Path) -> bool:
+def _quickstart(python: Path) -> Result:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         (work / "bank.py").write_bytes((ROOT / "examples" / "bank.py").read_bytes())
         (work / "try.py").write_text(QUICKSTART)
-        command = [str(python), "-W", "error::DeprecationWarning", "try.py"]
-        ended = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
-    print(ended.stdout, ended.stderr, sep="")
-    return ended.returncode == 0 and "balance=50" in ended.stdout
+        result = _output(work, python, "-W", "error::DeprecationWarning", "try.py")
+    return result._replace(passed=result.passed and "balance=50" in result.output)
+
+
+def _tests(python: Path, tests: Sequence[str]) -> Result:
+    share = (os.cpu_count() or 1) // AT_ONCE
+    processes = ("--numprocesses", str(share), "--dist=worksteal") if share > 1 else ()
+    cache = ("-o", f"cache_dir={python.parents[1] / 'cache'}")
+    return _output(ROOT, python, "-m", "pytest", "--quiet", *tests, *processes, *cache)
+
+
+def _output(folder: Path, *command: object) -> Result:
+    ended = subprocess.run(
+        list(map(str, command)),
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    return Result(ended.returncode == 0, ended.stdout)
+
+
+def _wheel(folder: Path) -> Path:
+    build = (sys.executable, "-m", "hatchling", "build", "--target", "wheel")
+    subprocess.run([*build, "--directory", folder], cwd=ROOT, check=True)
+    (wheel,) = folder.glob("*.whl")
+    return wheel
 
 
 if __name__ == "__main__":

@@ -69,7 +69,8 @@ def environment(name: str, python: str, *requirements: str, is_kept: bool = True
     shutil.rmtree(folder, ignore_errors=True)
     subprocess.run([python, "-m", "venv", str(folder)], check=True)
     pip = [str(own), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "--no-compile", *requirements], check=True, cwd=ROOT)
+    command = [*pip, "--no-compile", *requirements]
+    subprocess.run(command, check=True, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     stamp.write_text(made_of, encoding="utf-8")
     return own
 

@@ -80,7 +80,7 @@ class CommandLine:
         with self.start(*words, forked=False, **options) as running:
             return running.ended()
 
-    def shell(self, command: str) -> ProcessResult:
+    def shell(self, command: str, *, seconds: float = BOUND) -> ProcessResult:
         """Run a command as it is typed, to the end; `PATH` is to have the program."""
         ended = subprocess.run(
             ["bash", "-c", command],  # noqa: S607  # whichever the user has
@@ -89,7 +89,7 @@ class CommandLine:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=BOUND,
+            timeout=seconds,
         )
         return ProcessResult(ended.returncode, ended.stdout, ended.stderr)
 

@@ -45,6 +45,9 @@ LOOKING = tuple(
 )
 
 
+LONG = 110.0
+"""Seconds that a program, such as pytest, may take on a busy machine."""
+YES = "y\n"
 ENVIRON = {
     "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
     "PYTHONWARNINGS": "",
@@ -136,9 +139,9 @@ class Reader:
         *,
         replaced: Mapping[str, str] | None = None,
         is_terse: bool = False,
-        **environ: str,
+        environ: Mapping[str, str] | None = None,
     ) -> None:
-        self.cli = CommandLine(folder, **ENVIRON | environ)
+        self.cli = CommandLine(folder, **ENVIRON | dict(environ or {}))
         self._folder = folder
         self._stack = stack
         self._replaced = replaced or {}
@@ -185,17 +188,20 @@ class Reader:
     def _run(self, command: str) -> ProcessResult:
         program, *words = shlex.split(command, comments=True)
         if words[:1] == ["serve"]:
-            self.stop()
-            # A second process starts as the first one did, which a fork of the tests' own cannot.
-            started = self.cli.start(*words, forked="--processes" not in words)
-            self._service = self._stack.enter_context(started)
-            line = self._service.line()
-            return ProcessResult(0, line, "") if line else self._service.ended()
-        if program == "eventstore":
-            words, file = (words[:-2], words[-1]) if words[-2:-1] == [">"] else (words, None)
-            result = self.cli.call(*words, stdin="y\n")
-            if file is None:
-                return result
-            (self._folder / file).write_text(result.out)
-            return result._replace(out="")
-        return self.cli.shell(f"{command} 2>&1")
+            return self._serve(words)
+        if program != "eventstore":
+            return self.cli.shell(f"{command} 2>&1", seconds=LONG)
+        if words[-2:-1] != [">"]:
+            return self.cli.call(*words, stdin=YES)
+        result = self.cli.call(*words[:-2])
+        (self._folder / words[-1]).write_text(result.out)
+        return result._replace(out="")
+
+    def _serve(self, words: list[str]) -> ProcessResult:
+        """Start the service in place of the one that runs; the line that it is ready."""
+        self.stop()
+        # A second process starts as the first one did, which a fork of the tests' own cannot.
+        started = self.cli.start(*words, forked="--processes" not in words)
+        self._service = self._stack.enter_context(started)
+        line = self._service.line()
+        return ProcessResult(0, line, "") if line else self._service.ended()

@@ -21,6 +21,8 @@ from tests.integration.pages import BLOCK, ROOT, Reader
 HOW_TO = ROOT / "docs" / "how-to"
 BANK = ROOT / "examples" / "bank.py"
 
+BANK_APP = {"EVENTSTORE_APP": "bank:app"}
+
 CUSTOMERS = '''
 
 from msgspec import Struct
@@ -100,10 +102,12 @@ def reader(folder: Path, stack: ExitStack) -> Reader:
     return Reader(folder, stack, is_terse=True)
 
 
+@pytest.mark.timeout(240)
 def test_the_tests_of_the_page_on_testing_pass(reader: Reader) -> None:
     reader.do(page("testing"))
 
 
+@pytest.mark.timeout(240)
 def test_a_project_does_what_one_page_after_another_says(
     folder: Path, reader: Reader, stack: ExitStack, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -139,7 +143,7 @@ def _move(reader: Reader, stack: ExitStack, folders: pytest.TempPathFactory) -> 
         stack,
         replaced={"nats://old:4222": url, "nats://new:4222": new.url},
         is_terse=True,
-        **reader.cli.environ,
+        environ=reader.cli.environ,
     )
     moving.do(page("move-a-log"))
 
@@ -157,7 +161,7 @@ def _back_up(reader: Reader, stack: ExitStack, folders: pytest.TempPathFactory) 
     for file in (*reader.cli.folder.glob("*.py"), *reader.cli.folder.glob("*.keys")):
         shutil.copy(file, elsewhere)
     (elsewhere / settings).touch()
-    Reader(elsewhere, stack, is_terse=True, **reader.cli.environ).do(restored)
+    Reader(elsewhere, stack, is_terse=True, environ=reader.cli.environ).do(restored)
 
 
 def _keep_the_contract(folder: Path, reader: Reader) -> None:
@@ -187,12 +191,12 @@ def test_a_cluster_of_three_is_configured(folder: Path, reader: Reader) -> None:
     ((_, settings),) = (each for each in BLOCK.findall(text) if each[0] == "toml")
     (folder / "own.toml").write_text(textwrap.dedent(settings))
     loaded = load_settings(folder / "own.toml", {})
-    assert (loaded.streams.replicas, loaded.nats.url.count("tls://")) == (3, 3)
+    assert (loaded.streams.replicas, len(loaded.nats.url)) == (3, 3)
 
 
 def test_read_models_are_in_postgresql(folder: Path, stack: ExitStack, new_postgresql: str) -> None:
     replaced = {"postgresql://shop:PASSWORD@db.example/shop": new_postgresql}
-    reader = Reader(folder, stack, replaced=replaced, is_terse=True, EVENTSTORE_APP="bank:app")
+    reader = Reader(folder, stack, replaced=replaced, is_terse=True, environ=BANK_APP)
     reader.do(page("postgresql"))
     sent(reader.cli, "account.deposit", '{"amount": 50}')
     assert reader.cli.call("query", "account", "get", "ann", "--wait", "1").status == 0
