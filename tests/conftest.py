@@ -43,8 +43,10 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # CPU of the tests that use one.
 os.environ.setdefault("GOGC", "400")
 
-# On a busy machine, a fifth of a second says nothing of an example.
-hypothesis.settings.register_profile("busy", deadline=None)
+# On a busy machine, how long an example takes, or making it, says nothing of it.
+hypothesis.settings.register_profile(
+    "busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("busy")
 
 MEMORY = Path("/dev/shm")  # noqa: S108
