@@ -51,6 +51,7 @@ class RunningApplication(Requests):
         self.store = write_side.store
         self.commands = write_side.commands
         self.worker = write_side.worker
+        self.states = write_side.states
         self.snapshots = write_side.snapshots
         self.queries = QueryClient(self.client, self.domain.codec.subjects)
         self.database = database

@@ -10,8 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
-from functools import lru_cache
+from datetime import UTC, datetime, timedelta
 from typing import TypedDict
 
 import msgspec
@@ -46,6 +45,7 @@ _usual = re.compile(
     + rf"{COMMAND_SEQUENCE}: [0-9]+\r\n{NatsHeader.EXPECTED_LAST_SUBJECT_SEQUENCE}: [0-9]+\r\n\r\n"
 ).fullmatch
 
+_EPOCH = datetime.fromtimestamp(0, UTC)
 _OUTCOMES = "*"
 """The keys of outcomes, which are ids; others are notes about commands (`at.7`)."""
 
@@ -192,7 +192,7 @@ def about(codec: Codec, received: ReceivedCommand) -> str:
     else:
         lines = header_lines(_of_undecoded(codec, received))
     delivery = received.delivery
-    accepted_at, delivered = _timestamp(delivery.time), delivery.delivered
+    accepted_at, delivered = format_timestamp(_instant(delivery.time)), delivery.delivered
     return f"{lines}{_ACCEPTED_AT}: {accepted_at}\r\n{_DELIVERIES}: {delivered}\r\n"
 
 
@@ -223,19 +223,8 @@ def _of_undecoded(codec: Codec, received: ReceivedCommand) -> dict[str, str]:
     return headers
 
 
-def _timestamp(nanoseconds: int) -> str:
-    """The same as `format_timestamp` makes; most are of the second of the one before."""
-    seconds, rest = divmod(nanoseconds, 1_000_000_000)
-    return f"{_second(seconds)}{rest // 1000:06}Z"
-
-
-@lru_cache(maxsize=4)
-def _second(seconds: int) -> str:
-    return format_timestamp(datetime.fromtimestamp(seconds, UTC)).removesuffix("000000Z")
-
-
 def _instant(nanoseconds: int) -> datetime:
-    return datetime.fromtimestamp(nanoseconds // 1000 / 1e6, UTC)
+    return _EPOCH + timedelta(microseconds=nanoseconds // 1000)
 
 
 def _time(text: str) -> datetime | None:

@@ -248,7 +248,9 @@ class OperationsSettings(Table, frozen=True, kw_only=True):
     service lives and is ready at `/livez` and `/readyz`; `tracing` sends spans to OpenTelemetry,
     which needs the extra `otel`. `json_logs` has `serve` log JSON. With
     `cloudevents`, published events have the attributes of CloudEvents as headers. `query_wait_ms`
-    is the default for how long a query waits for a position of the log.
+    is the default for how long a query waits for a position of the log. `state_cache_mb` is what
+    the states of aggregates and processes that were used last may take in each process of a
+    service; 0 keeps none, and every command loads its aggregate.
     """
 
     path: ClassVar[str] = "operations"
@@ -265,6 +267,7 @@ class OperationsSettings(Table, frozen=True, kw_only=True):
     json_logs: bool = False
     cloudevents: bool = False
     query_wait_ms: Annotated[int, Meta(ge=1, le=30_000)] = 5_000
+    state_cache_mb: Annotated[int, Meta(ge=0, le=65_536)] = 64
 
 
 class ConsoleSettings(Table, frozen=True, kw_only=True):

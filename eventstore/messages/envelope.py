@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Never
 
-from msgspec import Struct
+from msgspec import Struct, to_builtins
 
 from eventstore.errors import ConfigurationError, InvalidHeader, InvalidId
 from eventstore.messages.headers import (
@@ -109,6 +109,9 @@ def format_timestamp(time: datetime) -> str:
     if time.tzinfo is None:
         raise ValueError(f"time {time} has no zone")
     utc = time if time.tzinfo is UTC else time.astimezone(UTC)
+    if utc.microsecond and type(utc) is datetime:
+        text: str = to_builtins(utc)  # the same, in a tenth of the time
+        return text
     return utc.isoformat(timespec="microseconds")[:26] + "Z"  # without the offset
 
 

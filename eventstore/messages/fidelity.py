@@ -61,7 +61,9 @@ def is_same(written: Struct, read: Struct) -> bool:
 
     `difference` then finds none. Both are of one type.
     """
-    return _are_equal_and_plain(astuple(written), astuple(read))
+    values, others = astuple(written), astuple(read)
+    types = [*map(type, values)]
+    return _PLAIN.issuperset(types) and types == [*map(type, others)] and values == others
 
 
 _Mode = Literal["exact", "undeclared", "declared"]

@@ -17,7 +17,7 @@ from typing import Any
 
 from eventstore.client.client import Client
 from eventstore.commands import CommandClient
-from eventstore.commands.state_cache import CachedState
+from eventstore.commands.state_cache import CachedState, StateCache
 from eventstore.concurrency.backoff import Backoff
 from eventstore.concurrency.supervisor import Supervisor
 from eventstore.errors import (
@@ -68,6 +68,7 @@ class Reactor:
         store: EventStore,
         commands: CommandClient,
         *,
+        states: StateCache | None = None,
         snapshots: Snapshots | None = None,
         clock: Callable[[], datetime] = utc_now,
         telemetry: Telemetry = NO_TELEMETRY,
@@ -77,7 +78,7 @@ class Reactor:
         self._client = client
         self._store = store
         self._history = ProcessHistory(process.name, store)
-        self._loader = ProcessLoader(process, store, snapshots)
+        self._loader = ProcessLoader(process, store, snapshots, states=states)
         self._recorder = Recorder(process, store, telemetry)
         self._outbox = Outbox(process.name, store, commands)
         self._loops = LoopGuard(process.name, process.max_reactions)

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from eventstore.client.client import Client
-from eventstore.commands import CommandClient
+from eventstore.commands import CommandClient, StateCache
 from eventstore.messages.envelope import utc_now
 from eventstore.processes.process import Process
 from eventstore.processes.reactor import Reactor
@@ -23,6 +23,7 @@ def process_runner(
     store: EventStore,
     commands: CommandClient,
     *,
+    states: StateCache | None = None,
     snapshots: Snapshots | None = None,
     clock: Callable[[], datetime] = utc_now,
     telemetry: Telemetry = NO_TELEMETRY,
@@ -35,6 +36,7 @@ def process_runner(
     """
     reactor = Reactor(
         *(process, client, store, commands),
+        states=states,
         snapshots=snapshots,
         clock=clock,
         telemetry=telemetry,

@@ -63,10 +63,7 @@ class LogWriter:
         ack of a duplicate. For `asking` see `publish`. Raises `EventTooLarge` and `BatchTooLarge`.
         """
         era, client = self._heads.era, self._client
-        messages: list[Draft] = []
-        batch = iter(batch_lines(sum([len(write.event_ids) for write in writes])))
-        for write in writes:
-            messages += write.drafts(batch)
+        messages = _drafts(writes)
         check_sizes(messages, client.max_payload, added=PUBLICATION_HEADERS)
         try:
             if len(messages) == 1:
@@ -112,3 +109,12 @@ class LogWriter:
         if known is None or expected not in (*ANY_VERSION, known.version):
             return None
         return known
+
+
+def _drafts(writes: Sequence[PendingAppend]) -> list[Draft]:
+    """The messages of appends that have their bases, as one batch unless it is only one."""
+    count = sum([len(write.event_ids) for write in writes])
+    if count == 1:
+        return writes[0].drafts()
+    batch = iter(batch_lines(count))
+    return [draft for write in writes for draft in write.drafts(batch)]

@@ -21,7 +21,7 @@ from eventstore.store.append import NO_STREAM, Append, AppendResult, Expectation
 from eventstore.store.event_encoder import EventEncoder
 from eventstore.store.head import NOTHING, FoundHead, Head
 
-_EXPECTED = int, Head, Expectation
+_EXPECTED = Expectation, int, Head
 
 
 class PendingAppend:
@@ -63,6 +63,7 @@ class PendingAppend:
         self._encoded: list[EncodedEvent] = []
         self._personal: dict[int, tuple[Event, tuple[PersonalField, ...]]] = {}  # by index
         encoder = EventEncoder(append, self.subject, codec, now, is_checked=is_checked)
+        ids: list[str] = []
         for index, event in enumerate(append.events):
             if isinstance(event, NewEvent):
                 data, own = event.data, event
@@ -72,9 +73,10 @@ class PendingAppend:
             encoded, as_read = encoder.encode(index, data, own)
             self._encoded.append(encoded)
             self.events.append(as_read)
+            ids.append(encoded.identity.id)
             if fields := codec.personal_fields(type(data)):
                 self._personal[index] = data, fields
-        self.event_ids = tuple([each.identity.id for each in self._encoded])
+        self.event_ids = tuple(ids)
         self.base: Head = NOTHING
         self.end = 0  # the last message on the subject: foreign ones may follow the base
         self.result: AppendResult | None = None

@@ -7,7 +7,7 @@ import json
 import re
 import ssl
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -112,16 +112,27 @@ _CONFIGURATION = '{"name": "host", "modules": []}'
 
 
 async def run_attacks(
-    shipped: ShippedServers, role: str, aims: Collection[str] = ()
+    shipped: ShippedServers, role: str, aims: Collection[str] = (), *, together: bool = False
 ) -> AsyncIterator[Result]:
-    """Try every attack as a role, one after another; or only those with some aims."""
+    """Try every attack as a role, one after another; or only those with some aims.
+
+    With `together`, those with the same kind of harm are tried as one, which is faster, and does
+    not say which of them has done it.
+    """
+    chosen = [each for each in attacks() if not aims or each.aim in aims]
     async with shipped.client("service") as service, _watching(shipped, role) as watched:
         await service.request(f"$KV.NIX_KEYS.{KEY_OWNER}", b"a key that nobody may read")
         async with _attacker(shipped, role) as attacker:
             battle = _Battle(service, watched, attacker, role)
-            for attack in attacks():
-                if not aims or attack.aim in aims:
-                    yield await battle.fight(attack)
+            for attack in _merged(chosen) if together else chosen:
+                yield await battle.fight(attack)
+
+
+def _merged(several: Sequence[Attack]) -> Iterator[Attack]:
+    for harm in dict.fromkeys(each.harm for each in several):
+        of_kind = [each for each in several if each.harm == harm]
+        tries = [each for attack in of_kind for each in attack.tries]
+        yield Attack("; ".join(each.aim for each in of_kind), tries, harm)
 
 
 class _Attacker:

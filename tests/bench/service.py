@@ -5,7 +5,8 @@ index, health and metrics. The client is a second process, nats-server the third
 alternating slices: what bare nats-py takes for one durable publish of the same message (see
 `bare`), for one without headers, and for one read.
 
-`python -m tests.bench.service REVISION` alternates the service of another revision with this one.
+`python -m tests.bench.service REVISION` alternates the service of another revision with this one,
+in one process and in two, and with bare publishes and reads.
 """
 
 from __future__ import annotations
@@ -252,19 +253,32 @@ def _cpu(slices: list[Slice], items: int) -> dict[str, float]:
 
 
 async def compare(revision: str) -> AsyncIterator[Measurement]:
-    """The commands and queries of another revision, in turns with those of this one."""
+    """The commands and queries of another revision, of this one, and of this one in two processes.
+
+    In turns with them: bare publishes and reads, of which each is a share.
+    """
     async with AsyncExitStack() as stack:
         tree = stack.enter_context(checked_out(revision))
-        own, other = await _opened(stack), await _opened(stack, tree)
-        for unit, items in (("commands", COMMANDS), ("queries", QUERIES)):
-            slices: dict[Door, list[Slice]] = {own: [], other: []}
+        other, own = await _opened(stack, tree), await _opened(stack)
+        doors = {
+            revision: other,
+            "here": own,
+            "here in 2 processes": await _opened(stack, processes=2),
+        }
+        for unit, items, work, bare in (
+            ("commands", COMMANDS, Door.commands, own.bare_publishes),
+            ("queries", QUERIES, Door.queries, own.bare_reads),
+        ):
+            slices: dict[str, list[Slice]] = {name: [] for name in (*doors, "bare")}
             for number in range(SLICES):
-                for door in (own, other) if number % 2 else (other, own):
-                    work = door.commands if unit == "commands" else door.queries
-                    slices[door].append(await work())
-            name, beside = f"{unit}, whole service", (revision, slices[other])
-            yield measured(f"{name}, {revision}", unit, slices[other], items)
-            yield measured(f"{name}, here", unit, slices[own], items, beside=beside)
+                slices["bare"].append(await bare())
+                for name, door in reversed(doors.items()) if number % 2 else doors.items():
+                    slices[name].append(await work(door))
+            for beside in ("bare", revision):
+                for name in doors:
+                    if name != beside:
+                        limit = (beside, slices[beside])
+                        yield measured(f"{unit}, {name}", unit, slices[name], items, beside=limit)
 
 
 def main() -> list[Measurement]:

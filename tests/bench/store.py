@@ -30,7 +30,8 @@ BATCHES = {10: 20, 100: 5, 1000: 2}  # in a slice, by their size
 BATCH_SLICES = sized(16, 4)
 BARE = {"name": "BARE", "subjects": ["bare.*"], "allow_atomic": True}
 BARE_BATCH = "bare nats-py, as many headers"
-BARE_HEADERS = [f"X-Header-{number}" for number in range(11)]  # an event has 12
+BARE_HEADERS = [f"X-Header-{number}" for number in range(11)]  # an event has 12, and the guard
+GUARD = "Nats-Expected-Last-Subject-Sequence"
 READS = sized(5, 3)
 
 
@@ -58,11 +59,12 @@ async def _append(
 ) -> Comparison:
     stream = client.nats.jetstream()
     payload = nix.domain().codec.encode(event(1))
-    headers = {f"X-Header-{number}": "0" * 36 for number in range(10)}
 
-    async def bare_publish(_: int) -> float:
+    async def bare_publish(part: int) -> float:
         async def publish(number: int) -> None:
-            await stream.publish(f"bare.{number}", payload, headers=dict(headers))
+            headers = _bare_headers() | {GUARD: "0"}
+            subject = f"bare.{max_concurrency}-{part}-{number}"
+            await stream.publish(subject, payload, headers=headers)
 
         return await _rate(SLICE, publish, max_concurrency)
 
@@ -105,18 +107,22 @@ async def _publish_batch(
     """An atomic batch by hand, with as many headers as an event of the store has."""
     batch = str(uuid.uuid4())
     for number, payload in enumerate(payloads, start=1):
-        headers = dict.fromkeys(BARE_HEADERS, "0" * 36)
-        headers["Nats-Msg-Id"] = str(uuid.uuid4())
+        headers = _bare_headers()
         headers["Nats-Batch-Id"] = batch
         headers["Nats-Batch-Sequence"] = str(number)
         if number == 1:
-            headers["Nats-Expected-Last-Subject-Sequence"] = "0"
+            headers[GUARD] = "0"
         if number < len(payloads):
             await connection.publish(subject, payload, headers=headers)
             continue
         headers["Nats-Batch-Commit"] = "1"
         answer = await connection.request(subject, payload, headers=headers, timeout=5)
         assert json.loads(answer.data).get("count") == len(payloads), answer.data
+
+
+def _bare_headers() -> dict[str, str]:
+    """As many headers as an event of the store has, with the one by which the server knows it."""
+    return dict.fromkeys(BARE_HEADERS, "0" * 36) | {"Nats-Msg-Id": str(uuid.uuid4())}
 
 
 async def _read(store: EventStore, client: Client, meter: Meter) -> Comparison:
@@ -175,7 +181,7 @@ async def measure() -> AsyncIterator[Measurement]:
                 for max_concurrency in SLICES:
                     name = f"append one event, {max_concurrency} at a time"
                     both = await _append(store, client, meter, max_concurrency)
-                    yield _beside(name, "bare publish, 10 headers", both, SLICE)
+                    yield _beside(name, "js.publish, as many headers", both, SLICE)
                 plain = await nats.connect(server.url)
                 for size, count in BATCHES.items():
                     both = await _append_batches(store, plain, meter, size)

@@ -4,8 +4,9 @@
 
 First the top rate is measured, unless `--rate` says what to send. Then clients send half of it, and
 each process is sampled. Faults are those that end no process: links, freezes, locks, full disks and
-rebuilds. What counts is the second half of the run, in which caches are full; status 1 if a service
-grows there, or something accepted is not done in the end, or `eventstore audit verify` finds fault.
+rebuilds. The cache of states is made small. What counts is the second half of the run, in which all
+caches are full; status 1 if a service grows there, or something accepted is not done in the end, or
+`eventstore audit verify` finds fault.
 The memory of nats-server follows its limit (`GOMEMLIMIT`), and is only shown.
 """
 
@@ -35,7 +36,9 @@ _KINDS = (
     *("break links", "cut links", "lose answers", "delay requests", "lose acknowledgement"),
     *("freeze service", "freeze server", "lock database", "fill database disk", "rebuild"),
 )
-_SHAPE = Shape(services=2, clients=_CLIENTS, fake_time=False, duplicate_window_ms=120_000)
+_SHAPE = Shape(
+    services=2, clients=_CLIENTS, fake_time=False, duplicate_window_ms=120_000, state_cache_mb=8
+)
 
 
 class Sample(NamedTuple):

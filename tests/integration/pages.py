@@ -187,15 +187,9 @@ class Reader:
 
     def _run(self, command: str) -> ProcessResult:
         program, *words = shlex.split(command, comments=True)
-        if words[:1] == ["serve"]:
+        if (program, *words[:1]) == ("eventstore", "serve"):
             return self._serve(words)
-        if program != "eventstore":
-            return self.cli.shell(f"{command} 2>&1", seconds=LONG)
-        if words[-2:-1] != [">"]:
-            return self.cli.call(*words, stdin=YES)
-        result = self.cli.call(*words[:-2])
-        (self._folder / words[-1]).write_text(result.out)
-        return result._replace(out="")
+        return self.cli.typed(command, stdin=YES, seconds=LONG)
 
     def _serve(self, words: list[str]) -> ProcessResult:
         """Start the service in place of the one that runs; the line that it is ready."""

@@ -103,7 +103,7 @@ def test_the_session_with_the_bank_is_what_happens(folder: Path) -> None:
     with cli.start("serve") as running:
         assert stable(running.line()) == stable(setting_up[-1][1])
         for command, expected in talking:
-            ended = cli.shell(command.replace(listed, f"127.0.0.1:{port}"))
+            ended = cli.typed(command.replace(listed, f"127.0.0.1:{port}"))
             wanted, _, rest = expected.partition("...\n")
             assert rest == ""
             shown = stable(ended.out)

@@ -15,7 +15,10 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
+import pytest
+from alembic.config import Config
 from sqlalchemy import MetaData
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 import eventstore
 from eventstore.application import ApplicationClient
@@ -23,6 +26,7 @@ from eventstore.application.service import RunningApplication
 from eventstore.projections import Projection
 from eventstore.projections.database.checkpoint import Checkpoint
 from eventstore.projections.queries import QueryHandlers
+from eventstore.projections.worker.worker import ProjectionWorker
 from eventstore.service.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]
@@ -56,8 +60,8 @@ MODULES_OF_THEIR_OWN = {
 LOADED_LATE = {
     each.__name__: each
     for each in (
-        *(ApplicationClient, Checkpoint, MetaData, Metrics),
-        *(Projection, QueryHandlers, RunningApplication),
+        *(ApplicationClient, AsyncConnection, AsyncEngine, Checkpoint, Config, MetaData),
+        *(Metrics, Projection, ProjectionWorker, QueryHandlers, RunningApplication),
     )
 }
 """What is imported only where it is needed, and so not by the modules that name it."""
@@ -204,10 +208,17 @@ def test_no_public_signature_needs_a_private_type() -> None:
     assert private == OF_THE_LIBRARY
 
 
-def test_a_program_that_only_writes_loads_neither_sqlalchemy_nor_the_command_line() -> None:
-    heavy = ["sqlalchemy", "prometheus_client", "typer", "rich", "alembic"]
-    code = f"import sys, eventstore; print([each for each in {heavy} if each in sys.modules])"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("eventstore", ["sqlalchemy", "prometheus_client", "typer", "rich", "alembic"]),
+        ("examples.bank", ["sqlalchemy.orm", "sqlalchemy.dialects.postgresql", "alembic"]),
+    ],
+    ids=["writes only", "declares an application"],
+)
+def test_a_program_loads_nothing_heavy_that_it_does_not_use(module: str, heavy: list[str]) -> None:
+    code = f"import sys, {module}; print([each for each in {heavy} if each in sys.modules])"
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert (loaded.stdout, loaded.stderr) == ("[]\n", "")
 
 

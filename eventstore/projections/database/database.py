@@ -10,11 +10,10 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy import URL, Connection, MetaData, Table
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from eventstore.concurrency.backoff import Backoff, Retries
 from eventstore.concurrency.resource import Resource
@@ -32,6 +31,9 @@ from eventstore.projections.database.catalog import are_there, create
 from eventstore.projections.database.library import LIBRARY
 from eventstore.projections.database.schema import Migrations, Revisions
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
+
+if TYPE_CHECKING:  # who opens none loads no asynchronous engine
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 T = TypeVar("T")
 

@@ -7,7 +7,6 @@ ours, whatever columns were added to them.
 
 from __future__ import annotations
 
-from alembic.migration import MigrationContext
 from sqlalchemy import Connection, Inspector, inspect
 
 from eventstore.errors import MigrationError
@@ -97,5 +96,7 @@ def _columns(inspector: Inspector, table: str) -> set[str]:
 
 
 def _recorded(connection: Connection) -> str | None:
+    from alembic.migration import MigrationContext
+
     heads = MigrationContext.configure(connection).get_current_heads()
     return heads[0] if len(heads) == 1 else None

@@ -17,11 +17,11 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from eventstore.concurrency.backoff import Backoff
 from eventstore.concurrency.resource import Resource
@@ -31,6 +31,9 @@ from eventstore.messages.envelope import utc_now
 from eventstore.messages.undecodable import UNDECODABLE
 from eventstore.projections.database.backends.postgresql import KEEPALIVE
 from eventstore.projections.database.database import Database
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 _LOOKS = 20
 _LOOK = Backoff(0.005, 0.005, jitter=1.0)
@@ -91,37 +94,55 @@ class _Holder(msgspec.Struct):
         return f"process {self.pid} on {self.host}, since {self.since:%Y-%m-%d %H:%M:%S} UTC"
 
 
+class _LockedFile(NamedTuple):
+    """A file that is locked through a descriptor; `path` as text, for it is asked about often."""
+
+    path: str
+    descriptor: int
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the file of that path is still the one that is locked."""
+        try:
+            return os.path.samestat(os.stat(self.path), os.fstat(self.descriptor))
+        except FileNotFoundError:
+            return False
+        except OSError:  # unknown for now, and the lock is held all the same
+            return True
+
+
 class FileLocks(Locks):
     """Locks on files in the directory `{path}.locks`, which are not deleted on release."""
 
     def __init__(self, path: str) -> None:
-        self._path = path
-        self._descriptors: dict[str, int] = {}
+        self._directory = Path(f"{path}.locks")
+        self._acquired: dict[str, _LockedFile] = {}
 
     async def acquire(self, name: str) -> str | None:
         """Acquire it; raises `ConfigurationError` if the file cannot be created."""
-        path = self._file(name)
+        path = self._directory / name
         try:
-            ensure_private_directory(path.parent)
+            ensure_private_directory(self._directory)
             descriptor = open_private(path, os.O_RDWR | os.O_CREAT)
         except OSError as error:
             raise ConfigurationError(f"the read model cannot be locked: {error}") from error
+        locked = _LockedFile(str(path), descriptor)
         try:
             if not await _lock(descriptor):
                 return _read_holder(descriptor)
             _write_holder(descriptor)
-            self._descriptors[name] = descriptor
+            self._acquired[name] = locked
         except OSError as error:
             raise ConfigurationError(f"the read model cannot be locked: {path}: {error}") from error
         finally:
-            if self._descriptors.get(name) != descriptor:
+            if self._acquired.get(name) is not locked:
                 os.close(descriptor)
         return None
 
     async def holder(self, name: str) -> str | None:
         """Its holder; None if there is no file."""
         try:
-            descriptor = os.open(self._file(name), os.O_RDONLY)
+            descriptor = os.open(self._directory / name, os.O_RDONLY)
         except FileNotFoundError:
             return None
         try:
@@ -131,18 +152,15 @@ class FileLocks(Locks):
 
     async def acquired(self) -> frozenset[str]:
         """Those whose file is still the one that was locked; others are released."""
-        for name, descriptor in list(self._descriptors.items()):
-            if not _is_same(self._file(name), descriptor):
-                os.close(self._descriptors.pop(name))
-        return frozenset(self._descriptors)
+        for name, locked in list(self._acquired.items()):
+            if not locked.is_in_place:
+                os.close(self._acquired.pop(name).descriptor)
+        return frozenset(self._acquired)
 
     async def close(self) -> None:
         """Close the files, which releases the locks, as does the end of the process."""
-        while self._descriptors:
-            os.close(self._descriptors.popitem()[1])
-
-    def _file(self, name: str) -> Path:
-        return Path(f"{self._path}.locks", name)
+        while self._acquired:
+            os.close(self._acquired.popitem()[1].descriptor)
 
 
 async def _lock(descriptor: int) -> bool:
@@ -177,15 +195,6 @@ def _read_holder(descriptor: int) -> str:
         return str(msgspec.json.decode(os.pread(descriptor, 1_000, 0), type=_Holder))
     except UNDECODABLE:
         return "another process"  # which has not written its name yet
-
-
-def _is_same(path: Path, descriptor: int) -> bool:
-    try:
-        return os.path.samestat(os.stat(path), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
-    except OSError:  # unknown for now, and the lock is held all the same
-        return True
 
 
 _TAKE = text("SELECT pg_try_advisory_lock(:key)")

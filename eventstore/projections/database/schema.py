@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
 from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -22,13 +19,16 @@ from eventstore.projections.database.backends import cause_of, is_transient
 from eventstore.projections.database.recorded import recorded_revisions
 from eventstore.projections.table_names import is_reserved
 
+if TYPE_CHECKING:  # who migrates nothing does not load Alembic
+    from alembic.config import Config
+
 # Alembic hands its context to the scripts through module globals.
 _one_at_a_time = threading.Lock()
 
 _LOCK = 0x6576_656E_7473  # arbitrary, but must never change
 """PostgreSQL's advisory lock that excludes concurrent migrations of the same database."""
 
-_Step = Callable[[Config, str], None]
+_Step = Callable[["Config", str], None]
 
 
 class Revisions(NamedTuple):
@@ -70,13 +70,11 @@ class Migrations:
 
     def newest(self) -> str:
         """The newest revision that the scripts know."""
-        return _joined(ScriptDirectory.from_config(self.config()).get_heads()) or "none"
+        return _known(self.scripts).newest
 
     def config(self, connection: Connection | None = None) -> Config:
         """Alembic's configuration, with the connection to migrate, if any."""
-        made = Config()
-        # The value is subject to interpolation, and a path may hold a per cent sign.
-        made.set_main_option("script_location", str(self.scripts).replace("%", "%%"))
+        made = _config(self.scripts)
         made.attributes["connection"] = connection
         return made
 
@@ -87,10 +85,14 @@ class Migrations:
         than this code, or for a step that failed, `SchemaBusy`, and transient errors of the
         database as they are.
         """
+        from alembic import command
+
         self._run(connection, "heads", command.upgrade)
 
     def downgrade(self, connection: Connection, revision: str = "base") -> None:
         """Downgrade to a revision, dropping what came after it; raises as `upgrade`."""
+        from alembic import command
+
         self._run(connection, revision, command.downgrade)
 
     def check(self, connection: Connection) -> None:
@@ -107,13 +109,11 @@ class Migrations:
 
         Raises `MigrationError` if the revision is none of the scripts'.
         """
-        scripts = ScriptDirectory.from_config(self.config(connection))
-        found = self.found(connection)
-        known = {script.revision for script in scripts.walk_revisions()}
+        known, found = _known(self.scripts), self.found(connection)
         for revision in found:
-            if revision not in known:
+            if revision not in known.all:
                 raise self.unknown(revision)
-        return Revisions(_joined(found), _joined(scripts.get_heads()) or "none")
+        return Revisions(_joined(found), known.newest)
 
     def found(self, connection: Connection) -> tuple[str, ...]:
         """The revisions that the database records: one, or one for each branch of the scripts."""
@@ -147,8 +147,36 @@ class Migrations:
 
 
 def _cause(error: Exception) -> str:
+    from alembic.util import CommandError
+
     is_named = isinstance(error, CommandError | SQLAlchemyError)
     return str(cause_of(error)) if is_named else repr(error)
+
+
+class _Known(NamedTuple):
+    """What scripts know: all their revisions, and the newest."""
+
+    all: frozenset[str]
+    newest: str
+
+
+@cache
+def _known(scripts: Path) -> _Known:
+    """Read the scripts, once in a process, which runs each of them."""
+    from alembic.script import ScriptDirectory
+
+    directory = ScriptDirectory.from_config(_config(scripts))
+    revisions = frozenset(script.revision for script in directory.walk_revisions())
+    return _Known(revisions, _joined(directory.get_heads()) or "none")
+
+
+def _config(scripts: Path) -> Config:
+    from alembic.config import Config
+
+    made = Config()
+    # The value is subject to interpolation, and a path may hold a per cent sign.
+    made.set_main_option("script_location", str(scripts).replace("%", "%%"))
+    return made
 
 
 def _joined(revisions: Iterable[str]) -> str | None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from sqlalchemy import select
 
 from eventstore.errors import ProjectionFenced, WaitTimeout
 from eventstore.projections.database.database import Database
 from eventstore.projections.database.tables import checkpoints as table
-from eventstore.projections.worker.worker import ProjectionWorker
+
+if TYPE_CHECKING:  # who only declares queries loads no worker
+    from eventstore.projections.worker.worker import ProjectionWorker
 
 
 class Positions(Protocol):

@@ -46,6 +46,7 @@ class Shape(NamedTuple):
     duplicate_window_ms: int = 2_000
     small_disks: bool = True
     fake_time: bool = True
+    state_cache_mb: int = 64
 
 
 class Service:
@@ -221,6 +222,7 @@ class System:
             "EVENTSTORE_PROCESSES": str(shape.processes),
             "EVENTSTORE_STREAMS_REPLICAS": str(shape.servers),
             "EVENTSTORE_STREAMS_DUPLICATE_WINDOW_MS": str(shape.duplicate_window_ms),
+            "EVENTSTORE_OPERATIONS_STATE_CACHE_MB": str(shape.state_cache_mb),
             "EVENTSTORE_NATS_RETRY_RECONNECT_DELAY_MS": "50",
             "EVENTSTORE_NATS_RETRY_MAX_RECONNECT_DELAY_MS": "500",
         }

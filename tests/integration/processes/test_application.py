@@ -6,8 +6,11 @@ import asyncio
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
+from msgspec.structs import replace
+
 from eventstore import Application
-from eventstore.config import Settings
+from eventstore.config import OperationsSettings, Settings
 from eventstore.processes.records import Reacted
 from eventstore.subscribers.status import Subscribers
 from eventstore.testing import ManualClock
@@ -36,3 +39,20 @@ async def test_an_application_runs_its_processes_by_its_own_clock(
         assert last.time == clock()
         (status,) = await Subscribers(shop.client, shop.domain.codec.subjects).list()
         assert (status.name, status.state) == ("fulfilment", "running")
+
+
+@pytest.mark.parametrize(("megabytes", "kept"), [(64, True), (0, False)])
+async def test_aggregates_and_processes_share_the_bounds_of_one_cache(
+    settings: Settings, tmp_path: Path, megabytes: int, kept: bool
+) -> None:
+    settings = replace(settings, operations=OperationsSettings(state_cache_mb=megabytes))
+    app = Application("shop", [orders(), stocks()], processes=[fulfilling()])
+    running = app.running(settings, directory=tmp_path, projections=False, queries=False)
+    async with asyncio.timeout(30), running as shop:
+        await shop.execute(Place(article="nothing"), "o-1")
+        await shop.execute(Note(text="in 900"), "o-1")
+        async for event in shop.store.read_all(live=True):
+            if isinstance(event.data, Reacted) and event.data.timers:
+                break  # what it had reacted with before is cached
+        of_all = [shop.states.get(key) for key in (("order", "o-1"), ("fulfilment", "o-1"))]
+        assert [state is not None for state in of_all] == [kept, kept]

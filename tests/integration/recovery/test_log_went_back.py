@@ -201,3 +201,33 @@ async def test_nothing_is_recovered_while_commands_are_carried_out(depot: Depot)
         assert not plan.is_needed
         with pytest.raises(RecoveryRefused, match="a service carries out commands now"):
             await recover(service.client, service.store, plan)
+
+
+@pytest.mark.parametrize("decides", [False, True], ids=["idle", "busy"])
+async def test_a_service_of_commands_alone_notices_that_all_was_put_back(
+    depot: Depot, decides: bool
+) -> None:
+    """Nothing that is left in JetStream has seen more of the log: only the process has.
+
+    It leaves behind what it has seen, so that no other begins.
+    """
+    await depot.deposits(1)
+    await depot.keep()
+    await depot.deposits(2)
+
+    async def serve() -> None:
+        async with depot.service(**parts) as service:
+            if decides:
+                await service.execute(bank.Deposit(amount=1), "a")
+            await depot.put_back()
+            await service.client.wait_connected(BOUND)
+            await service.commands.send(bank.Withdraw(amount=1), "b")
+            await asyncio.sleep(BOUND)
+
+    parts = {"projections": False, "queries": False, "feed": False}
+    with pytest.raises(LogDiverged, match=f"at position {3 + decides} was event"):
+        await serve()
+    after = await state(depot)
+    assert (after["BANK_LOG"], after["KV_BANK_OUTCOMES"]) == (1, 1)
+    match = f"at position {3 + decides} was event .* as the domain's configuration bucket has seen"
+    await refused(depot, LogDiverged, match, **parts)

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventstore.client.protocol import header_block, read_headers
-from eventstore.commands.outcome_log import _read, _read_usual, _timestamp
-from eventstore.messages.envelope import format_timestamp
+from eventstore.commands.outcome_log import _instant, _read, _read_usual
 
 WRITTEN = {
     "X-Event-Type": "Add",
@@ -27,10 +26,10 @@ WRITTEN = {
 
 
 @given(st.integers(0, 253_402_300_799_999_999_999))  # to the end of the year 9999
-def test_the_time_of_acceptance_is_as_any_other_time(nanoseconds: int) -> None:
+def test_the_time_of_acceptance_is_exact_to_the_microsecond(nanoseconds: int) -> None:
     seconds, rest = divmod(nanoseconds, 10**9)
     time = datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000)
-    assert _timestamp(nanoseconds) == format_timestamp(time)
+    assert _instant(nanoseconds) == time
 
 
 @pytest.mark.parametrize(

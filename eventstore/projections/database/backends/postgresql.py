@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from sqlalchemy import URL, Connection, event, text
 from sqlalchemy.exc import DBAPIError, DisconnectionError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from eventstore.errors import ConfigurationError
 from eventstore.projections.database.backends.base import Backend, run_to_end, without_password
@@ -26,6 +25,7 @@ from eventstore.projections.database.backends.postgresql_connection import (
 
 if TYPE_CHECKING:
     import asyncpg
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
 T = TypeVar("T")
 
@@ -201,6 +201,8 @@ class Postgresql(Backend):
             self._one_at_a_time.release()
 
     def _engine(self, setup: str, **options: Any) -> AsyncEngine:
+        from sqlalchemy.ext.asyncio import create_async_engine
+
         location = self.url.render_as_string(hide_password=False)
 
         async def connect() -> asyncpg.Connection:

@@ -12,11 +12,10 @@ import sqlite3
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from eventstore.config.private_files import ensure_private_directory, ensure_private_file
@@ -29,6 +28,9 @@ from eventstore.projections.database.backends.base import (
 )
 from eventstore.projections.database.backends.reader_threads import ReaderThreads
 from eventstore.projections.database.prepared import executed
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
 T = TypeVar("T")
 
@@ -94,6 +96,8 @@ class Sqlite(Backend):
     path: Path
 
     def __init__(self, url: URL) -> None:
+        from sqlalchemy.ext.asyncio import create_async_engine
+
         self.path = Path(_file(url)).expanduser()
         self.url = URL.create("sqlite", database=str(self.path))
         self.name = str(self.path)

@@ -15,8 +15,6 @@ from eventstore.projections.database.catalog.base import (
     stored,
     target_of,
 )
-from eventstore.projections.database.catalog.postgresql import PostgresqlCatalog
-from eventstore.projections.database.catalog.sqlite import SqliteCatalog
 
 __all__ = [
     "Catalog",
@@ -34,5 +32,10 @@ __all__ = [
 
 def catalog_of(connection: Connection) -> Catalog:
     """The catalog of the database that is connected to, as its transaction sees it."""
-    kind = PostgresqlCatalog if connection.dialect.name == "postgresql" else SqliteCatalog
-    return kind(connection)
+    if connection.dialect.name == "postgresql":
+        from eventstore.projections.database.catalog.postgresql import PostgresqlCatalog
+
+        return PostgresqlCatalog(connection)
+    from eventstore.projections.database.catalog.sqlite import SqliteCatalog
+
+    return SqliteCatalog(connection)
