@@ -142,8 +142,9 @@ def _output(folder: Path, *command: object) -> Result:
 
 
 def _wheel(folder: Path) -> Path:
-    build = (sys.executable, "-m", "hatchling", "build", "--target", "wheel")
-    subprocess.run([*build, "--directory", folder], cwd=ROOT, check=True)
+    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel"]
+    command = [*build, "--directory", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     (wheel,) = folder.glob("*.whl")
     return wheel
 
