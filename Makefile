@@ -73,8 +73,9 @@ fuzz: $(TESTS)
 attack: $(TESTS)
 	$(BIN)/python -m tests.attack
 
-## compat: the tests on each other Python of this machine, and with the lowest dependencies; the
-## quickstart from the wheel: some ten minutes; some of it: `make compat COMPAT='3.13 wheel'`
+## compat: on each other Python of this machine, the quickstart from the wheel and the tests; these
+## with the lowest dependencies, too: some twenty minutes; a short form: `make compat COMPAT=--short`;
+## some of it: `make compat COMPAT='3.13 wheel'`
 compat: $(TESTS)
 	$(BIN)/python -m tests.compat $(COMPAT)
 

@@ -18,6 +18,7 @@ from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import hypothesis
 import pytest
 
 from eventstore.client.client import Client, connect
@@ -41,6 +42,12 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Servers live for minutes and hold little: collecting their garbage less often is a tenth of the
 # CPU of the tests that use one.
 os.environ.setdefault("GOGC", "400")
+
+# On a busy machine, how long an example takes, or making it, says nothing of it.
+hypothesis.settings.register_profile(
+    "busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("busy")
 
 MEMORY = Path("/dev/shm")  # noqa: S108
 ROOM = 4 << 30

@@ -97,7 +97,7 @@ class _TraceSpan(Span):
         self._span.set_attributes(_named(attributes))
 
     def __enter__(self) -> Self:
-        self._span = self._start()
+        self._span = _continued(self._start(), self._parent)
         here = trace.set_span_in_context(self._span, self._parent)
         self._token = context.attach(here)
         carrier: dict[str, str] = {}
@@ -113,6 +113,13 @@ class _TraceSpan(Span):
             self._span.record_exception(error)
             self._span.set_status(Status(StatusCode.ERROR, str(error)))
         self._span.end()
+
+
+def _continued(span: trace.Span, parent: Context | None) -> trace.Span:
+    """The span; without an SDK, where it may have no context, one that has its parent's."""
+    if span.get_span_context().is_valid:
+        return span
+    return trace.NonRecordingSpan(trace.get_current_span(parent).get_span_context())
 
 
 def _origin(

@@ -1,6 +1,6 @@
 """Runs the tests on other Python versions and with other versions of the dependencies.
 
-`make compat` does so for each Python that the machine has, with the newest dependencies that
-pyproject.toml allows, and for this one with the lowest; and it installs the wheel into an empty
-environment, and does the quickstart there.
+For each Python that pyproject.toml names and the machine has: the quickstart with the wheel in an
+empty environment, and the tests with the newest dependencies; and for this Python, the tests with
+the lowest ones that pyproject.toml allows. `make compat` runs all of it, `.ci/run` a short form.
 """

@@ -2,17 +2,45 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
+from argparse import ArgumentParser
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
-from tests.compat.environments import EXTRAS, ROOT, constraints, environment, lowest, pythons
+from tests.compat.environments import CURRENT, ROOT, claimed, environment, lowest, pythons
 
-TESTS = (
-    "tests/unit",
-    *(f"tests/integration/{room}" for room in ("client", "store", "commands", "projections")),
+LOWEST = "lowest"
+WHEEL = "wheel"
+EXTRAS = "embedded,uvloop,dev"
+AT_ONCE = 2
+"""How many environments are made and tested at a time, each with its share of the processors."""
+
+ROOMS = ("client", "store", "commands", "projections", "service")
+TESTS = ("tests/unit", *(f"tests/integration/{room}" for room in ROOMS))
+"""Of all rooms without a server, and of those whose code depends most on Python and the drivers."""
+
+SHORT = (
+    *(f"tests/unit/{room}" for room in ("client", "concurrency", "service", "sync")),
+    "tests/unit/test_decider.py",
+    "tests/unit/messages/test_codec.py",
+    "tests/unit/projections/test_database.py",
+    "tests/unit/projections/test_rows.py",
+    "tests/unit/projections/test_schema.py",
+    "tests/unit/cli/test_terminal.py",
+    "tests/integration/client/test_client.py",
+    "tests/integration/client/test_connection.py",
+    "tests/integration/store/test_append.py",
+    "tests/integration/store/test_read.py",
+    "tests/integration/commands/test_execute.py",
+    "tests/integration/service/test_health.py",
 )
+"""What there is time for in each run of CI: building blocks, drivers, the connection, a service."""
+
 QUICKSTART = """
 import asyncio
 from bank import Deposit, GetAccount, app
@@ -26,55 +54,99 @@ asyncio.run(main())
 """
 
 
-def main(wanted: list[str]) -> int:
+class Result(NamedTuple):
+    """Whether all has passed, and what was printed."""
+
+    passed: bool
+    output: str
+
+
+def main(words: Sequence[str]) -> int:
     """Run what is wanted, or all; returns how many failed, as the exit status."""
-    found = pythons()
-    current = "{}.{}".format(*sys.version_info)
-    others = [version for version in found if version != current]
-    failed = []
-    for name in wanted or [*others, "lowest", "wheel"]:
-        print(f"== {name}", flush=True)
-        if name == "lowest":
-            passed = _with_lowest(found[current])
-        elif name == "wheel":
-            passed = _wheel(found[current])
-        elif name in found:
-            passed = _tests(environment(name, found[name], "--editable", f".[{EXTRAS}]"))
-        else:
-            print(f"there is no Python {name} on this machine; found are {', '.join(found)}")
-            passed = False
-        failed += [] if passed else [name]
-    print(f"failed: {', '.join(failed)}" if failed else "all passed")
-    return len(failed)
+    parser = ArgumentParser(prog="python -m tests.compat")
+    parser.add_argument("--short", action="store_true", help="fewer tests, as in .ci/run")
+    parser.add_argument("wanted", nargs="*", help=f"versions of Python, {LOWEST}, {WHEEL}")
+    options = parser.parse_args(words)
+    others = [version for version in claimed() if version != CURRENT]
+    names = options.wanted or [*others, LOWEST, *([] if options.short else [WHEEL])]
+    programs = {**pythons(), LOWEST: sys.executable, WHEEL: sys.executable}
+    present = [name for name in names if name in programs]
+    absent = [name for name in names if name not in programs]
+
+    tests = SHORT if options.short else TESTS
+    passed = _passed({name: programs[name] for name in present}, tests)
+    failed = [name for name in present if name not in passed]
+    print(f"passed: {', '.join(passed) or 'none'}")
+    if failed:
+        print(f"FAILED: {', '.join(failed)}")
+    if absent:
+        print(f"NOT TESTED, as this machine has no such Python: {', '.join(absent)}")
+    return len(failed) + sum(name in options.wanted for name in absent)
 
 
-def _with_lowest(python: str) -> bool:
-    file = constraints(lowest())
-    return _tests(
-        environment("lowest", python, "--editable", f".[{EXTRAS}]", "--constraint", str(file))
-    )
+def _passed(programs: Mapping[str, str], tests: Sequence[str]) -> list[str]:
+    """The names of those in which all has passed, by their programs; prints the output of each."""
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(AT_ONCE) as pool:
+        wheel = _wheel(Path(folder))
+        running = [pool.submit(_tested, *each, wheel, tests) for each in programs.items()]
+        passed = []
+        for name, result in zip(programs, map(Future.result, running), strict=True):
+            print(f"== {name}\n{result.output}", flush=True)
+            passed += [name] if result.passed else []
+    return passed
 
 
-def _tests(python: Path) -> bool:
-    command = [str(python), "-m", "pytest", *TESTS, "-q", "--numprocesses=4", "--dist=worksteal"]
-    return subprocess.run(command, cwd=ROOT, check=False).returncode == 0
+def _tested(name: str, python: str, wheel: Path, tests: Sequence[str]) -> Result:
+    try:
+        results = list(_results(name, python, wheel, tests))
+    except subprocess.CalledProcessError as error:
+        return Result(False, f"{error}\n{error.stderr}")
+    return Result(all(each.passed for each in results), "".join(each.output for each in results))
 
 
-def _wheel(python: str) -> bool:
-    """Whether the quickstart runs in an environment with nothing but the wheel."""
+def _results(name: str, python: str, wheel: Path, tests: Sequence[str]) -> Iterator[Result]:
+    """Of the quickstart, with nothing but the wheel and what it depends on; and of the tests."""
+    if name != LOWEST:
+        yield _quickstart(environment(f"empty-{name}", python, f"{wheel}[embedded]", is_kept=False))
+    if name != WHEEL:
+        limits = ("--constraint", str(lowest())) if name == LOWEST else ()
+        yield _tests(environment(name, python, "--editable", f".[{EXTRAS}]", *limits), tests)
+
+
+def _quickstart(python: Path) -> Result:
     with tempfile.TemporaryDirectory() as folder:
-        pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", folder, "."]
-        subprocess.run(pip, cwd=ROOT, check=True)
-        (wheel,) = Path(folder).glob("*.whl")
-        own = environment("wheel", python, f"{wheel}[embedded]")
-        work = Path(folder) / "work"
-        work.mkdir()
+        work = Path(folder)
         (work / "bank.py").write_bytes((ROOT / "examples" / "bank.py").read_bytes())
         (work / "try.py").write_text(QUICKSTART)
-        command = [str(own), "-W", "error::DeprecationWarning", "try.py"]
-        ended = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
-        print(ended.stdout, ended.stderr)
-        return ended.returncode == 0 and "balance=50" in ended.stdout
+        result = _output(work, python, "-W", "error::DeprecationWarning", "try.py")
+    return result._replace(passed=result.passed and "balance=50" in result.output)
+
+
+def _tests(python: Path, tests: Sequence[str]) -> Result:
+    share = (os.cpu_count() or 1) // AT_ONCE
+    processes = ("--numprocesses", str(share), "--dist=worksteal") if share > 1 else ()
+    cache = ("-o", f"cache_dir={python.parents[1] / 'cache'}")
+    return _output(ROOT, python, "-m", "pytest", "--quiet", *tests, *processes, *cache)
+
+
+def _output(folder: Path, *command: object) -> Result:
+    ended = subprocess.run(
+        list(map(str, command)),
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    return Result(ended.returncode == 0, ended.stdout)
+
+
+def _wheel(folder: Path) -> Path:
+    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel"]
+    command = [*build, "--directory", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    (wheel,) = folder.glob("*.whl")
+    return wheel
 
 
 if __name__ == "__main__":

@@ -83,14 +83,15 @@ class CommandLine:
         with self.start(*words, forked=False, **options) as running:
             return running.ended()
 
-    def typed(self, command: str) -> ProcessResult:
+    def typed(self, command: str, *, stdin: str = "", seconds: float = BOUND) -> ProcessResult:
         """Run a command as it is typed, to the end; `PATH` is to have the programs.
 
-        One that is this program alone runs inside of this process, which is faster.
+        One that is this program alone runs inside of this process, which is faster, and gets
+        `stdin`; another may take some `seconds`.
         """
         program, *words = shlex.split(command, comments=True)
         if program == "eventstore" and not _OF_SHELL.intersection(words):
-            return self.call(*words)
+            return self.call(*words, stdin=stdin)
         ended = subprocess.run(
             ["bash", "-c", command],  # noqa: S607  # whichever the user has
             cwd=self.folder,
@@ -98,7 +99,7 @@ class CommandLine:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=BOUND,
+            timeout=seconds,
         )
         return ProcessResult(ended.returncode, ended.stdout, ended.stderr)
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 import tarfile
 import zipfile
 from collections.abc import Sequence
+from importlib.metadata import Distribution
 from pathlib import Path
 
 import pytest
+
+from tests.compat.environments import DEVELOPERS, claimed
 
 ROOT = Path(__file__).parents[2]
 
@@ -106,15 +110,55 @@ def test_the_wheel_has_every_module_and_file_of_both_packages(wheel: Path) -> No
     assert not [name for name in names if name.endswith(".pyc")]
 
 
-def test_the_wheel_has_the_command_the_licence_and_what_it_depends_on(unpacked: Path) -> None:
+@pytest.fixture(scope="module")
+def distribution(unpacked: Path) -> Distribution:
     (info,) = unpacked.glob("*.dist-info")
+    return Distribution.at(info)
 
-    assert "eventstore = eventstore.cli:main" in (info / "entry_points.txt").read_text()
-    assert (info / "licenses" / "LICENSE").is_file()
-    metadata = (info / "METADATA").read_text(encoding="utf-8")
-    assert "Requires-Dist: nats-py[nkeys]" in metadata
-    assert "Provides-Extra: embedded" in metadata
-    assert "# jetstream-eventstore" in metadata, "the README is what an index shows"
+
+def test_the_metadata_says_what_a_user_looks_for(distribution: Distribution) -> None:
+    metadata = distribution.metadata
+
+    assert metadata["Summary"].startswith("An event store on NATS JetStream")
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert readme.strip() in str(metadata), "it is what an index shows"
+    assert (metadata["License-Expression"], metadata["License-File"]) == ("MIT", "LICENSE")
+    assert "event sourcing" in metadata["Keywords"].split(",")
+    assert any(each.startswith("nats-py[nkeys]") for each in metadata.get_all("Requires-Dist", []))
+    assert [str(path) for path in distribution.files or () if path.match("licenses/LICENSE")]
+
+
+def test_the_classifiers_exist_and_name_the_pythons_that_are_tested(
+    distribution: Distribution,
+) -> None:
+    classifiers = distribution.metadata.get_all("Classifier", [])
+
+    known = pytest.importorskip("trove_classifiers").classifiers
+    assert set(classifiers) <= known
+    assert distribution.metadata["Requires-Python"] == f">={claimed()[0]}"
+    named = {f"Programming Language :: Python :: {version}" for version in claimed()}
+    assert named | {"Typing :: Typed", "Framework :: AsyncIO"} <= set(classifiers)
+
+
+def test_the_entry_points_are_the_command_and_the_plugin_of_pytest(
+    distribution: Distribution,
+) -> None:
+    names = {(each.group, each.name, each.value) for each in distribution.entry_points}
+
+    assert names == {
+        ("console_scripts", "eventstore", "eventstore.cli:main"),
+        ("pytest11", "eventstore", "eventstore.pytest_plugin"),
+    }
+
+
+def test_each_extra_for_users_is_described(distribution: Distribution) -> None:
+    extras = set(distribution.metadata.get_all("Provides-Extra", [])) - set(DEVELOPERS)
+    page = (ROOT / "docs" / "how-to" / "start-a-project.md").read_text(encoding="utf-8")
+
+    assert extras == set(
+        re.findall(r"^\| `(\w+)` \|", page.partition("## Extras")[2], re.MULTILINE)
+    )
 
 
 def test_the_wheel_alone_can_migrate_a_new_database(unpacked: Path, tmp_path: Path) -> None:

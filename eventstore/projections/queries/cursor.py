@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import msgspec
 from sqlalchemy import ColumnElement
+from sqlalchemy.types import NullType
 
 from eventstore.errors import InvalidPayload
 from eventstore.messages.queries import ListQuery
@@ -49,10 +50,16 @@ def decode(query: ListQuery[Any], by: Sequence[object], kind: type[T]) -> T:
 
 def types(by: Sequence[ColumnElement[Any]], nullable: Sequence[bool]) -> type[tuple[Any, ...]]:
     """The type of the sort keys of a list that is sorted by columns, some of which may be null."""
-    # A decorated type does not know its Python type.
-    kinds = tuple(getattr(each.type, "impl_instance", each.type).python_type for each in by)
+    kinds = tuple(_type(each) for each in by)
     kinds = tuple(kind | None if null else kind for kind, null in zip(kinds, nullable, strict=True))
     return tuple[kinds]  # type: ignore[valid-type]
+
+
+def _type(column: ColumnElement[Any]) -> Any:
+    """A column's type in Python; whatever JSON has for an expression of an unknown type."""
+    # A decorated type does not know its Python type.
+    sql_type = getattr(column.type, "impl_instance", column.type)
+    return Any if isinstance(sql_type, NullType) else sql_type.python_type
 
 
 def _refused(query: ListQuery[Any]) -> InvalidPayload:

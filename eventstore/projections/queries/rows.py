@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from itertools import chain
 from typing import Any, TypeVar
 
 import msgspec
@@ -11,6 +13,7 @@ from sqlalchemy import (
     ColumnClause,
     ColumnElement,
     Connection,
+    Integer,
     Join,
     Row,
     Select,
@@ -69,7 +72,8 @@ class Rows:
 
     def all(self, statement: Select[Any], kind: type[T], values: Values | None = None) -> list[T]:
         """All rows; for statements that select few."""
-        return _structs(*fetch(self._connection, statement, values or {}), kind)
+        names, rows = fetch(self._connection, statement, values or {})
+        return _structs(names, _with_integers(statement, rows), kind)
 
     def page(
         self, query: ListQuery[I], statement: Select[Any], by: Sequence[ColumnElement[Any]]
@@ -91,7 +95,7 @@ class Rows:
         result = self._connection.execute(ordered)
         names, rows = result.keys(), result.all()
         (kind,) = typing.get_args(type(query).__answer__)
-        items = _structs(names, rows[: query.limit], kind)
+        items = _structs(names, _with_integers(statement, rows[: query.limit]), kind)
         if len(rows) <= query.limit:
             return Listed(items=items)
         last = rows[query.limit - 1]._mapping
@@ -142,6 +146,25 @@ def _after_with_nulls(
             alternatives.append(and_(*equal, greater))
         equal.append(column.is_(None) if value is None else column == value)
     return or_(false(), *alternatives)
+
+
+def _with_integers(
+    statement: Select[Any], rows: Sequence[Sequence[Any]]
+) -> Sequence[Sequence[Any]]:
+    """The rows with integers where the statement has them.
+
+    PostgreSQL sums big integers as decimals, which msgspec does not take for an integer.
+    """
+    if Decimal not in map(type, chain.from_iterable(rows)):
+        return rows
+    is_integer = [isinstance(each.type, Integer) for each in statement.selected_columns]
+    return [
+        [
+            int(value) if own and type(value) is Decimal else value
+            for own, value in zip(is_integer, row, strict=True)
+        ]
+        for row in rows
+    ]
 
 
 def _structs(names: Iterable[str], rows: Sequence[Sequence[Any]], kind: Any) -> list[Any]:

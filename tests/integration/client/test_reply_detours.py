@@ -42,7 +42,8 @@ DETOURS = [
     "$JS.API.STREAM.PURGE.NIX_EVENT",
     "discovery.announce",
 ]
-STREAMS = ("NIX_LOG", "NIX_EVENT", "NIX_CMD", "NIX_PARKED", "KV_NIX_CONFIG")
+CONFIG = "KV_NIX_CONFIG"
+STREAMS = ("NIX_LOG", "NIX_EVENT", "NIX_CMD", "NIX_PARKED", CONFIG)
 """What the detours lead to; the outcomes of commands are written by right."""
 
 
@@ -82,12 +83,17 @@ async def plain(server: EmbeddedServer, user: str) -> PlainClient:
 
 
 async def contents(app: WriteSide) -> dict[str, Any]:
-    """What the streams hold, and that they are still the same ones."""
-    infos = {name: await app.client.api(f"STREAM.INFO.{name}") for name in STREAMS}
-    return {
-        name: (info["created"], info["state"]["messages"], info["state"]["last_seq"])
-        for name, info in infos.items()
-    }
+    """What the streams hold, but for the service's heartbeat, and that they are the same ones."""
+    every = {"subjects_filter": ">"}
+    infos = {name: await app.client.api(f"STREAM.INFO.{name}", every) for name in STREAMS}
+    return {name: (info["created"], _held(name, info["state"])) for name, info in infos.items()}
+
+
+def _held(stream: str, state: dict[str, Any]) -> Any:
+    if stream != CONFIG:
+        return state["messages"], state["last_seq"]
+    subjects = state.get("subjects") or {}
+    return {each: count for each, count in subjects.items() if ".heartbeat." not in each}
 
 
 def forged() -> dict[str, str]:

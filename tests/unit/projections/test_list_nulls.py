@@ -54,11 +54,13 @@ TASKS = [
 ]
 JOINED = select(task, owner.c.rank).outerjoin(owner, owner.c.name == task.c.owner)
 UPPER = func.upper(task.c.owner).label("by")
+UNTYPED = func.replace(task.c.owner, "-", "").label("by")
 LISTS: dict[str, tuple[Select[Any], list[Any], list[int]]] = {
     "one": (select(task), [task.c.due, task.c.id], [3, 6, 1, 5, 2, 4]),
     "two": (select(task), [task.c.due, task.c.owner, task.c.id], [6, 3, 1, 5, 2, 4]),
     "an outer join": (JOINED, [owner.c.rank, task.c.id], [1, 6, 2, 3, 4, 5]),
     "an expression": (select(task, UPPER), [UPPER, task.c.id], [1, 6, 2, 3, 4, 5]),
+    "an untyped one": (select(task, UNTYPED), [UNTYPED, task.c.id], [1, 6, 2, 3, 4, 5]),
 }
 
 
