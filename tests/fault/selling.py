@@ -19,7 +19,7 @@ from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 
 from eventstore.client.client import Client
-from eventstore.errors import ClientError
+from eventstore.errors import ClientError, ConnectionLost
 from eventstore.jetstream.api import log_end
 from eventstore.messages.subjects import Subjects
 from eventstore.store.log import StoredLog
@@ -51,7 +51,7 @@ class Orders:
     async def send(self, shop: Any, *, first: int = 0, end: int | None = None) -> None:
         """Send all commands, or those of some orders; a repeat has the outcome of the first."""
         tea = self._stock.ReceiveStock(quantity=10 * self.count)
-        await shop.execute(tea, "tea", command_id=id_of("tea"), timeout=BOUND)
+        await self._sent(shop, tea, "tea", "tea")
         numbers = iter(range(first, self.count if end is None else end))
 
         async def customer() -> None:
@@ -76,10 +76,18 @@ class Orders:
         place = self._order.PlaceOrder(
             customer=f"c{number % 7}", article="tea", quantity=2, price=price
         )
-        await shop.execute(place, order, command_id=id_of(f"{order} place"), timeout=BOUND)
-        await shop.execute(
-            self._order.PayOrder(), order, command_id=id_of(f"{order} pay"), timeout=BOUND
-        )
+        await self._sent(shop, place, order, f"{order} place")
+        await self._sent(shop, self._order.PayOrder(), order, f"{order} pay")
+
+    async def _sent(self, shop: Any, command: Any, aggregate: str, name: str) -> None:
+        """Send a command, again with its id if the connection was lost meanwhile."""
+        while True:
+            try:
+                await shop.execute(command, aggregate, command_id=id_of(name), timeout=BOUND)
+            except ConnectionLost:
+                await asyncio.sleep(0.1)
+            else:
+                return
 
 
 async def raw(client: Client, stream: str) -> list[Any]:
