@@ -60,6 +60,11 @@ def pytest_collection() -> Iterator[None]:
         gc.enable()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what has a longer timeout than others, so that nobody waits for it at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
+
+
 T = TypeVar("T")
 StartServer = Callable[..., Awaitable[EmbeddedServer]]
 

@@ -41,6 +41,7 @@ PACKAGES = {
     "eventstore.backup": "Backups",
     "eventstore.recovery": "Recovery",
     "eventstore.parking": "Parked messages",
+    "eventstore.actions": "Actions of administrators",
     "eventstore.config": "Settings",
     "eventstore.server": "Embedded server",
     "eventstore.service": "Health, discovery, metrics",

@@ -35,7 +35,8 @@ T = TypeVar("T")
 _AUDIT = "audit"
 _ANSWERED = [
     ("command", "get_status"),
-    *(("audit", each) for each in ("history", "search", "trace")),
+    *(("audit", each) for each in ("actions", "history", "search", "trace")),
+    *(("process", each) for each in ("get", "list")),
     *(("projection", each) for each in ("list", "parked")),
 ]
 _MADE_ONCE = "{0} {1} is given twice to application {2}"

@@ -13,14 +13,15 @@ from pathlib import Path
 
 from eventstore.application.components import running
 from eventstore.application.declaration import Declaration
-from eventstore.application.observability import serve_http
+from eventstore.application.observability import ready_over_http, serve_http
 from eventstore.application.parts import Parts
-from eventstore.application.runner import checkpoints_of, ready_over_http
+from eventstore.application.read_models import checkpoints_of
 from eventstore.application.server import opened_server
-from eventstore.application.write_side import WriteSide
+from eventstore.application.start import ReadCheckpoints, opened_log
 from eventstore.client.client import Client, connect
 from eventstore.concurrency.supervisor import FailureLog
 from eventstore.config import Settings
+from eventstore.decider.domain import Domain
 from eventstore.errors import EventStoreError, LogDiverged, LogMissing
 from eventstore.messages.text import make_log_records_safe
 from eventstore.recovery.log_record import Divergence, LogRecord
@@ -42,16 +43,14 @@ class HaltedService:
 
     def __init__(
         self,
-        app: Declaration,
+        domain: Domain,
         settings: Settings,
-        named: Settings,
-        parts: Parts,
+        checkpoints: ReadCheckpoints | None,
         error: EventStoreError,
     ) -> None:
-        self._app = app
+        self._domain = domain
         self._settings = settings
-        self._named = named
-        self._parts = parts
+        self._checkpoints = checkpoints
         self._failures = FailureLog("halted", _logger)
         self._failures.error = error
 
@@ -60,24 +59,10 @@ class HaltedService:
         while True:
             await asyncio.sleep(_COMPARE_SECONDS)
             try:
-                await self._compare()
+                async with opened_log(self._domain, self._settings, checkpoints=self._checkpoints):
+                    return
             except EventStoreError as error:  # logged if it is another than before
                 self._failures.note(error)
-            else:
-                return
-
-    async def _compare(self) -> None:
-        """Do what comes before everything else at a start."""
-        settings = self._settings
-        reads = checkpoints_of(self._app, settings) if self._parts.read_database else None
-        async with WriteSide(
-            self._app.domain,
-            self._named,
-            worker=False,
-            checkpoints=reads,
-            rebuilds=settings.read_model.rebuild_diverged,
-        ):
-            pass
 
 
 @asynccontextmanager
@@ -99,7 +84,8 @@ async def halted(
         async with running(endpoints):
             await endpoints.ready.wait()
             with ready_over_http(http_server, health):
-                yield HaltedService(app, settings, named, parts, error)
+                reads = checkpoints_of(app, named) if parts.read_database else None
+                yield HaltedService(domain, named, reads, error)
 
 
 def _checks(client: Client, found: Divergence, problem: str) -> dict[str, Check]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from functools import cache, partial
 from importlib import import_module
 from types import ModuleType
@@ -188,3 +188,16 @@ async def serve_http(metrics: Metrics, address: str) -> AsyncIterator[HttpServer
     async with HttpServer(metrics, host=host.strip("[]"), port=int(port)) as server:
         _logger.warning("metrics at %s/metrics", server.url)
         yield server
+
+
+@contextmanager
+def ready_over_http(http_server: HttpServer | None, health: Health) -> Iterator[None]:
+    """Have `/readyz` answer with the health, until the end of the block."""
+    if http_server is None:
+        yield
+        return
+    http_server.health = health
+    try:
+        yield
+    finally:
+        http_server.health = None

@@ -10,7 +10,7 @@ from eventstore.application.components import ReadyComponent
 from eventstore.client.client import Client
 from eventstore.concurrency.backoff import Backoff
 from eventstore.concurrency.supervisor import Supervisor
-from eventstore.errors import EventStoreError, OtherLog
+from eventstore.errors import EventStoreError
 from eventstore.messages.text import make_log_records_safe
 from eventstore.service.health import CheckResult
 
@@ -59,10 +59,7 @@ class SupervisedPart:
         self._part.stop()
 
     async def run(self) -> None:
-        """Run the part until `stop`; raises its failure if it is not run again.
-
-        Stopped while its rows are those of another log, it has not failed: it waited.
-        """
+        """Run the part until `stop`; raises its failure if it is not run again."""
         await self._supervisor.run(self._run_once)
 
     async def _run_once(self) -> None:
@@ -76,9 +73,6 @@ class SupervisedPart:
             self._was_ready |= self.ready.is_set()
             if not isinstance(error, EventStoreError) and str(error) != str(self.error):
                 _logger.exception("%s: unexpected error", self.name)
-            if self._was_ready and self._stopping.is_set() and isinstance(error, OtherLog):
-                _logger.warning("%s: %s", self.name, error)
-                return
             raise
         finally:
             settling.cancel()

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from eventstore.application.components import DelayedStart, running
-from eventstore.application.start import until_led
-from eventstore.client.client import Client, connect
+from eventstore.application.start import ReadCheckpoints, opened_log
+from eventstore.client.client import Client
 from eventstore.client.master_keys import KeyWrapping
 from eventstore.commands import CommandClient, CommandHandler, CommandWorker, Outcomes, StateCache
 from eventstore.concurrency.resource import Resource
 from eventstore.config import Settings
 from eventstore.decider.domain import Domain
-from eventstore.jetstream.topology import declare, topology
 from eventstore.messages.envelope import utc_now
 from eventstore.processes import Process, ProcessRejections
 from eventstore.store.snapshots.snapshots import Snapshots
@@ -24,27 +23,23 @@ from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
 if TYPE_CHECKING:  # a program that only writes loads no SQLAlchemy
     from eventstore.projections.database.checkpoint import Checkpoint
-    from eventstore.recovery.guard import LogGuard
-
-T = TypeVar("T")
 
 
 class WriteSide(Resource):
     """One domain's write side; an async context manager that runs the command worker.
 
-    Before that, the log is compared with what the other streams, the configuration bucket and the
-    read models, whose checkpoints `checkpoints` reads, have seen of it: entering raises
-    `LogDiverged` if it went back, `OtherLog` for rows of another log, and `LogMissing` if it is
-    gone. With `rebuilds`, rows that do not fit are none of this, and are in `outdated` afterwards.
-    If it `waits`, commands are carried out from `begin` on.
+    Before that, the log is opened and compared with what was seen of it, see `opened_log`, which
+    reads `checkpoints`; those whose rows are to be rebuilt are in `outdated` afterwards. Meanwhile,
+    it is guarded: a log that goes back ends the block. If it `waits`, commands are carried out from
+    `begin` on.
 
-    `domain` is renamed if the settings say so (`nats.subject_prefix`). Entering connects, declares
-    the topology, and raises what these raise; leaving stops the worker, which finishes current
-    commands, and the writing of snapshots within 2 seconds more. Without `worker`, commands are
-    sent and not carried out. The server shows the connection as `name`. `processes` learn of their
-    commands that are rejected. A domain with personal data needs a master key, in the settings or
-    as `key_wrapping`: entering raises `MasterKeyError` without one, or with another than that of
-    the newest key of a data subject.
+    `domain` is renamed if the settings say so (`nats.subject_prefix`). Entering raises what
+    `opened_log` raises; leaving stops the worker, which finishes current commands, and the writing
+    of snapshots within 2 seconds more. Without `worker`, commands are sent and not carried out. The
+    server shows the connection as `name`. `processes` learn of their commands that are rejected. A
+    domain with personal data needs a master key, in the settings or as `key_wrapping`: entering
+    raises `MasterKeyError` without one, or with another than that of the newest key of a data
+    subject.
     """
 
     client: Client
@@ -52,7 +47,6 @@ class WriteSide(Resource):
     commands: CommandClient
     worker: CommandWorker
     snapshots: Snapshots
-    guard: LogGuard
     outdated: Sequence[Checkpoint] = ()
 
     def __init__(
@@ -63,8 +57,7 @@ class WriteSide(Resource):
         name: str | None = None,
         worker: bool = True,
         waits: bool = False,
-        checkpoints: Callable[[], Awaitable[list[Checkpoint]]] | None = None,
-        rebuilds: bool = False,
+        checkpoints: ReadCheckpoints | None = None,
         processes: Iterable[Process[Any]] = (),
         clock: Callable[[], datetime] = utc_now,
         telemetry: Telemetry = NO_TELEMETRY,
@@ -77,34 +70,23 @@ class WriteSide(Resource):
         self._has_worker = worker
         self._waits = waits
         self._checkpoints = checkpoints
-        self._rebuilds = rebuilds
         self._processes = tuple(processes)
         self._clock = clock
         self._telemetry = telemetry
         self._key_wrapping = key_wrapping
 
     async def _enter(self, stack: AsyncExitStack) -> None:
-        from eventstore.recovery.evidence import check_existence, check_log
-        from eventstore.recovery.guard import LogGuard
-
         codec = self.domain.codec
-        connecting = connect(self._settings, name=self._name, key_wrapping=self._key_wrapping)
-        self.client = await stack.enter_async_context(connecting)
-        known = [] if self._checkpoints is None else await self._checkpoints()
-        specs = topology(codec.subjects, self._settings.streams, self.domain)
-        await self._led(lambda: check_existence(self.client, codec.subjects, known))
-        await self._led(lambda: declare(self.client, specs))
-        self.store = await stack.enter_async_context(
-            EventStore(
-                self.client, codec, clock=self._clock, guarded=True, telemetry=self._telemetry
-            )
+        opening = opened_log(
+            *(self.domain, self._settings),
+            name=self._name,
+            checkpoints=self._checkpoints,
+            clock=self._clock,
+            telemetry=self._telemetry,
+            key_wrapping=self._key_wrapping,
         )
-        self.guard = LogGuard(self.client, self.store)
-        await self._led(self.guard.begin)
-        self.outdated = await self._led(
-            lambda: check_log(self.client, self.store, known, rebuilds=self._rebuilds)
-        )
-        await stack.enter_async_context(running(self.guard))
+        self.client, self.store, guard, self.outdated = await stack.enter_async_context(opening)
+        await stack.enter_async_context(running(guard))
         if codec.has_personal():
             await self.store.keyring.check()
         outcomes = Outcomes(self.client, codec.subjects)
@@ -123,9 +105,6 @@ class WriteSide(Resource):
             await stack.enter_async_context(running(self._delayed))
             if not self._waits:
                 self.begin()
-
-    async def _led(self, work: Callable[[], Awaitable[T]]) -> T:
-        return await until_led(self.client, work, self._settings.nats.retry.leader_wait_ms / 1000)
 
     def begin(self) -> None:
         """Begin to carry out commands, if that has waited."""

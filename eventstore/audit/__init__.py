@@ -9,6 +9,7 @@ from eventstore.audit.causation_tree import CausationEntry, CausationTree
 from eventstore.audit.diff import Change
 from eventstore.audit.entries import AuditEntry
 from eventstore.audit.finding import Finding, VerifySummary
+from eventstore.audit.history_starts import HistoryStart, HistoryStarts
 from eventstore.audit.queries import (
     GetHistory,
     HistoryView,
@@ -27,6 +28,8 @@ __all__ = [
     "Change",
     "Finding",
     "GetHistory",
+    "HistoryStart",
+    "HistoryStarts",
     "HistoryView",
     "SearchAudit",
     "StepView",

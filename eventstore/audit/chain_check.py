@@ -11,7 +11,7 @@ from eventstore.jetstream.direct_get import DirectReader
 from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.headers import AUTHENTICATED_AS, Header, legal_value
 from eventstore.messages.subjects import parse_log_subject
-from eventstore.store.chain_links import GENESIS_LINKS, follow
+from eventstore.store.chain_links import GENESIS_LINKS, Link, Links, Problem, follow
 
 
 class Witness(Struct, frozen=True):
@@ -46,25 +46,26 @@ class ChainReport(Struct, frozen=True, kw_only=True):
 
 
 class ChainWalk:
-    """Verifies an aggregate's chain from its first event; `problem` is the first break.
+    """Verifies an aggregate's chain after an event that is believed; `problem` is the first break.
 
     Proves that the events up to the last one added are complete, in order and unchanged; not that
-    none after it was removed.
+    none after it was removed. `links` are what the next event may follow.
     """
 
-    def __init__(self) -> None:
-        self.version = 0
-        self.position = 0
+    def __init__(self, after: Link = GENESIS_LINKS.head) -> None:
+        self.version = after.version
+        self.position = after.position
         self.problem: str | None = None
-        self._links = GENESIS_LINKS
+        self.links = Links(after)
 
-    def add(self, message: StoredMessage) -> None:
-        """Verify the next event."""
+    def add(self, message: StoredMessage) -> Problem | None:
+        """Verify the next event; returns what is wrong with it."""
         self.version += 1
         self.position = message.sequence
-        self._links, found, _ = follow(self._links, message)
+        self.links, found, _ = follow(self.links, message)
         if self.problem is None and found is not None:
             self.problem = f"version {self.version} at position {self.position}: {found.text}"
+        return found
 
 
 async def check_chain(

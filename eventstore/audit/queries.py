@@ -107,8 +107,10 @@ class HistoryView(Struct, frozen=True, kw_only=True):
     """The events of an aggregate up to some version, and its state then.
 
     `earlier` is the number of events before the first of `steps`, `later` of those after the last.
-    If the fold ended early, `stopped` is the event it ended at. `chain` is about all events.
-    `foreign` are the first positions of forged messages on the aggregate's subject.
+    If the fold ended early, `stopped` is the event it ended at. `began` is the version of the
+    snapshot or kept state that the fold began with: steps up to there have no changes. `chain` is
+    about all events, unless it is not complete: then about those that were read. `foreign` are the
+    first positions of forged messages among these.
     """
 
     aggregate: str
@@ -121,15 +123,21 @@ class HistoryView(Struct, frozen=True, kw_only=True):
     chain: ChainReport
     stopped: StopView | None = None
     foreign: tuple[int, ...] = ()
+    began: int = 0
 
 
-class GetHistory(Query[HistoryView], subject="audit.history"):
+class GetHistory(Query[HistoryView], subject="audit.history", omit_defaults=True):
     """Get the history of an aggregate, up to a version or up to and including a time.
 
-    All of it if neither is given; of its events, the last `limit`.
+    All of it if neither is given; of its events, the last `limit`. All events are read, and the
+    chain is verified. With `from_snapshot`, only those after a snapshot, or after a state that the
+    service has kept of an earlier answer, and up to `at`. If more than `max_events` would have to
+    be read, it is refused with `history_too_long`.
     """
 
     aggregate: _Name
     id: _Name
     at: Annotated[int, Meta(ge=0)] | _Instant | None = None
     limit: Annotated[int, Meta(ge=1, le=1_000)] = 50
+    from_snapshot: bool = False  # omitted by default, as earlier releases do not know it
+    max_events: Annotated[int, Meta(ge=1)] | None = None

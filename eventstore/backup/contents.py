@@ -3,7 +3,8 @@
 Each part is of its own moment. What is recorded as done is copied before what was done by it, so
 that a part may lack what an earlier one has seen, and never the reverse:
 
-1. the configuration, whose saved position of the feed is then within the event stream;
+1. the record of actions; the configuration, whose saved position of the feed is then within the
+   event stream;
 2. the event stream, with its subscribers' positions: their commands are in what follows;
 3. timers, then the commands that they become, then parked commands and outcomes. A command that was
    handled in between is copied as waiting, and is recognised by its outcome or its events;
@@ -30,6 +31,7 @@ READ_MODEL = "read_model.sqlite"
 def before_read_model(subjects: Subjects) -> Sequence[str]:
     """The streams that are copied before the read models, in this order."""
     return (
+        subjects.action_stream,
         bucket_stream(subjects.config_bucket),
         subjects.event_stream,
         subjects.timer_stream,

@@ -80,6 +80,7 @@ GROUPS = {
             "trace": "Print a correlation as a tree of causes and effects.",
             "history": "Print what happened to an aggregate.",
             "search": "Search events and commands, newest first.",
+            "actions": "Print what administrators have done, newest first.",
             "export": "Write events and commands to a file, oldest first.",
             "verify": "Check that no event was changed or removed.",
             "anchor": "Print a document that proves the history later.",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import getpass
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from eventstore.actions import ActionLog
 from eventstore.application import Application
 from eventstore.application.server import opened_server
 from eventstore.cli.applications import find_application, is_named
@@ -127,6 +130,17 @@ class Session:
                     await client.api(Api.ACCOUNT_INFO, timeout=_INFO_SECONDS)
                 raise type(error)(f"{client.url}: {error}; {advice}") from error
 
+    @asynccontextmanager
+    async def recorded(
+        self, client: Client, action: str, target: object = ""
+    ) -> AsyncIterator[None]:
+        """Record what the block does to a target as an action of this user of the machine.
+
+        See `ActionLog.recorded` for what is raised.
+        """
+        async with ActionLog(client, self.subjects).recorded(action, str(target), _user()):
+            yield
+
     async def check_aggregate(self, client: Client, aggregate: str) -> None:
         """Raise `UnknownType` unless the application knows this kind of aggregate.
 
@@ -141,11 +155,23 @@ class Session:
                 raise
 
     @asynccontextmanager
-    async def open_store(self) -> AsyncIterator[EventStore]:
-        """The log, on the server that is named or running, or else on an embedded one."""
+    async def open_store(self, action: str, target: str) -> AsyncIterator[EventStore]:
+        """The log, on the server that is named or running, or else on an embedded one.
+
+        What the block does with it is recorded; see `recorded`.
+        """
         async with (
             opened_server(self.settings, self.directory) as named,
             self.connect(named) as client,
+            self.recorded(client, action, target),
             EventStore(client, self.codec) as store,
         ):
             yield store
+
+
+def _user() -> str:
+    """The name of the machine's user, or the number of one without a name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"user {os.getuid()}"

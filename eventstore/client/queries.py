@@ -20,6 +20,7 @@ import msgspec
 from eventstore.client.client import Client, Msg
 from eventstore.errors import (
     AnswerTooLarge,
+    HistoryTooLong,
     InvalidHeader,
     InvalidPayload,
     QueryError,
@@ -200,7 +201,7 @@ def _error(headers: Mapping[str, str], payload: bytes) -> QueryError:
         refusal = _Refusal(
             headers.get(NatsHeader.SERVICE_ERROR_CODE, "unknown"), headers[NatsHeader.SERVICE_ERROR]
         )
-    for kind in (QueryNotFound, QueryTimeout, AnswerTooLarge, ServiceBusy):
+    for kind in (QueryNotFound, QueryTimeout, AnswerTooLarge, HistoryTooLong, ServiceBusy):
         if kind.code == refusal.code:
             return kind(refusal.message)
     return QueryRefused(refusal.code, refusal.message)

@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Mount
+from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -20,28 +20,12 @@ from eventstore.concurrency.resource import Resource
 from eventstore.config import Settings, load_settings
 from eventstore.console.access import FindVisitor
 from eventstore.console.desk import Desk
-from eventstore.console.pages import (
-    aggregates,
-    confirmation,
-    events,
-    live,
-    login,
-    overview,
-    parked,
-    projections,
-    schemas,
-    stories,
-    timers,
-)
+from eventstore.console.pages import ROUTES
 from eventstore.console.problems import Problem
 from eventstore.console.security import Protection
 from eventstore.errors import ConfigurationError
 
 _STATIC = Path(__file__).parent / "static"
-_PAGES = (
-    *(overview, stories, aggregates, events, projections, parked, timers, live, schemas),
-    *(confirmation, login),
-)
 _STOP_SECONDS = 3.0
 
 
@@ -117,10 +101,9 @@ class Console(Resource):
 
 
 def _application(desk: Desk) -> ASGIApp:
-    routes: list[BaseRoute] = [route for page in _PAGES for route in page.ROUTES]
-    static = StaticFiles(directory=_STATIC)
+    static = Mount("/static", StaticFiles(directory=_STATIC))
     made = Starlette(
-        routes=[*routes, Mount("/static", static)],
+        routes=[*ROUTES, static],
         exception_handlers={HTTPException: _refused},
     )
     made.state.desk = desk

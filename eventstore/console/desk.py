@@ -32,6 +32,8 @@ PAGES = {
     "/projections": "Projections",
     "/parked": "Parked",
     "/timers": "Timers",
+    "/processes": "Processes",
+    "/actions": "Actions",
     "/live": "Live",
     "/schemas": "Schemas",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from eventstore.actions import ActionLog
 from eventstore.client.client import Client
 from eventstore.client.queries import QueryClient
 from eventstore.decider.domain import Domain
@@ -25,3 +26,4 @@ class Source:
         self.parked = ParkedMessages(client, self.subjects)
         self.timers = Timers(client, self.subjects)
         self.config = RuntimeConfig(client, self.subjects)
+        self.actions = ActionLog(client, self.subjects)

@@ -160,6 +160,7 @@ class Roles:
         yield from self._reader()
         yield from self._commands(name, self._developer_commands)
         yield from self._timers(name, self._developer_commands)
+        yield self._actions(name)
 
     def _admin(self, name: str) -> Iterator[Import]:
         yield from self._reader()
@@ -194,6 +195,7 @@ class Roles:
             subject = ConfigurationRequests.subject(self.domain, key)
             yield Import("service", subject, bucket_subject(config, key))
         yield _service(ProjectionRequests.subject(self.domain))
+        yield self._actions(name)
         yield _service(f"{self.domain}.retry.*")  # of the service's own subscribers
         for subscriber in self._subscribers:
             subject = self.subjects.retry(subscriber)
@@ -213,6 +215,7 @@ class Roles:
         yield from self._reader()
         yield from self._commands(name, [f"{self.domain}.cmd.*.*"])
         yield from self._timers(name, [f"{self.domain}.cmd.*.*"])
+        yield self._actions(name)
         yield self._api(Api.STREAM_INFO.of(events))
         yield self._api(Api.MESSAGE_GET.of(events))
         yield self._api(Api.CONSUMER_INFO.of(events, name))
@@ -247,6 +250,10 @@ class Roles:
         for verb, request in (("GET", Api.MESSAGE_GET), ("DELETE", Api.MESSAGE_DELETE)):
             subject = TimerRequests.subject(self.domain, verb, user)
             yield Import("service", subject, f"{self.api_prefix}.{request.of(timers)}")
+
+    def _actions(self, user: str) -> Import:
+        """The record of the user's own actions, under its name; see `ActionLog`."""
+        return Import("service", self.subjects.action("*", user), self.subjects.action("*"))
 
     def _api(self, suffix: str, *, many: bool = False) -> Import:
         """A part of JetStream's API, under a prefix that differs from the account's own API."""

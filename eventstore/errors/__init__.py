@@ -71,6 +71,7 @@ EventStoreError
 │   ├── QueryTimeout                the read model did not reach the awaited position in time
 │   ├── QueryRefused                the service refused, with a code of its own
 │   ├── AnswerTooLarge              the answer does not fit into one message
+│   ├── HistoryTooLong              more events than allowed would have to be read
 │   └── ServiceBusy                 the service has too many requests; this one was refused
 ├── ParkedError                     parked messages
 │   ├── NotParked                   no message is parked there, or not completely
@@ -179,6 +180,7 @@ from eventstore.errors.projections import (
 )
 from eventstore.errors.queries import (
     AnswerTooLarge,
+    HistoryTooLong,
     QueryError,
     QueryNotFound,
     QueryRefused,
@@ -242,6 +244,7 @@ __all__ = [
     "FeedLost",
     "ForeignStream",
     "HandlerFailed",
+    "HistoryTooLong",
     "ImportRefused",
     "IncompleteBatch",
     "InvalidAnchor",

@@ -34,5 +34,9 @@ class AnswerTooLarge(QueryError, code="answer_too_large"):
     """The answer does not fit into one message: request less, with a smaller limit for example."""
 
 
+class HistoryTooLong(QueryError, code="history_too_long"):
+    """More events than were allowed would have to be read for an aggregate's history."""
+
+
 class ServiceBusy(QueryError, code="busy", retryable=True):
     """The service has too many requests, and refused this one."""

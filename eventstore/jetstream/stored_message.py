@@ -64,7 +64,7 @@ def stored_time(text: str) -> int:
 
 def _nanoseconds(until_second: str, fraction: str | None) -> int:
     seconds = _seconds(until_second)
-    return seconds and seconds + int(f"{fraction or '0':0<9}")
+    return seconds and seconds + int((fraction or "").ljust(9, "0"))
 
 
 @lru_cache(maxsize=64)  # many messages are stored in one second

@@ -43,6 +43,7 @@ from eventstore.messages.text import make_log_records_safe
 _SECOND = 1_000_000_000
 _MILLISECOND = 1_000_000
 _DAY = 86_400 * _SECOND
+_MAX_ACTION_BYTES = 16 * 1024
 
 _logger = make_log_records_safe(logging.getLogger(__name__))
 
@@ -90,6 +91,7 @@ _ABSENT: dict[str, object] = {
     "allow_atomic": False,
     "allow_rollup_hdrs": False,
     "allow_msg_schedules": False,
+    "discard_new_per_subject": False,
     "compression": "none",
 }
 
@@ -112,6 +114,7 @@ def topology(
         _outcomes(subjects, settings),
         _bucket(subjects.config_bucket, settings),
         _keys(subjects, settings),
+        _actions(subjects, settings),
     ]
     return [replace(spec, owner=owner) for spec in specs]
 
@@ -341,6 +344,26 @@ def _parked(subjects: Subjects, settings: StreamSettings) -> StreamSpec:
         {
             **_common(settings),
             "subjects": [subjects.all_parked],
+            "allow_direct": True,
+        },
+    )
+
+
+def _actions(subjects: Subjects, settings: StreamSettings) -> StreamSpec:
+    """The record of actions: of each one its beginning and its end, which nobody can change."""
+    return StreamSpec(
+        subjects.action_stream,
+        {
+            **_common(settings),
+            "subjects": [subjects.all_actions],
+            "max_bytes": -1,
+            "max_msgs": -1,
+            "max_msgs_per_subject": 2,
+            "discard_new_per_subject": True,
+            "max_msg_size": _MAX_ACTION_BYTES,
+            "deny_delete": True,
+            "deny_purge": True,
+            "allow_rollup_hdrs": False,
             "allow_direct": True,
         },
     )

@@ -22,6 +22,7 @@ APPEND_ONLY = (
 """The headers that are not an event's own: they were for the log's stream when it was appended."""
 
 _NAMES = (*ENVELOPE, *_OPTIONAL, Header.AGGREGATE_VERSION, Header.CHAIN, *APPEND_ONLY)
+_OWN = len(_NAMES) - len(APPEND_ONLY)
 _INDEXES = {name: index for index, name in enumerate(_NAMES)}
 
 _PATTERN = block_of(_NAMES, may_lack={*_OPTIONAL, *APPEND_ONLY}).pattern
@@ -56,8 +57,7 @@ def event_headers(values: Sequence[Any]) -> EventHeaders | None:
         _,
         version,
         chain,
-        *_,
-    ) = values
+    ) = values[:_OWN]
     if not is_usual(own, correlation_id, causation_id, timestamp):
         return None
     envelope = Envelope(

@@ -8,7 +8,7 @@ server serves literal subjects fast and checks expected sequences safely only on
 from __future__ import annotations
 
 import re
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 from uuid import UUID
 
 from msgspec import Struct
@@ -98,6 +98,9 @@ class Subjects:
     name. Raises `InvalidSubject` if it is not a legal name.
     """
 
+    UNKNOWN_USER: ClassVar[str] = "_"
+    """The user in the subject of an action, where the server does not say who that is."""
+
     def __init__(self, domain: str) -> None:
         self.domain = check_name("domain", domain)
         prefix = domain.upper()
@@ -106,12 +109,14 @@ class Subjects:
         self.timer_stream = f"{prefix}_TIMER"
         self.event_stream = f"{prefix}_EVENT"
         self.parked_stream = f"{prefix}_PARKED"
+        self.action_stream = f"{prefix}_ACTION"
         self.snapshot_bucket = f"{prefix}_SNAPSHOTS"
         self.outcome_bucket = f"{prefix}_OUTCOMES"
         self.config_bucket = f"{prefix}_CONFIG"
         self.key_bucket = f"{prefix}_KEYS"
         self.all_log = f"{domain}.log.*.*"
         self.all_parked = f"{domain}.parked.>"
+        self.all_actions = f"{domain}.action.*.*"
         self.importing = f"{domain}-import."  # the prefix of the log's subjects during an import
         self._log_prefix = f"{domain}.log."
 
@@ -149,6 +154,13 @@ class Subjects:
     def parked_events(self, subscriber: str) -> str:
         """The wildcard subject of the events that a subscriber has parked."""
         return f"{self.domain}.parked.event.{check_name('subscriber', subscriber)}.>"
+
+    def action(self, action_id: str, user: str = UNKNOWN_USER) -> str:
+        """The subject of the record of an action.
+
+        Everybody publishes under `UNKNOWN_USER`, which the account of a user maps to its name.
+        """
+        return f"{self.domain}.action.{user}.{action_id}"
 
     def log(self, aggregate: str, aggregate_id: AggregateId) -> str:
         """The subject that holds one aggregate's history; raises `InvalidId`."""

@@ -54,7 +54,7 @@ class ProcessStatus(Struct, frozen=True, kw_only=True):
     """One process: when it started, when it last reacted, and which timers are waiting.
 
     `failed` are the events at which it has failed and that are still parked, with the sequences
-    there. `reactions` are those since it started.
+    there. `reactions` are those since it started. `position` is that of its last record in the log.
     """
 
     process: str
@@ -65,6 +65,7 @@ class ProcessStatus(Struct, frozen=True, kw_only=True):
     reactions: int
     timers: dict[str, datetime] = {}
     failed: dict[int, str] = {}
+    position: int = 0
 
 
 class Processes:
@@ -82,16 +83,22 @@ class Processes:
         self._parked = ParkedMessages(client, store.codec.subjects)
 
     async def list(
-        self, process: str | None = None, *, failed: bool = False, limit: int = 50
+        self,
+        process: str | None = None,
+        *,
+        failed: bool = False,
+        before: int | None = None,
+        limit: int = 50,
     ) -> AsyncGenerator[ProcessStatus, None]:
         """The processes of one kind, or of all, those with the latest records first.
 
-        At most `limit` of each kind, and of the first 100,000; or only those that have `failed`,
-        in the order of the events that they have failed at.
+        At most `limit` of each kind, and of the first 100,000, whose last record is `before` a
+        position; or only those that have `failed`, in the order of the events that they have
+        failed at.
         """
         for name in self._processes if process is None else [self._checked(process)]:
             parked = await self.parked(name)
-            keys = self._failed(name, parked) if failed else self._keys(name, limit)
+            keys = self._failed(name, parked) if failed else self._keys(name, before)
             for key in (await keys)[:limit]:
                 status = await self._status(name, key, parked)
                 if status.failed or not failed:
@@ -136,15 +143,19 @@ class Processes:
             return event.aggregate_id
         return self._processes[process].key_of(event.data, event)
 
-    async def _keys(self, process: str, limit: int) -> Sequence[str]:
-        """The keys of the processes that have recorded something last."""
+    async def _keys(self, process: str, before: int | None) -> Sequence[str]:
+        """The keys of the processes that have recorded something, the latest first."""
         subjects, stream = self._store.codec.subjects, self._store.codec.subjects.log_stream
         found = [*await count_by_subject(self._client, stream, subjects.log_of(process))]
         reader = DirectReader(self._client, stream)
         end = await log_end(self._client, subjects) or 0
         last = await reader.last_of_each(found, end) if found else []
         latest = sorted(last, key=lambda each: each.sequence, reverse=True)
-        return [subjects.parse_log(each.subject)[1] for each in latest[:limit]]
+        return [
+            subjects.parse_log(each.subject)[1]
+            for each in latest
+            if before is None or each.sequence < before
+        ]
 
     async def _records(self, process: str, key: str) -> Sequence[RecordedEvent]:
         async with aclosing(ProcessHistory(process, self._store).read(key, leader=True)) as records:
@@ -175,6 +186,7 @@ class Processes:
             status="failed" if failed else ended,
             started=started,
             last=records[-1].time,
+            position=records[-1].position,
             reactions=instance.reactions,
             timers=instance.timers,
             failed=failed,

@@ -29,18 +29,19 @@ def read_stored_event(
 
     Raises `UnreadableEvent` if not even its envelope can be decoded.
     """
-    stored = message.subject, message.headers, message.payload, message.sequence
+    subject, headers, payload = message.subject, message.headers, message.payload
+    position, time = message.sequence, message.time
     error: InvalidMessage | None = None
     try:
-        if events := codec.recorded(*stored, keys, message.time):
+        if events := codec.recorded(subject, headers, payload, position, keys, time):
             return events
     except InvalidMessage as problem:
         if not (skip_unknown and isinstance(problem, UnknownType)):
             error = problem
     try:
-        return codec.unread(*stored, error, message.time)
+        return codec.unread(subject, headers, payload, position, error, time)
     except InvalidMessage as problem:
-        raise UnreadableEvent(message.sequence, message.subject, problem) from problem
+        raise UnreadableEvent(position, subject, problem) from problem
 
 
 def parts_of(

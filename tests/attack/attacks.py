@@ -17,7 +17,7 @@ OTHERS_INBOX = "_INBOX_c.{role}.watched"
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 _STREAMS = (
-    *("NIX_LOG", "NIX_TIMER", "NIX_CMD", "NIX_EVENT", "NIX_PARKED"),
+    *("NIX_LOG", "NIX_TIMER", "NIX_CMD", "NIX_EVENT", "NIX_PARKED", "NIX_ACTION"),
     *("KV_NIX_SNAPSHOTS", "KV_NIX_OUTCOMES", "KV_NIX_CONFIG", "KV_NIX_KEYS"),
 )
 _APIS = ("$JS.API", "nix.api")
@@ -41,8 +41,9 @@ MAY: Mapping[str, Sequence[str]] = {
         "nix.timer.*.*.*",
         *(f"nix.api.STREAM.{verb}.NIX_TIMER" for verb in ("INFO", "MSG.GET", "MSG.DELETE")),
         "nix.api.DIRECT.GET.NIX_TIMER",
+        "nix.action._.*",
     ),
-    "developer": ("nix.query.>", *_DEVELOPERS),
+    "developer": ("nix.query.>", "nix.action._.*", *_DEVELOPERS),
     "reader": ("nix.query.>",),
     "auditor": (
         "nix.query.audit.*",
@@ -52,6 +53,7 @@ MAY: Mapping[str, Sequence[str]] = {
     ),
     "subscriber": (
         "nix.cmd.*.*",
+        "nix.action._.*",
         "nix.query.>",
         "nix.api.STREAM.INFO.NIX_EVENT",
         "nix.api.STREAM.MSG.GET.NIX_EVENT",
@@ -192,6 +194,7 @@ _TARGETS = (
     "$JS.API.STREAM.MSG.DELETE.NIX_PARKED",
     *(f"nix.timer.{TIMER}.config.rollback", "nix.due.config.rollback"),
     *("nix.api.STREAM.MSG.DELETE.NIX_TIMER", "$JS.API.STREAM.MSG.DELETE.NIX_TIMER"),
+    *("nix.action._.evil", "nix.action.admin.evil", "nix.api.STREAM.MSG.DELETE.NIX_ACTION"),
     "$JS.API.CONSUMER.DELETE.NIX_CMD.worker",
     "$JS.ACK.NIX_CMD.worker.1.1.1.1.1",
 )
@@ -226,6 +229,11 @@ def _writing() -> Iterator[Attack]:
             for verb in ("CREATE", "UPDATE", "RESTORE", "SNAPSHOT", "LEADER.STEPDOWN")
             for stream in _STREAMS
         ],
+        "answer",
+    )
+    yield Attack(
+        "record actions as somebody else",
+        [Try(f"nix.action.{user}.evil", b"{}") for user in ("_", *ROLES, "other", "*", ">")],
         "answer",
     )
     event = {
@@ -284,6 +292,7 @@ def _writing() -> Iterator[Attack]:
             for subject, payload in (
                 ("nix.cmd.flake.update", b"{}"),
                 ("$KV.NIX_CONFIG.log_level", b'"no level"'),
+                ("nix.action._.evil", b"{}"),
             )
             for reach in ("all", "sub")
         ],

@@ -6,10 +6,14 @@ import asyncio
 import importlib
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from eventstore import Application, load_settings
+from eventstore.console.actions import Target, carry_out
+from eventstore.console.source import Source
+from eventstore.errors import NoTimer
 from eventstore.messages.text import printable
 
 ROOT = Path(__file__).parents[2]
@@ -67,6 +71,20 @@ async def fill(url: str) -> None:
             headers = {"X-Aggregate-ID": own, "X-Actor": "mallory"}
             await shop.client.request("shop.cmd.order.place", payload, headers=headers)
         await _indexed(shop)
+        await _administer(shop)
+
+
+async def _administer(shop: Any) -> None:
+    """Have administrators do something, of which one thing fails."""
+    source = Source(shop.client, shop.domain)
+    for action, name, actor in (
+        ("projection-pause", "sales", "ann"),
+        ("projection-resume", "sales", "ann"),
+        ("timer-cancel", "reminder", HOSTILE),
+        ("projection-rebuild", "orders", "bob"),
+    ):
+        with suppress(NoTimer):
+            await carry_out(source, action, Target(name, 0, actor))
 
 
 async def sell(url: str, article: str) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from eventstore import EventStore, nix
-from eventstore.application.runner import projections_of
+from eventstore.application.read_models import projections_of
 from eventstore.client.client import Client
 from eventstore.server.embedded import EmbeddedServer
 from projections import app

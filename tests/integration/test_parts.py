@@ -134,6 +134,21 @@ async def test_rows_of_another_log_are_refused_and_nothing_else_is(own: Settings
             assert (await standby.ask(bank.GetAccount(id="a"))).balance
 
 
+async def test_a_service_is_stopped_in_order_while_rows_are_those_of_another_log(
+    own: Settings,
+) -> None:
+    async with asyncio.timeout(BOUND), bank.app.running(own) as owner:
+        position = await deposit(owner, "a")
+        await owner.ask(bank.GetAccount(id="a"), wait_for=position)
+        assert owner.database is not None
+        moved = update(checkpoints).where(checkpoints.c.name == "accounts")
+        log = await owner.store.identity()
+        async with bank.app.running(own) as standby:
+            await owner.database.transact(lambda c: c.execute(moved.values(log="another log")))
+            await until_problem(standby, "built from another log")
+        await owner.database.transact(lambda c: c.execute(moved.values(log=log)))
+
+
 async def test_an_embedded_server_that_dies_is_started_again(tmp_path: Path) -> None:
     running = bank.app.running(directory=tmp_path, projections=False, queries=False)
     async with asyncio.timeout(BOUND), running as service:

@@ -28,6 +28,7 @@ ROOMS = [
     "eventstore.jetstream",
     "eventstore.timers",
     "eventstore.parking",
+    "eventstore.actions",
     "eventstore.store",
     "eventstore.service",
     "eventstore.commands",

@@ -14,6 +14,7 @@ from eventstore.cli.session import Session
 from eventstore.concurrency.event_loop import run
 from eventstore.jetstream.vocabulary import bucket_stream
 from eventstore.messages.encryption import DestroyedKey
+from eventstore.messages.personal import ref_of
 from eventstore.messages.subjects import Subjects
 from eventstore.messages.text import counted, printable
 from eventstore.parking.erasure import ErasureReport
@@ -72,7 +73,8 @@ def _say_all(lines: Iterable[str]) -> None:
 
 async def _forget(session: Session, subject: str) -> tuple[DestroyedKey | None, ErasureReport]:
     reported: list[ErasureReport] = []
-    async with session.connect() as client:
+    target = ref_of(subject)  # as the key's: the record must not name who was forgotten
+    async with session.connect() as client, session.recorded(client, "audit-forget", target):
         forgotten = await Keyring(client, session.subjects).forget(subject, reported.append)
     return forgotten, reported[0]
 

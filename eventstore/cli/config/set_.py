@@ -30,7 +30,8 @@ async def set_(
         from eventstore.cli.read_models import projections_named
 
         projections_named(session, parsed)
-    async with session.connect() as client:
+    target = f"{key} = {value}"
+    async with session.connect() as client, session.recorded(client, "config-set", target):
         stored = await RuntimeConfig(client, session.subjects).set(key, value)
     if json:
         say_json({key: stored})

@@ -13,7 +13,7 @@ async def unset(session: ClientSession, key: Key, json: Json = False) -> None:
 
     Each service then uses the value it was started with.
     """
-    async with session.connect() as client:
+    async with session.connect() as client, session.recorded(client, "config-unset", key):
         await RuntimeConfig(client, session.subjects).unset(key)
     if json:
         say_json({key: None})

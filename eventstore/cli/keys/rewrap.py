@@ -42,7 +42,10 @@ async def rewrap(
     before it; run this; then remove the old one. The previous form of each key is overwritten. This
     can be interrupted and repeated. Ends with status 0, or 2 for an error.
     """
-    async with session.connect(key_wrapping=_master_keys(master_key_file)) as client:
+    async with (
+        session.connect(key_wrapping=_master_keys(master_key_file)) as client,
+        session.recorded(client, "keys-rewrap"),
+    ):
         bucket = KeyBucket(client, session.subjects)
         with events_bar(Terminal(stderr=True), "rewrapping") as advance:
             counts = await _rewrap_all(bucket, advance)

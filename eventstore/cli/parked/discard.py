@@ -30,5 +30,5 @@ def discard(
 
 
 async def _discard(session: Session, sequence: int) -> None:
-    async with session.connect() as client:
+    async with session.connect() as client, session.recorded(client, "parked-discard", sequence):
         await ParkedMessages(client, session.subjects).discard(sequence)

@@ -44,7 +44,8 @@ async def retry(
     if (sequence is None) != every:
         raise typer.BadParameter("name one message, or give --all", param_hint="SEQ")
     terminal = Terminal()
-    async with session.connect() as client:
+    target = "all" if every else sequence
+    async with session.connect() as client, session.recorded(client, "parked-retry", target):
         parked = ParkedMessages(client, session.subjects)
         if sequence is not None:
             message = await parked.retry(sequence, out_of_order=out_of_order, timeout=timeout)

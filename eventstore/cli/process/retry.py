@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -10,8 +11,8 @@ import typer
 from eventstore.cli.options import ClientSession, Json
 from eventstore.cli.output.terminal import Terminal, say_json
 from eventstore.cli.process.show import ProcessName
-from eventstore.errors import ParkedError
-from eventstore.parking.messages import ParkedMessage, ParkedMessages
+from eventstore.parking.messages import ParkedMessages
+from eventstore.processes import retry_failed
 from eventstore.processes.status import Processes
 from eventstore.store.store import EventStore
 
@@ -34,35 +35,27 @@ async def retry(
     the events that wait for them. Ends with status 0, 1 if some stay parked, 2 for an error. As
     JSON it is one object: retried is a number, and left has the reasons by sequence.
     """
-    retried, left = 0, dict[int, str]()
-    async with session.connect() as client, EventStore(client, session.codec) as store:
+    target = name if key is None else f"{name}/{key}"
+    async with (
+        session.connect() as client,
+        EventStore(client, session.codec) as store,
+        session.recorded(client, "process-retry", target),
+    ):
         processes = Processes(client, store, session.app.processes)
         parking = ParkedMessages(client, session.subjects)
-        # What a retry leads to may be parked behind others in the meantime: until none is new.
-        while found := [
-            each for each in await _parked(processes, name, key) if each.sequence not in left
-        ]:
-            for each in found:
-                try:
-                    await parking.retry(each.sequence, out_of_order=True, timeout=timeout)
-                except ParkedError as error:
-                    left[each.sequence] = str(error)
-                else:
-                    retried += 1
+        done = await retry_failed(parking, partial(_parked, processes, name, key), timeout=timeout)
     if json:
-        say_json({"retried": retried, "left": left})
+        say_json({"retried": done.retried, "left": done.left})
     else:
         terminal = Terminal()
-        terminal.print_line(f"{retried} reacted to, {len(left)} left")
-        for sequence, reason in left.items():
+        terminal.print_line(f"{done.retried} reacted to, {len(done.left)} left")
+        for sequence, reason in done.left.items():
             terminal.print_line(f"  {sequence}: {reason}")
-    raise typer.Exit(1 if left else 0)
+    raise typer.Exit(1 if done.left else 0)
 
 
-async def _parked(processes: Processes, name: str, key: str | None) -> Sequence[ParkedMessage]:
+async def _parked(processes: Processes, name: str, key: str | None) -> Iterable[int]:
     """The parked events of all processes of a kind, or of one."""
-    every = await processes.parked(name)
     if key is None:
-        return every
-    failed = (await processes.get(name, key)).failed
-    return [each for each in every if each.sequence in failed]
+        return [each.sequence for each in await processes.parked(name)]
+    return (await processes.get(name, key)).failed

@@ -17,7 +17,7 @@ async def pause(session: ClientSession, names: ProjectionNames, json: Json = Fal
     They stay paused until they are resumed.
     """
     wanted = [each.name for each in projections_named(session, names)]
-    paused = await change_paused(session, add=wanted)
+    paused = await change_paused(session, "projection-pause", add=wanted)
     if json:
         say_json({"paused": paused})
     else:
@@ -25,10 +25,11 @@ async def pause(session: ClientSession, names: ProjectionNames, json: Json = Fal
 
 
 async def change_paused(
-    session: Session, *, add: Sequence[str] = (), remove: Sequence[str] = ()
+    session: Session, action: str, *, add: Sequence[str] = (), remove: Sequence[str] = ()
 ) -> list[str]:
     """Add projections to the paused ones, or remove them; returns all that are paused then."""
-    async with session.connect() as client:
+    target = ", ".join((*add, *remove))
+    async with session.connect() as client, session.recorded(client, action, target):
         return await RuntimeConfig(client, session.subjects).change_paused(add=add, remove=remove)
 
 

@@ -64,7 +64,11 @@ async def rebuild(
             say(f"discarded: {', '.join(dropped) or 'nothing was left'}")
         return
     terminal = Terminal(stderr=json)
-    async with open_read_model(session) as database, session.open_store() as store:
+    target = ", ".join(each.name for each in wanted)
+    async with (
+        open_read_model(session) as database,
+        session.open_store("projection-rebuild", target) as store,
+    ):
         for each in wanted:
             with events_bar(terminal, f"{each.name}: building") as advance:
                 running = Rebuild(

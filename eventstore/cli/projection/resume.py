@@ -23,7 +23,7 @@ async def resume(session: ReadModelSession, names: ProjectionNames, json: Json =
     Those that have failed are retried.
     """
     wanted = [each.name for each in projections_named(session, names)]
-    paused = await change_paused(session, remove=wanted)
+    paused = await change_paused(session, "projection-resume", remove=wanted)
     retried = await _retry(session, wanted)
     if json:
         say_json({"paused": paused, "retried": retried})

@@ -27,7 +27,11 @@ async def retry(
     In order for each aggregate. Ends with status 0, 1 if some stay parked, 2 for an error.
     """
     projection = projection_named(session, name)
-    async with open_read_model(session) as database, session.open_store() as store:
+    target = name if position is None else f"{name} {position}"
+    async with (
+        open_read_model(session) as database,
+        session.open_store("projection-retry", target) as store,
+    ):
         result = await parked_events.retry(store, database, projection, position)
     if json:
         retried, left = ([each.position for each in some] for some in (result.retried, result.left))

@@ -47,7 +47,9 @@ async def reset(
         plan = await subscribers.plan_reset(name, start)
         if not yes:
             typer.confirm(f"{_planned(plan)}?", abort=True, err=json)
-        await subscribers.reset(plan)
+        target = f"{plan.name} to {plan.after}"
+        async with session.recorded(client, "subscriber-reset", target):
+            await subscribers.reset(plan)
     if json:
         facts = {"after": plan.after, "events": plan.events, "again": plan.again}
         say_json({"name": plan.name, "was": plan.position, **facts})

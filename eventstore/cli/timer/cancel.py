@@ -29,6 +29,6 @@ def cancel(session: ClientSession, name: TimerName, yes: Yes = False, json: Json
 
 
 async def _cancel(session: Session, name: str) -> None:
-    async with session.connect() as client:
+    async with session.connect() as client, session.recorded(client, "timer-cancel", name):
         if not await Timers(client, session.subjects).cancel(name):
             raise NoTimer(f"no timer {name} is waiting, or it is due in this moment")

@@ -14,7 +14,7 @@ async def fire(session: ClientSession, name: TimerName, json: Json = False) -> N
     Its command is carried out as always, with the same id. A recurring timer remains, and is due
     once more.
     """
-    async with session.connect() as client:
+    async with session.connect() as client, session.recorded(client, "timer-fire", name):
         await Timers(client, session.subjects).fire(name)
     if json:
         say_json({"fired": name})

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from eventstore.audit import GetHistory, HistoryView, SearchAudit, StepView, aggregate_history
+from eventstore.audit import (
+    GetHistory,
+    HistoryStarts,
+    HistoryView,
+    SearchAudit,
+    StepView,
+    aggregate_history,
+)
 from eventstore.console.desk import Desk
 from eventstore.console.forms import whole_number, word
 from eventstore.console.pages.endpoint import route, visitor_of
@@ -17,6 +25,7 @@ from eventstore.console.pages.stories import aggregates_of, hidden_texts
 from eventstore.console.source import ANSWER_SECONDS, Source
 from eventstore.errors import (
     AnswerTooLarge,
+    HistoryTooLong,
     NoResponders,
     PermissionDenied,
     QueryNotFound,
@@ -29,12 +38,33 @@ STEPS = 20
 """How many events a page shows with what each changed."""
 
 MAX_FOLDED = 5_000
-"""Up to how many events the state is shown without being asked for: it takes reading them all."""
+"""How many events are read for a state without being asked for."""
 
 HIDDEN = "(personal data)"
 """What is shown in place of a value that a visitor may not see."""
 
 _FOLD_SECONDS = 120.0
+
+
+class _Asked(NamedTuple):
+    """What is asked for; `read` is "all" to verify all of it, or "more" to read as many as needed.
+
+    Of an aggregate with `total` events. By default all is read if these are few.
+    """
+
+    aggregate: str
+    aggregate_id: str
+    at: int | None
+    total: int
+    read: str | None
+
+    @property
+    def is_whole(self) -> bool:
+        return self.read == "all" or (self.total <= MAX_FOLDED and self.read is None)
+
+    @property
+    def max_events(self) -> int | None:
+        return None if self.is_whole or self.read == "more" else MAX_FOLDED
 
 
 async def _index(request: Request, desk: Desk) -> Response:
@@ -62,11 +92,11 @@ async def _show(request: Request, desk: Desk) -> Response:
     source = desk.source
     total = await _version(source, aggregate, aggregate_id)
     at = whole_number(word(request, "at"), "at")
-    wants_state = total <= MAX_FOLDED or word(request, "state") == "1"
-    history = None
-    if wants_state:
-        history = await _history(source, aggregate, aggregate_id, at)
-        total = max(total, 0 if history is None else history.version + history.later)
+    if word(request, "read") not in (None, "more", "all"):
+        raise HTTPException(400, "read is more, or all, or left out.")
+    asked = _Asked(aggregate, aggregate_id, at, total, word(request, "read"))
+    history, is_far = await _history(source, asked)
+    total = max(total, 0 if history is None else history.version + history.later)
     if history is not None and _is_hidden(request, desk, aggregate):
         history = _without_personal(desk, history)
     query = SearchAudit(aggregate=aggregate, aggregate_id=aggregate_id)
@@ -84,9 +114,9 @@ async def _show(request: Request, desk: Desk) -> Response:
         at=total if at is None else min(at, total),
         history=history,
         is_hidden=_is_hidden(request, desk, aggregate),
-        wants_state=wants_state,
+        is_far=is_far,
+        read=asked.read,
         steps=STEPS,
-        limit=MAX_FOLDED,
         listed=None if history else await _searched(source, listed),
         rejected=hidden_texts(request, desk, refusals),
     )
@@ -103,30 +133,45 @@ async def _searched(source: Source, query: SearchAudit) -> Any:
     return (await source.queries.ask(query, timeout=ANSWER_SECONDS)).data
 
 
-async def _history(
-    source: Source, aggregate: str, aggregate_id: str, at: int | None
-) -> HistoryView | None:
-    """The history, of the service, or else from the log; None if this user may read neither.
+async def _history(source: Source, asked: _Asked) -> tuple[HistoryView | None, bool]:
+    """The history; if there is none, whether that is because too many events had to be read.
 
-    The service answers with what its keys open; of the log, this process's own.
+    Of the service, or else from the log: None if this user may read neither. The service answers
+    with what its keys open; of the log, this process's own.
     """
-    query = GetHistory(aggregate=aggregate, id=aggregate_id, at=at, limit=STEPS)
     try:
-        return (await source.queries.ask(query, timeout=_FOLD_SECONDS)).data
-    except (AnswerTooLarge, NoResponders):
-        pass
+        return await _answered(source, asked), False
+    except HistoryTooLong:
+        return None, True
     except RequestTimeout as error:  # which a reload would only repeat
         raise HTTPException(
             504,
-            f"Its events could not be read within {_FOLD_SECONDS:.0f} s. Without the state, they "
-            "are listed; `eventstore audit history` takes as long as it needs.",
+            f"Its events could not be read within {_FOLD_SECONDS:.0f} s. The service keeps states "
+            "on the way, so that it may succeed if you try again, unless the events have personal "
+            "data. `eventstore audit history` takes as long as it needs.",
         ) from error
-    try:
+
+
+async def _answered(source: Source, asked: _Asked) -> HistoryView | None:
+    query = GetHistory(
+        aggregate=asked.aggregate,
+        id=asked.aggregate_id,
+        at=asked.at,
+        limit=STEPS,
+        from_snapshot=not asked.is_whole,
+        max_events=asked.max_events,
+    )
+    with suppress(AnswerTooLarge, NoResponders):
+        return (await source.queries.ask(query, timeout=_FOLD_SECONDS)).data
+    with suppress(PermissionDenied, NoResponders, StreamMissing):
         return await aggregate_history(
-            source.client, source.domain, aggregate, aggregate_id, at=at, limit=STEPS
+            *(source.client, source.domain, asked.aggregate, asked.aggregate_id),
+            at=asked.at,
+            limit=STEPS,
+            starts=None if asked.is_whole else HistoryStarts(),
+            max_events=asked.max_events,
         )
-    except (PermissionDenied, NoResponders, StreamMissing):
-        return None
+    return None
 
 
 def _is_hidden(request: Request, desk: Desk, aggregate: str) -> bool:

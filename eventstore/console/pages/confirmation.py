@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from eventstore.console.actions import ACTIONS, Action, carry_out
+from eventstore.console.access import Visitor
+from eventstore.console.actions import ACTIONS, Action, Target, carry_out
 from eventstore.console.desk import Desk
 from eventstore.console.forms import read_form, whole_number
 from eventstore.console.pages.endpoint import route, visitor_of
@@ -17,38 +17,30 @@ from eventstore.console.pages.endpoint import route, visitor_of
 _MAX_NAME = 200
 
 
-class _Target(NamedTuple):
-    action: Action
-    name: str
-    number: int
-
-
 async def _ask(request: Request, desk: Desk) -> Response:
-    target = _target(request)
-    _check_right(request, target.action)
+    action, target = _asked(request)
     return desk.page(
         request,
         "confirm",
-        action=target.action,
-        question=target.action.question.format(name=target.name, number=target.number),
-        back=_page_of(target),
+        action=action,
+        question=action.question.format(name=target.name, number=target.number),
+        back=action.page.format(name=target.name),
     )
 
 
 async def _act(request: Request, desk: Desk) -> Response:
-    target = _target(request)
-    _check_right(request, target.action)
+    action, target = _asked(request)
     form = await read_form(request)
     visitor = visitor_of(request)
     is_own = desk.access.is_form_token(form.get("form_token", ""), visitor.nonce)
     if not (is_own and _is_same_site(request)):
         raise HTTPException(403, "The form is not from this session: go back, and try again.")
-    action = request.path_params["action"]
-    done = await carry_out(desk.source, action, target.name, target.number, visitor.name)
-    return desk.go(request, _page_of(target), done=done)
+    done = await carry_out(desk.source, request.path_params["action"], target)
+    return desk.go(request, action.page.format(name=target.name), done=done)
 
 
-def _target(request: Request) -> _Target:
+def _asked(request: Request) -> tuple[Action, Target]:
+    """What is to be done to what; raises `HTTPException` if that is not said, or no right."""
     action = ACTIONS.get(request.path_params["action"])
     if action is None:
         raise HTTPException(404, "There is no such action.")
@@ -58,15 +50,12 @@ def _target(request: Request) -> _Target:
         raise HTTPException(400, "The address does not say to what this is to be done.")
     if "{number}" in action.question and not number:
         raise HTTPException(400, "The address does not say to what this is to be done.")
-    return _Target(action, name, number)
-
-
-def _page_of(target: _Target) -> str:
-    return target.action.page.format(name=target.name)
-
-
-def _check_right(request: Request, action: Action) -> None:
     visitor = visitor_of(request)
+    _check_right(visitor, action)
+    return action, Target(name, number, visitor.name)
+
+
+def _check_right(visitor: Visitor, action: Action) -> None:
     if not visitor.may_act:
         raise HTTPException(
             403,

@@ -58,11 +58,12 @@ class LibraryMigrations(Migrations):
 
     def _upgrade(self, config: Config, revision: str) -> None:
         from alembic.migration import MigrationContext
+        from alembic.script import ScriptDirectory
 
         connection: Connection = config.attributes["connection"]
         if self.revisions(connection).is_newer:
             return
-        scripts = self._directory(config)
+        scripts = ScriptDirectory.from_config(config)
         if not super().found(connection):
             for recorded in self.required(connection):
                 options = {"version_table": self.version_table}

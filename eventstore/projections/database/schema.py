@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,7 +21,6 @@ from eventstore.projections.table_names import is_reserved
 
 if TYPE_CHECKING:  # who migrates nothing does not load Alembic
     from alembic.config import Config
-    from alembic.script import ScriptDirectory
 
 # Alembic hands its context to the scripts through module globals.
 _one_at_a_time = threading.Lock()
@@ -74,15 +74,11 @@ class Migrations:
 
     def newest(self) -> str:
         """The newest revision that the scripts know."""
-        return _newest(self._directory(self.config()))
+        return _known(self.scripts).newest
 
     def config(self, connection: Connection | None = None) -> Config:
         """Alembic's configuration, with the connection to migrate, if any."""
-        from alembic.config import Config
-
-        made = Config()
-        # The value is subject to interpolation, and a path may hold a per cent sign.
-        made.set_main_option("script_location", str(self.scripts).replace("%", "%%"))
+        made = _config(self.scripts)
         made.attributes["connection"] = connection
         return made
 
@@ -115,13 +111,13 @@ class Migrations:
 
         Raises `MigrationError` if one that has to be known is none of the scripts'.
         """
-        scripts = self._directory(self.config(connection))
-        known = {script.revision for script in scripts.walk_revisions()}
+        known = _known(self.scripts)
         for revision in self.required(connection):
-            if revision not in known:
+            if revision not in known.all:
                 raise self.unknown(revision)
         found = self.found(connection)
-        return Revisions(_joined(found), _newest(scripts), is_newer=not known.issuperset(found))
+        is_newer = not known.all.issuperset(found)
+        return Revisions(_joined(found), known.newest, is_newer=is_newer)
 
     def found(self, connection: Connection) -> tuple[str, ...]:
         """The revisions that the database records: one, or one for each branch of the scripts."""
@@ -143,11 +139,6 @@ class Migrations:
         from alembic import command
 
         command.upgrade(config, revision)
-
-    def _directory(self, config: Config) -> ScriptDirectory:
-        from alembic.script import ScriptDirectory
-
-        return ScriptDirectory.from_config(config)
 
     def _run(self, connection: Connection, revision: str, step: _Step) -> None:
         if connection.dialect.name == "postgresql":
@@ -175,8 +166,30 @@ def _cause(error: Exception) -> str:
     return str(cause_of(error)) if is_named else repr(error)
 
 
-def _newest(scripts: ScriptDirectory) -> str:
-    return _joined(scripts.get_heads()) or "none"
+class _Known(NamedTuple):
+    """What scripts know: all their revisions, and the newest."""
+
+    all: frozenset[str]
+    newest: str
+
+
+@cache
+def _known(scripts: Path) -> _Known:
+    """Read the scripts, once in a process, which runs each of them."""
+    from alembic.script import ScriptDirectory
+
+    directory = ScriptDirectory.from_config(_config(scripts))
+    revisions = frozenset(script.revision for script in directory.walk_revisions())
+    return _Known(revisions, _joined(directory.get_heads()) or "none")
+
+
+def _config(scripts: Path) -> Config:
+    from alembic.config import Config
+
+    made = Config()
+    # The value is subject to interpolation, and a path may hold a per cent sign.
+    made.set_main_option("script_location", str(scripts).replace("%", "%%"))
+    return made
 
 
 def _joined(revisions: Iterable[str]) -> str | None:

@@ -88,7 +88,8 @@ class ProjectionWorker:
     reaction, in seconds.
 
     With `until_failed`, `run` ends when every projection has failed; without it, it goes on, for
-    somebody may set their checkpoints.
+    somebody may set their checkpoints. Rows that become another log's it then waits for, too:
+    `progress` shows that, and at the end it is no failure.
 
     `ready` is set when the position of each projection is known, or its owner, or that the
     database does not answer for now.
@@ -377,13 +378,16 @@ class ProjectionWorker:
             self._stopping.set()
 
     def _raise_failures(self) -> None:
-        failures = self.failures
+        failures = [each for each in self.failures if not self._was_waited_for(each)]
         if len(failures) == 1:
             raise failures[0]
         if failures:
             listed = "; ".join(map(str, failures))
             group = ExceptionGroup("projections that stopped", failures)
             raise ProjectionError(f"{len(failures)} projections stopped: {listed}") from group
+
+    def _was_waited_for(self, failure: ProjectionError) -> bool:
+        return isinstance(failure, OtherLog) and not self._until_failed
 
 
 def _lock_name(runner: ProjectionRunner) -> str:

@@ -111,7 +111,8 @@ def test_without_a_declared_domain_the_error_says_what_to_do(cli: CommandLine) -
     ended = cli.call("audit", "forget", "ann", "--yes")
 
     assert ended.status == 2
-    assert "KEYS does not exist" in ended.err
+    assert "audit-forget was not begun, because it cannot be recorded" in ended.err
+    assert "start a service" in ended.err
     assert "start a service" in ended.err
 
 

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from eventstore import nix
 from eventstore.application import WriteSide
-from eventstore.application.runner import projections_of
+from eventstore.application.read_models import projections_of
 from eventstore.cli.projection.status import statuses
 from eventstore.cli.session import Session
 from eventstore.config import ReadModelSettings, Settings

@@ -16,7 +16,14 @@ from typing import Any
 
 import pytest
 
+from eventstore import nix
+from eventstore.client.client import connect
+from eventstore.console.actions import Target, carry_out
+from eventstore.console.source import Source
+from eventstore.projections.control import ListProjections
+from eventstore.projections.status import ProjectionStatus
 from eventstore.server.embedded import EmbeddedServer
+from tests.connection import settings_for
 from tests.integration.cli.operations import CREATE, plain
 from tests.integration.cli.test_serve import assert_ends
 from tests.integration.command_line import BOUND, CommandLine
@@ -167,3 +174,44 @@ def test_the_read_model_may_be_in_postgresql(
         found = external.call("query", "flake", "list", "--wait", sent["position"])
         assert "1 item" in found.out
         assert service.stopped() == (0, "", STOPPED)
+
+
+def test_projections_are_controlled_from_outside_of_both_processes(cli: CommandLine) -> None:
+    with cli.serving("--processes", 2, forked=False) as service:
+        position = json.loads(cli.call(*CREATE, "--json").out)["position"]
+        cli.call("query", "flake", "list", "--wait", position)
+        asyncio.run(controlled(cli))
+        while "flakes: rebuilt to position" not in (line := service.line(of_errors=True)):
+            assert line
+        assert cli.call("query", "flake", "list").out.count("./x") == 1
+        recorded = json.loads(cli.call("audit", "actions", "--json").out)["items"]
+        assert service.stopped()[0] == 0
+
+    done = [(each["action"], each["target"], each["actor"], each["status"]) for each in recorded]
+    assert done == [
+        (f"projection-{verb}", "flakes", "ann", "done") for verb in ("rebuild", "resume", "pause")
+    ]
+
+
+async def controlled(cli: CommandLine) -> None:
+    """Pause, resume and rebuild a projection, as the console does."""
+    assert cli.server_url is not None
+    async with asyncio.timeout(BOUND), connect(settings_for(cli.server_url, "nix")) as client:
+        source = Source(client, nix.domain())
+
+        async def status() -> ProjectionStatus:
+            found = (await source.queries.ask(ListProjections())).data.projections
+            return next(each for each in found if each.name == "flakes")
+
+        async def until(is_so: Callable[[ProjectionStatus], bool]) -> None:
+            while not is_so(await status()):  # noqa: ASYNC110  # it tells only when asked
+                await asyncio.sleep(0.02)
+
+        async def act(action: str) -> None:
+            await carry_out(source, action, Target("flakes", 0, "ann"))
+
+        await act("projection-pause")
+        await until(lambda each: each.state == "paused")
+        await act("projection-resume")
+        await until(lambda each: each.state == "live")
+        await act("projection-rebuild")

@@ -6,23 +6,19 @@ import asyncio
 import logging
 import re
 import secrets
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import pytest_asyncio
-from msgspec import Struct
-from msgspec.structs import replace
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.routing import Mount
 
-from eventstore import Application
 from eventstore.application.service import RunningApplication
-from eventstore.config import ConsoleSettings, Settings
+from eventstore.config import ConsoleSettings
 from eventstore.console import Console, Visitor, serve_console
 from eventstore.errors import ConfigurationError
 from eventstore.parking import ParkedMessages
@@ -30,31 +26,26 @@ from eventstore.projections.control import ListProjections
 from eventstore.server.embedded import EmbeddedServer
 from tests.connection import settings_for
 from tests.integration.console.guests import CheckIn, Move, hotel
+from tests.integration.console.visits import (
+    BOUND,
+    RunningService,
+    confirmed,
+    text_of,
+    until,
+    visiting,
+)
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-BOUND = 45.0
 HOSTILE = "<script>alert(1)</script>'\"><b>\x1b[31m\u202egpj"
 SHOWN = "&lt;script&gt;alert(1)&lt;/script&gt;&#39;"
-EVERYTHING = ConsoleSettings(operators=("*",), personal=("*",))
 LARGE = "x" * 900_000
-
-
-class Hotel(Struct):
-    """A running hotel, and a way to its console as visitors of some settings have it."""
-
-    app: Application
-    settings: Settings
-    service: RunningApplication
-
-    def settings_of(self, console: ConsoleSettings) -> Settings:
-        return replace(self.settings, console=console)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def hotel_running(
     nats_server: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Hotel]:
+) -> AsyncIterator[RunningService]:
     """A hotel with guests, one of them hostile, rejections, and what is parked."""
     app = hotel(f"h{secrets.token_hex(4)}")
     settings = settings_for(nats_server.url, app.name)
@@ -74,13 +65,7 @@ async def hotel_running(
         await service.wait(last.position, "rooms")
         await until(lambda: parked(service), [1, 2])
         await until(lambda: indexed_rejections(service), 1)
-        yield Hotel(app, settings, service)
-
-
-async def until(count: Callable[[], Any], wanted: object) -> None:
-    async with asyncio.timeout(BOUND):
-        while await count() != wanted:  # noqa: ASYNC110  # the server tells only when asked
-            await asyncio.sleep(0.02)
+        yield RunningService(app, settings, service)
 
 
 async def parked(service: RunningApplication) -> list[int]:
@@ -94,43 +79,17 @@ async def indexed_rejections(service: RunningApplication) -> int:
     return len((await service.ask(SearchAudit(status="rejected"))).items)
 
 
-@asynccontextmanager
-async def visiting(
-    hotel: Hotel, console: ConsoleSettings = EVERYTHING, **options: Any
-) -> AsyncIterator[httpx.AsyncClient]:
-    """A browser, as it were, of a console with these settings."""
-    options = {"is_local": True, **options}
-    made = Console(hotel.app, hotel.settings_of(console), **options)
-    async with made, asyncio.timeout(BOUND):
-        await made.connected()
-        transport = httpx.ASGITransport(made)
-        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
-            yield client
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser(hotel_running: Hotel) -> AsyncIterator[httpx.AsyncClient]:
+async def browser(hotel_running: RunningService) -> AsyncIterator[httpx.AsyncClient]:
     """A visitor who may do everything."""
     async with visiting(hotel_running) as client:
         yield client
 
 
-def text_of(answer: httpx.Response) -> str:
-    """What a person reads."""
-    body = answer.text[answer.text.index("<main") :]
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", body))
-
-
-async def confirmed(browser: httpx.AsyncClient, path: str) -> httpx.Response:
-    """Ask, and confirm; returns the page that follows."""
-    asked = await browser.get(path)
-    assert asked.status_code == 200, text_of(asked)
-    token = re.search(r'name="form_token" value="([0-9a-f]+)"', asked.text)
-    assert token is not None
-    return await browser.post(path, data={"form_token": token[1]}, follow_redirects=True)
-
-
-PAGES = ("/", "/stories", "/aggregates", "/projections", "/parked", "/timers", "/live", "/schemas")
+PAGES = (
+    *("/", "/stories", "/aggregates", "/projections", "/parked", "/timers", "/processes"),
+    *("/actions", "/live", "/schemas"),
+)
 
 
 async def test_every_page_is_there_and_protected(browser: httpx.AsyncClient) -> None:
@@ -199,13 +158,17 @@ async def test_a_long_history_is_listed_until_it_is_asked_for(
     monkeypatch.setattr("eventstore.console.pages.aggregates.MAX_FOLDED", 3)
     monkeypatch.setattr("eventstore.console.pages.aggregates.STEPS", 2)
     listed = await browser.get("/aggregates/guest/ann")
-    assert "take reading all of them" in text_of(listed)
+    assert "there is no snapshot near version 5" in text_of(listed)
     assert "Moved" in listed.text
     older = re.search(r'href="([^"]*after=[^"]*)"', listed.text)
     assert older is not None
     assert "Moved" in (await browser.get(older[1])).text
-    whole = await browser.get("/aggregates/guest/ann?state=1")
-    assert "State at version 5" in text_of(whole)
+    more = text_of(await browser.get("/aggregates/guest/ann?read=more"))
+    assert "State at version 5" in more
+    whole = text_of(await browser.get("/aggregates/guest/ann?read=all"))
+    assert "State at version 5" in whole
+    assert "verified 5 events" in whole
+    assert "read is more, or all" in text_of(await browser.get("/aggregates/guest/ann?read=x"))
 
 
 async def test_hostile_texts_are_shown_as_texts(browser: httpx.AsyncClient) -> None:
@@ -250,6 +213,13 @@ FORGED = [
     ("/projections/none", 404, "there are rooms, audit"),
     ("/parked/99", 404, "nothing is parked there"),
     ("/timers/none", 404, "no timer none"),
+    ("/actions?after=forged", 400, "is not a cursor"),
+    ("/actions?since=soon", 400, "is not a time"),
+    ("/processes?process=none", 404, "there is no process none"),
+    ("/processes?status=odd", 400, "status is failed"),
+    ("/processes?before=x", 400, "whole number"),
+    ("/processes/none/k", 404, "there is no process none"),
+    ("/act/process-retry", 400, "does not say to what"),
     ("/schemas?name=None", 404, "no command, event or query"),
     ("/act/none", 404, "no such action"),
     ("/act/parked-retry", 400, "does not say to what"),
@@ -266,21 +236,27 @@ async def test_what_is_forged_gets_a_page_that_says_so(browser: httpx.AsyncClien
 
 
 async def test_a_parked_command_is_discarded_by_an_operator_and_that_is_recorded(
-    browser: httpx.AsyncClient, hotel_running: Hotel, caplog: pytest.LogCaptureFixture
+    browser: httpx.AsyncClient, hotel_running: RunningService, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
         done = await confirmed(browser, "/act/parked-discard?number=1")
+    failed = await confirmed(browser, "/act/parked-retry?number=1")
+    recorded = text_of(await browser.get("/actions", params={"actor": "local", "since": "1h"}))
 
     assert "Parked message 1 was discarded." in text_of(done)
     assert await parked(hotel_running.service) == [2]
-    assert "console: parked-discard of 1 by local is done" in caplog.text
+    assert "console: parked-discard of 1 by local" in caplog.text
+    assert failed.status_code == 404
+    assert "local parked-retry 1 failed not_parked" in recorded
+    assert "local parked-discard 1 done" in recorded
+    assert "Nothing was found" in text_of(await browser.get("/actions?actor=bob"))
     assert (await browser.get("/parked/1")).status_code == 404
     again = await browser.get("/parked?done=Forged&sign=0")
     assert "Forged" not in again.text
 
 
 async def test_a_projection_is_paused_resumed_and_rebuilt(
-    browser: httpx.AsyncClient, hotel_running: Hotel, caplog: pytest.LogCaptureFixture
+    browser: httpx.AsyncClient, hotel_running: RunningService, caplog: pytest.LogCaptureFixture
 ) -> None:
     service = hotel_running.service
     await confirmed(browser, "/act/projection-pause?name=rooms")
@@ -314,14 +290,16 @@ async def test_parked_events_of_a_projection_are_retried_and_discarded(
     )
     assert position is not None
     own = re.findall(r"name=rooms&amp;number=(\d+)", (await browser.get("/projections/rooms")).text)
-    failed = await confirmed(browser, f"/act/event-retry?name=rooms&number={own[0]}")
+    failed = await confirmed(browser, f"/act/projection-retry?name=rooms&number={own[0]}")
     assert "0 applied, 2 stay parked" in text_of(failed)
-    await confirmed(browser, f"/act/event-discard?name=rooms&number={own[0]}")
-    applied = await confirmed(browser, "/act/event-retry?name=rooms")
+    await confirmed(browser, f"/act/projection-discard?name=rooms&number={own[0]}")
+    applied = await confirmed(browser, "/act/projection-retry?name=rooms")
     assert "1 applied, 0 stay parked" in text_of(applied)
 
 
-async def test_who_only_looks_cannot_act_and_sees_no_personal_data(hotel_running: Hotel) -> None:
+async def test_who_only_looks_cannot_act_and_sees_no_personal_data(
+    hotel_running: RunningService,
+) -> None:
     async with visiting(hotel_running, ConsoleSettings()) as browser:
         aggregate = await browser.get("/aggregates/guest/ann")
         message = await browser.get("/parked/2")
@@ -342,7 +320,7 @@ async def test_who_only_looks_cannot_act_and_sees_no_personal_data(hotel_running
 
 
 async def test_a_form_of_another_site_is_refused(
-    browser: httpx.AsyncClient, hotel_running: Hotel
+    browser: httpx.AsyncClient, hotel_running: RunningService
 ) -> None:
     path = "/act/parked-discard?number=2"
     token = re.search(r'name="form_token" value="([0-9a-f]+)"', (await browser.get(path)).text)
@@ -362,7 +340,7 @@ async def test_a_form_of_another_site_is_refused(
 
 
 async def test_a_login_gives_a_strict_cookie_and_the_rights_of_its_name(
-    hotel_running: Hotel, tmp_path: Path
+    hotel_running: RunningService, tmp_path: Path
 ) -> None:
     tokens = tmp_path / "tokens"
     tokens.write_text("# names\nann 0123456789abcdefghij\nbob abcdefghij0123456789\n")
@@ -390,7 +368,7 @@ async def test_a_login_gives_a_strict_cookie_and_the_rights_of_its_name(
         assert (await browser.get("/parked", headers=forged)).status_code == 303
 
 
-async def test_a_reverse_proxy_says_who_it_is(hotel_running: Hotel) -> None:
+async def test_a_reverse_proxy_says_who_it_is(hotel_running: RunningService) -> None:
     proxied = ConsoleSettings(login_header="X-User")
     async with visiting(hotel_running, proxied, is_local=False) as browser:
         nobody = await browser.get("/")
@@ -401,7 +379,7 @@ async def test_a_reverse_proxy_says_who_it_is(hotel_running: Hotel) -> None:
     assert "carol" in somebody.text
 
 
-async def test_without_logins_it_is_not_open_to_the_network(hotel_running: Hotel) -> None:
+async def test_without_logins_it_is_not_open_to_the_network(hotel_running: RunningService) -> None:
     for address in ("0.0.0.0:0", "[::]:0", "example.org:0", "192.0.2.1:0"):
         settings = hotel_running.settings_of(ConsoleSettings(address=address))
         with pytest.raises(ConfigurationError, match="needs logins"):
@@ -410,7 +388,7 @@ async def test_without_logins_it_is_not_open_to_the_network(hotel_running: Hotel
         Console(hotel_running.app, hotel_running.settings)
 
 
-async def test_it_answers_to_the_names_of_this_machine_only(hotel_running: Hotel) -> None:
+async def test_it_answers_to_the_names_of_this_machine_only(hotel_running: RunningService) -> None:
     settings = hotel_running.settings_of(ConsoleSettings(address="127.0.0.1:0"))
     async with serve_console(hotel_running.app, settings) as url, httpx.AsyncClient() as client:
         own = await client.get(f"{url}schemas")
@@ -419,7 +397,7 @@ async def test_it_answers_to_the_names_of_this_machine_only(hotel_running: Hotel
     assert (own.status_code, other.status_code) == (200, 421)
 
 
-async def test_it_can_be_mounted_in_another_application(hotel_running: Hotel) -> None:
+async def test_it_can_be_mounted_in_another_application(hotel_running: RunningService) -> None:
     def visitor(request: Request) -> Visitor | None:
         return Visitor("carol", may_act=True) if "who" in request.headers else None
 
@@ -438,7 +416,9 @@ async def test_it_can_be_mounted_in_another_application(hotel_running: Hotel) ->
         assert (await client.get("/ops/console/schemas")).status_code == 401
 
 
-async def test_live_events_are_sent_as_they_come_and_filtered(hotel_running: Hotel) -> None:
+async def test_live_events_are_sent_as_they_come_and_filtered(
+    hotel_running: RunningService,
+) -> None:
     service = hotel_running.service
     settings = hotel_running.settings_of(ConsoleSettings(address="127.0.0.1:0"))
     async with (
@@ -460,7 +440,7 @@ async def test_live_events_are_sent_as_they_come_and_filtered(hotel_running: Hot
     assert "Moved" in line
 
 
-async def test_a_server_that_is_away_is_shown_as_that(hotel_running: Hotel) -> None:
+async def test_a_server_that_is_away_is_shown_as_that(hotel_running: RunningService) -> None:
     away = settings_for("nats://127.0.0.1:1", hotel_running.app.name)
     console = Console(hotel_running.app, away, is_local=True)
     transport = httpx.ASGITransport(console)

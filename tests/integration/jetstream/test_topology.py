@@ -62,7 +62,7 @@ async def test_all_streams_and_buckets_are_created_with_the_significant_settings
 ) -> None:
     upper = domain_name.upper()
     created = await declare(client, specs)
-    names = {f"{upper}_{name}" for name in ("LOG", "TIMER", "CMD", "EVENT", "PARKED")}
+    names = {f"{upper}_{name}" for name in ("LOG", "TIMER", "CMD", "EVENT", "PARKED", "ACTION")}
     names |= {f"KV_{upper}_{name}" for name in ("SNAPSHOTS", "OUTCOMES", "CONFIG", "KEYS")}
     assert set(created) == names == await streams_of(client, domain_name)
 
@@ -115,6 +115,17 @@ async def test_all_streams_and_buckets_are_created_with_the_significant_settings
             "retention": "limits",
             "storage": "file",
             "max_age": 0,
+        },
+        f"{upper}_ACTION": {
+            "subjects": [f"{domain_name}.action.*.*"],
+            "retention": "limits",
+            "storage": "file",
+            "discard": "new",
+            "discard_new_per_subject": True,
+            "max_age": 0,
+            "max_msgs_per_subject": 2,
+            "deny_delete": True,
+            "deny_purge": True,
         },
         f"KV_{upper}_OUTCOMES": {"max_age": 30 * DAY, "max_msgs_per_subject": 1},
         f"KV_{upper}_SNAPSHOTS": {"max_age": 0, "max_msgs_per_subject": 1},
