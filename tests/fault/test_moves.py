@@ -61,7 +61,7 @@ async def test_from_one_server_to_three(
 async def test_from_one_replica_to_three(
     cluster: list[EmbeddedServer], shop_app: Application, tmp_path: Path
 ) -> None:
-    orders, url = Orders(ORDERS), ",".join(each.url for each in cluster)
+    orders, url = Orders(ORDERS, patience=10.0), ",".join(each.url for each in cluster)
     settings = settings_for(url, "shop")
     async with connect(settings) as client, shop_app.client(settings) as shop:
         await selling.until_led(client)
@@ -75,7 +75,7 @@ async def test_from_one_replica_to_three(
             await customers
         async with serving(ROOT, url, tmp_path, EVENTSTORE_STREAMS_REPLICAS="3"):
             await orders.send(shop)
-            await selling.settled(client)
+            await selling.settled(client, 10.0)  # a lost command is sent again after five
             await selling.until_applied(client, tmp_path)
         await selling.judge_streams(client, ORDERS)
     selling.judge_rows(tmp_path / "rows.sqlite", ORDERS)
