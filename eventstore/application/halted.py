@@ -22,7 +22,7 @@ from eventstore.client.client import Client, connect
 from eventstore.concurrency.supervisor import FailureLog
 from eventstore.config import Settings
 from eventstore.decider.domain import Domain
-from eventstore.errors import EventStoreError, LogDiverged, LogMissing
+from eventstore.errors import EventStoreError, LogDiverged, LogMissing, ReadSideFailed
 from eventstore.messages.text import make_log_records_safe
 from eventstore.recovery.log_record import Divergence, LogRecord
 from eventstore.service.checks import ConnectionCheck
@@ -30,16 +30,21 @@ from eventstore.service.endpoints import ServiceEndpoints
 from eventstore.service.health import Check, CheckResult, Health
 from eventstore.service.metrics import Metrics
 
-HALTS = (LogDiverged, LogMissing)
-"""What a service halts for, instead of ending."""
+_HALTS = (LogDiverged.code, LogMissing.code)
 
 _COMPARE_SECONDS = 5.0
 
 _logger = make_log_records_safe(logging.getLogger(__name__))
 
 
+def halts(error: EventStoreError) -> bool:
+    """Whether a service halts for an error, of either of its processes, instead of ending."""
+    code = error.cause_code if isinstance(error, ReadSideFailed) else error.code
+    return code in _HALTS
+
+
 class HaltedService:
-    """A service that does nothing; `until_it_fits` returns when it may begin."""
+    """A service that does nothing; `until_it_fits` returns when it may begin, and `fits` then."""
 
     def __init__(
         self,
@@ -51,6 +56,7 @@ class HaltedService:
         self._domain = domain
         self._settings = settings
         self._checkpoints = checkpoints
+        self.fits = False
         self._failures = FailureLog("halted", _logger)
         self._failures.error = error
 
@@ -60,6 +66,7 @@ class HaltedService:
             await asyncio.sleep(_COMPARE_SECONDS)
             try:
                 async with opened_log(self._domain, self._settings, checkpoints=self._checkpoints):
+                    self.fits = True
                     return
             except EventStoreError as error:  # logged if it is another than before
                 self._failures.note(error)

@@ -35,6 +35,7 @@ class Failure(Struct, frozen=True, tag=True):
 
     text: str
     retryable: bool
+    code: str
 
 
 class Report(Struct, frozen=True, tag=True):

@@ -132,7 +132,7 @@ class ReadProcess:
             finally:
                 listening.cancel()
         if not self._stopping.is_set():
-            raise ReadSideFailed(self._reason(status))
+            raise self._error(status)
 
     @asynccontextmanager
     async def _started(self) -> AsyncIterator[tuple[Process, ProcessLink]]:
@@ -174,11 +174,11 @@ class ReadProcess:
             self._supervisor.error = None  # so that the next crash is logged, too
         self.ready.set()
 
-    def _reason(self, status: int) -> str:
+    def _error(self, status: int) -> ReadSideFailed:
         if self._failure is not None:
-            return self._failure.text
+            return ReadSideFailed(self._failure.text, self._failure.code)
         how = f"status {status}" if status >= 0 else signal.Signals(-status).name
-        return f"the process of the read side ended with {how}"
+        return ReadSideFailed(f"the process of the read side ended with {how}")
 
     def _is_crash(self, _: Exception) -> bool:
         is_final = self._failure is not None and not self._failure.retryable

@@ -32,7 +32,7 @@ from eventstore.store.foreign import link_of
 from eventstore.store.head import Head, find_head
 from eventstore.store.keyring import Keyring
 from eventstore.store.snapshots import Snapshots
-from eventstore.store.version_search import find_version
+from eventstore.store.version_search import find_version, is_followed
 
 _MAX_FOREIGN = 100
 _NEAR = 2 * KEPT_EVERY  # versions that are read rather than what a step changed be left out
@@ -216,8 +216,9 @@ class _History:
         lowest = max(1, first - _SLACK)
         wanted = self._reader, self._subject, lowest, first, _link_to(head)
         found = await find_version(*wanted)
-        link = None if found is None else link_of(found)
-        return link or _link_to(start.head)
+        if found is None or not await is_followed(self._reader, found):
+            return _link_to(start.head)
+        return link_of(found) or _link_to(start.head)
 
     async def _read(
         self,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from msgspec import Struct
@@ -22,6 +22,7 @@ from eventstore.store.snapshots import Snapshots
 from eventstore.store.snapshots.format import Snapshot, SnapshotFormat
 
 _MAX_STATES = 64
+_UNKNOWN = datetime.max.replace(tzinfo=UTC)  # as no time that is asked for is as late
 
 KEPT_EVERY = 1_000
 """A state is kept at versions that this divides, or a multiple of it in long histories."""
@@ -112,7 +113,7 @@ class HistoryStarts:
         if self._snapshots is None:
             return None
         found = await self._snapshots.load(decider, aggregate_id)
-        return None if found is None else HistoryStart(found.state, found.head)
+        return None if found is None else HistoryStart(found.state, found.head, _UNKNOWN)
 
     def forget(self, aggregate: str, aggregate_id: str) -> None:
         """Drop the kept states of an aggregate, as those of another log."""

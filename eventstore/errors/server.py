@@ -24,7 +24,14 @@ class ServerStartFailed(ServerError, code="server_start_failed"):
 
 
 class ReadSideFailed(EventStoreError, code="read_side_failed"):
-    """The process with the read side of a service ended, or did not start; the text says why."""
+    """The process with the read side of a service ended, or did not start; the text says why.
+
+    `cause_code` is the code of the error that it ended with, or None after a crash.
+    """
+
+    def __init__(self, text: str, cause_code: str | None = None) -> None:
+        super().__init__(text)
+        self.cause_code = cause_code
 
 
 class TopologyError(EventStoreError, code="topology"):

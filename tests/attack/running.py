@@ -36,7 +36,7 @@ from tests.integration.commanding import until
 from tests.shipped import USERS, ShippedServers
 
 BOUND = 45.0
-_STREAMS = ("LOG", "TIMER", "CMD", "EVENT", "PARKED")
+_STREAMS = ("LOG", "TIMER", "CMD", "EVENT", "PARKED", "ACTION")
 _BUCKETS = ("SNAPSHOTS", "OUTCOMES", "CONFIG", "KEYS")
 _OWN = ("NIX_CMD", "NIX_PARKED", "KV_NIX_OUTCOMES")
 """What grows by commands, which some roles may send."""

@@ -12,6 +12,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 import msgspec
@@ -99,10 +100,9 @@ def say(answer: object) -> None:
 
 def _collect_garbage_as_a_service_does() -> None:
     """As the service of this revision does; older ones leave it to the interpreter."""
-    with contextlib.suppress(ImportError):
-        from eventstore.application.process import collect_garbage_less_often
-
-        collect_garbage_less_often()
+    for module in ("signals", "process"):  # where it is, and where it was
+        with contextlib.suppress(ImportError, AttributeError):
+            import_module(f"eventstore.application.{module}").collect_garbage_less_often()
 
 
 async def work(url: str) -> None:

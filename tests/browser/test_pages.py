@@ -180,6 +180,9 @@ def test_a_parked_message_is_discarded_after_a_question(page: Any) -> None:
 
     expect(page.get_by_role("status").filter(has_text="was discarded")).to_be_visible()
     expect(page.locator("tbody tr")).to_have_count(1)
+    page.get_by_role("link", name="Actions").click()
+    cells = page.locator("tbody tr").first.locator("th, td")
+    expect(cells).to_have_text([re.compile(":"), "local", "parked-discard", "1", "done"])
 
 
 def test_a_projection_is_rebuilt(page: Any) -> None:

@@ -10,7 +10,7 @@ import typer
 from msgspec.structs import replace
 
 from eventstore.application import Application
-from eventstore.application.process import until_signal
+from eventstore.application.signals import until_signal
 from eventstore.cli.options import ClientSession
 from eventstore.cli.output.terminal import say
 from eventstore.config import Settings

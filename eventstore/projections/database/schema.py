@@ -111,11 +111,10 @@ class Migrations:
 
         Raises `MigrationError` if one that has to be known is none of the scripts'.
         """
-        known = _known(self.scripts)
+        known, found = _known(self.scripts), self.found(connection)
         for revision in self.required(connection):
             if revision not in known.all:
                 raise self.unknown(revision)
-        found = self.found(connection)
         is_newer = not known.all.issuperset(found)
         return Revisions(_joined(found), known.newest, is_newer=is_newer)
 

@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 
 from eventstore.application import running
-from eventstore.audit import GetHistory, SearchAudit, StopView, TraceCorrelation, aggregate_history
+from eventstore.audit import (
+    GetHistory,
+    HistoryStarts,
+    SearchAudit,
+    StopView,
+    TraceCorrelation,
+    aggregate_history,
+)
 from eventstore.audit.aggregate_history import history_answers
 from eventstore.audit.chain_check import Witness, check_chain
 from eventstore.client.client import Client
@@ -109,6 +116,7 @@ async def test_an_event_that_was_forged_is_named(line: Line) -> None:
     await add(line, 4)
     found = await history(line)
     assert (found.version, found.state, found.foreign) == (3, {"total": 7}, (position,))
+    assert await history(line, starts=HistoryStarts()) == found
 
 
 async def test_an_event_that_cannot_follow_is_named(line: Line) -> None:

@@ -78,3 +78,21 @@ def test_a_halted_service_begins_by_itself_after_a_recovery(depot: Depot, cli: C
         assert json.loads(sent.out)["position"] == 1
         assert serving.stopped(signal.SIGTERM).status == 0
     assert recover(cli).startswith("nothing to recover: BANK_LOG has, up to position 1,")
+
+
+def test_a_service_in_two_processes_halts_whichever_of_them_notices(
+    depot: Depot, cli: CommandLine
+) -> None:
+    async def put_back() -> None:
+        await depot.deposits(1)
+        await depot.keep()
+        await depot.deposits(2)
+
+    asyncio.run(put_back())
+    with cli.start(*APP, "serve", "--processes", 2, forked=False) as serving:
+        assert serving.line().startswith("ready: bank ")
+        asyncio.run(depot.put_back())
+        while not (line := serving.line(of_errors=True)).startswith("halted: "):
+            assert line
+        assert "went back" in line
+        assert serving.stopped(signal.SIGTERM).status == 0

@@ -114,6 +114,7 @@ async def test_they_are_listed_and_shown(running_tower: RunningService) -> None:
         failed = text_of(await browser.get("/processes?process=ringing&status=failed"))
         whole = await browser.get("/processes/ringing/b")
         other = text_of(await browser.get("/processes/ringing/a"))
+        events = await browser.get("/aggregates/ringing/a")
 
     assert "ringing b failed" in listed
     assert "ringing a running" in listed
@@ -123,6 +124,7 @@ async def test_they_are_listed_and_shown(running_tower: RunningService) -> None:
     assert 'href="/parked/1"' in whole.text
     assert "sends bell.rest to a" in other
     assert "Retry" not in other
+    assert (events.status_code, events.text.count("RingingReacted")) == (200, 2)
 
 
 async def test_a_page_goes_on_where_the_one_before_has_ended(

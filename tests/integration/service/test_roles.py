@@ -286,6 +286,27 @@ def test_auditors_verify_and_explain(shipped: ShippedServers, tmp_path: Path) ->
     assert (compared.status, "are those of the anchor" in compared.out) == (0, True)
 
 
+def test_auditors_find_what_was_done_and_by_which_user_according_to_the_server(
+    shipped: ShippedServers,
+) -> None:
+    admin = shipped.command_line("admin")
+    assert admin.call("config", "set", "log_level", "error").status == 0
+    assert admin.call("config", "unset", "log_level").status == 0
+    assert shipped.command_line("developer").call("timer", "cancel", "none", "--yes").status == 2
+    auditor = shipped.command_line("auditor")
+
+    for user in ("auditor", "reader"):
+        answer = shipped.command_line(user).call("audit", "actions", "--limit", 3, "--json")
+        listed = json.loads(answer.out)["items"]
+        assert [(each["action"], each["user"], each["status"]) for each in listed] == [
+            ("timer-cancel", "developer", "failed"),
+            ("config-unset", "admin", "done"),
+            ("config-set", "admin", "done"),
+        ]
+    history = auditor.call("audit", "history", "flake", "one", "--from-snapshot")
+    assert (history.status, "FlakeCreated" in history.out) == (0, True)
+
+
 def test_auditors_query_the_index_of_the_service(shipped: ShippedServers, tmp_path: Path) -> None:
     cli = shipped.command_line("auditor", tmp_path)
 
@@ -562,6 +583,8 @@ async def test_the_console_shows_and_does_what_its_user_may(shipped: ShippedServ
         "reader": {"/": 200, "/stories": 200, "/projections": 200, "/live": 200, "/parked": 403},
         "admin": {"/": 200, "/stories": 200, "/parked": 200, "/timers": 200},
     }
+    for wanted in pages.values():
+        wanted |= {"/processes": 200, "/actions": 200, "/aggregates/flake/one?read=more": 200}
     found, rebuilt = {}, {}
     for user, wanted in pages.items():
         console = ConsoleSettings(operators=("*",))
