@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import math
 import os
 import signal
 import sqlite3
@@ -19,7 +20,7 @@ from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 
 from eventstore.client.client import Client
-from eventstore.errors import ClientError
+from eventstore.errors import ClientError, ConnectionLost, RequestTimeout
 from eventstore.jetstream.api import log_end
 from eventstore.messages.subjects import Subjects
 from eventstore.store.log import StoredLog
@@ -38,9 +39,14 @@ def id_of(command: str) -> str:
 
 
 class Orders:
-    """Customers who place orders and pay them; each command has an id of its own."""
+    """Customers who place orders and pay them; each command has an id of its own.
 
-    def __init__(self, count: int) -> None:
+    They send a command again, with its id, if the connection was lost meanwhile, and after
+    `patience` seconds without an answer.
+    """
+
+    def __init__(self, count: int, patience: float = math.inf) -> None:
+        self._patience = patience
         self._moved = asyncio.Event()
         self._order = importlib.import_module("shop.order")
         self._stock = importlib.import_module("shop.stock")
@@ -51,7 +57,7 @@ class Orders:
     async def send(self, shop: Any, *, first: int = 0, end: int | None = None) -> None:
         """Send all commands, or those of some orders; a repeat has the outcome of the first."""
         tea = self._stock.ReceiveStock(quantity=10 * self.count)
-        await shop.execute(tea, "tea", command_id=id_of("tea"), timeout=BOUND)
+        await self._sent(shop, tea, "tea", "tea")
         numbers = iter(range(first, self.count if end is None else end))
 
         async def customer() -> None:
@@ -76,10 +82,21 @@ class Orders:
         place = self._order.PlaceOrder(
             customer=f"c{number % 7}", article="tea", quantity=2, price=price
         )
-        await shop.execute(place, order, command_id=id_of(f"{order} place"), timeout=BOUND)
-        await shop.execute(
-            self._order.PayOrder(), order, command_id=id_of(f"{order} pay"), timeout=BOUND
-        )
+        await self._sent(shop, place, order, f"{order} place")
+        await self._sent(shop, self._order.PayOrder(), order, f"{order} pay")
+
+    async def _sent(self, shop: Any, command: Any, aggregate: str, name: str) -> None:
+        seconds = min(self._patience, BOUND)
+        while True:
+            try:
+                await shop.execute(command, aggregate, command_id=id_of(name), timeout=seconds)
+            except ConnectionLost:
+                await asyncio.sleep(0.1)
+            except RequestTimeout:
+                if seconds == BOUND:
+                    raise
+            else:
+                return
 
 
 async def raw(client: Client, stream: str) -> list[Any]:
@@ -100,11 +117,11 @@ async def until_led(client: Client) -> None:
     await until(is_led)
 
 
-async def settled(client: Client) -> None:
-    """Wait until all orders have gone their way, as far as they ever will."""
+async def settled(client: Client, seconds: float = 1.0) -> None:
+    """Wait until all orders have gone their way, and nothing has moved for some seconds."""
     last, calm = -1, 0
     async with asyncio.timeout(BOUND):
-        while calm < 10:
+        while calm < 10 * seconds:
             position = (await client.api(f"STREAM.INFO.{SHOP.log_stream}"))["state"]["last_seq"]
             pending = (await client.api(f"STREAM.INFO.{SHOP.command_stream}"))["state"]["messages"]
             calm = calm + 1 if position == last and not pending else 0

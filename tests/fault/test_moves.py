@@ -1,4 +1,4 @@
-"""Moves of a service: from one server to three, and from SQLite to PostgreSQL."""
+"""Moves of a service: from one server or replica to three, and from SQLite to PostgreSQL."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from eventstore import Application
 from eventstore.backup import back_up, restore
-from eventstore.client.client import connect
+from eventstore.client.client import Client, connect
 from eventstore.jetstream.api import find_stream, log_end
 from eventstore.server.embedded import EmbeddedServer
 from tests.conftest import settings_for
@@ -56,6 +56,35 @@ async def test_from_one_server_to_three(
         assert again.events == await log_end(client, SHOP)
         await selling.judge_streams(client, ORDERS)
     selling.judge_rows(there / "rows.sqlite", ORDERS)
+
+
+async def test_from_one_replica_to_three(
+    cluster: list[EmbeddedServer], shop_app: Application, tmp_path: Path
+) -> None:
+    orders, url = Orders(ORDERS, patience=10.0), ",".join(each.url for each in cluster)
+    settings = settings_for(url, "shop")
+    async with connect(settings) as client, shop_app.client(settings) as shop:
+        await selling.until_led(client)
+        await forget_streams(client)
+        async with serving(ROOT, url, tmp_path):
+            await orders.send(shop, end=ORDERS // 3)
+            customers = asyncio.create_task(orders.send(shop, end=2 * ORDERS // 3))
+            for stream in (await client.api("STREAM.NAMES"))["streams"]:
+                config = (await client.api(f"STREAM.INFO.{stream}"))["config"]
+                await client.api(f"STREAM.UPDATE.{stream}", {**config, "num_replicas": 3})
+            await customers
+        async with serving(ROOT, url, tmp_path, EVENTSTORE_STREAMS_REPLICAS="3"):
+            await orders.send(shop)
+            await selling.settled(client, 10.0)  # a lost command is sent again after five
+            await selling.until_applied(client, tmp_path)
+        await selling.judge_streams(client, ORDERS)
+    selling.judge_rows(tmp_path / "rows.sqlite", ORDERS)
+
+
+async def forget_streams(client: Client) -> None:
+    """Delete what another test has left on the servers."""
+    for stream in (await client.api("STREAM.NAMES"))["streams"] or ():
+        await client.api(f"STREAM.DELETE.{stream}")
 
 
 async def test_from_sqlite_to_postgresql(

@@ -99,9 +99,10 @@ async def test_a_release_with_a_read_model_of_its_own_takes_over_without_a_pause
         async with serving(previous, url, tmp_path) as old:
             await orders.send(shop, end=ORDERS // 3)
             async with serving(ROOT, url, green):
-                customers = asyncio.create_task(orders.send(shop, first=ORDERS // 3))
-                await orders.until(ORDERS // 2)
+                await orders.send(shop, first=ORDERS // 3, end=ORDERS // 2)
                 await selling.until_applied(client, green)
+                customers = asyncio.create_task(orders.send(shop, first=ORDERS // 2))
+                await orders.until(ORDERS // 2 + 1)
                 assert not customers.done()
                 await ended(old, signal.SIGTERM)
                 await customers
@@ -127,7 +128,7 @@ async def test_three_servers_are_restarted_one_after_another(
                 await server.start()
                 await until_streams(asked, "healthy")
             await orders.send(shop)
-            await selling.settled(client)
+            await selling.settled(client, 10.0)  # a lost command is sent again after five
             await selling.until_applied(client, tmp_path)
         await selling.judge_streams(client, ORDERS)
     selling.judge_rows(tmp_path / "rows.sqlite", ORDERS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from pathlib import Path
 from typing import Annotated
@@ -11,16 +10,20 @@ import msgspec
 import typer
 
 from eventstore.application.server import opened_server
-from eventstore.backup import RestoreSummary, check_backup
+from eventstore.backup import check_backup
 from eventstore.backup import restore as restore_backup
 from eventstore.cli.audit.verify import print_verification, verify_log
-from eventstore.cli.commands.backup import WithoutReadModel, read_model_file
-from eventstore.cli.commands.export import Continue, print_interrupted
+from eventstore.cli.commands.backup import (
+    WithoutReadModel,
+    continuable,
+    print_copied,
+    read_model_file,
+)
+from eventstore.cli.commands.export import Continue
 from eventstore.cli.options import Json, ReadModelSession
 from eventstore.cli.output.progress import bytes_bar
 from eventstore.cli.output.terminal import Terminal, say_json
 from eventstore.cli.session import Session
-from eventstore.errors import RestoreRefused
 from eventstore.messages.text import counted
 
 
@@ -53,13 +56,20 @@ async def restore(
     terminal = Terminal(stderr=json)
     async with opened_server(session.settings, session.directory) as settings:
         session = session.with_settings(settings)
-        done = await _restore(session, folder, path, resume=resume)
-        terminal.print_line(
-            f"{counted(done.events, 'event')}, and {done.messages - done.events:,} other messages, "
-            f"restored as of {done.began} in {time.monotonic() - began:.1f} s"
-        )
-        if not done.read_model:
-            terminal.print_line("  without read models: they are rebuilt from the log")
+        repeated = f"restore {folder}"
+        with continuable("checking", "restored", repeated, step="restoring") as progress:
+            async with session.connect() as client:
+                done = await restore_backup(
+                    client,
+                    session.subjects,
+                    folder,
+                    replicas=settings.streams.replicas,
+                    read_model=path,
+                    resume=resume,
+                    progress=progress,
+                )
+        how = f"restored as of {done.began} in {time.monotonic() - began:.1f} s"
+        print_copied(terminal, done, how)
         verified = await verify_log(session)
     print_verification(terminal, verified)
     findings = verified.summary.findings
@@ -81,32 +91,3 @@ async def _check(session: Session, directory: Path, *, json: bool) -> None:
         f"{directory} is complete and unchanged: {counted(made.events, 'event')} of {made.domain}, "
         f"as of {made.began}, by nats-server {made.server} ({made.bytes:,} bytes)"
     )
-
-
-async def _restore(
-    session: Session, directory: Path, path: Path | None, *, resume: bool
-) -> RestoreSummary:
-    terminal = Terminal(stderr=True)
-    changing = False
-    try:
-        with bytes_bar(terminal, "checking") as advance:
-
-            def progress(what: str, done: int, total: int) -> None:
-                nonlocal changing
-                changing |= what.startswith("restoring")
-                advance(done, total, what)
-
-            async with session.connect() as client:
-                return await restore_backup(
-                    client,
-                    session.subjects,
-                    directory,
-                    replicas=session.settings.streams.replicas,
-                    read_model=path,
-                    resume=resume,
-                    progress=progress,
-                )
-    except (asyncio.CancelledError, Exception) as error:
-        if changing and not isinstance(error, RestoreRefused):
-            print_interrupted(terminal, "restored", f"restore {directory}")
-        raise
