@@ -83,8 +83,12 @@ class DecodedCommand(msgspec.Struct, frozen=True, gc=False):
         return self.aggregate, self.aggregate_id
 
 
-class ReceivedCommand(msgspec.Struct, frozen=True, gc=False):
-    """A message of the command stream: the command's id, and its content or why it has none."""
+class ReceivedCommand(msgspec.Struct, frozen=True):
+    """A message of the command stream: the command's id, and its content or why it has none.
+
+    The garbage collector has to see it: its error leads back to it, through the frames of the
+    traceback.
+    """
 
     message: Message
     delivery: Delivery

@@ -36,7 +36,8 @@ class StoredEvent(Struct, frozen=True, kw_only=True, gc=False):
     `position` is its sequence in the log stream; `envelope`, `headers` and `payload` are as stored,
     and `envelope.type` is the name of the type it was written as. `stored_ns` is when the server
     stored it, in nanoseconds of the Unix epoch, 0 if that is not known. The garbage collector does
-    not see events, which saves readers a tenth: a cycle of references through one is never freed.
+    not see recorded events, which saves readers a tenth: a cycle of references through the data of
+    one is never freed.
     """
 
     envelope: Envelope
@@ -111,7 +112,7 @@ class RecordedEvent(StoredEvent, frozen=True, kw_only=True, gc=False):
 _EventTypes = frozenset[type[Event]]  # inside the class, `type` is its property
 
 
-class UnreadEvent(StoredEvent, frozen=True, kw_only=True):
+class UnreadEvent(StoredEvent, frozen=True, kw_only=True, gc=True):
     """An event in the log without data: it is converted to nothing, or cannot be decoded.
 
     `error` is the reason; None if nothing is missed: an upcaster drops the event, or its type is

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import json
 import logging
 from collections.abc import AsyncIterator
@@ -15,6 +16,7 @@ from nats.aio.client import Client as PlainClient
 from eventstore import nix
 from eventstore.client.client import Client
 from eventstore.commands import Outcome
+from eventstore.errors import InvalidPayload
 from eventstore.messages.envelope import new_id
 from eventstore.messages.types import Command
 from tests.integration.commanding import Add, Decide, Fail, Line, counting, opened
@@ -216,6 +218,18 @@ async def test_60_kb_of_headers_on_a_good_command_are_no_matter(
     async with line.working():
         await line.until_done()
     assert len(await line.read("m1", "module")) == 1
+
+
+async def test_what_was_parked_is_not_kept_in_memory(line: Line, plain: PlainClient) -> None:
+    subject = f"{line.domain.name}.cmd.module.create"
+    async with line.working():
+        for _ in range(20):
+            await plain.jetstream().publish(subject, b"{name: m}", headers=MODULE)
+        await line.until_done()
+        gc.collect()
+        kept = [each for each in gc.get_objects() if type(each) is InvalidPayload]
+    assert len(await line.parked()) == 20
+    assert not kept
 
 
 async def test_deleting_needs_no_payload(line: Line, plain: PlainClient) -> None:
