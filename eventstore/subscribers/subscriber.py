@@ -20,7 +20,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, Self, Unpack
 
-from eventstore.client.client import Client
+from eventstore.client.client import Client, Msg
 from eventstore.client.responder import Responder
 from eventstore.concurrency.failures import ungrouped
 from eventstore.concurrency.keyed import KeyedQueue, QueueTurn
@@ -287,7 +287,10 @@ class EventSubscriber:
                 self._client, self._stream, self.name, buffer=_PREFETCH
             ) as pull:
                 self.ready.set()
-                await self._enqueue(pull, queue, retry)
+                try:
+                    await self._enqueue(pull, queue, retry)
+                finally:
+                    await self._requeue(await pull.finish())
 
         await retry.run(work)
 
@@ -306,17 +309,19 @@ class EventSubscriber:
         queue: KeyedQueue[DeliveredMessage | QueueTurn],
         retry: Retry,
     ) -> None:
-        try:
-            while True:
-                (message,) = await pull.take(1)
-                retry.recovered()
-                tracked = DeliveredMessage(message)
-                if await self._acks.track(tracked):
-                    key = self._events.key_of(message.subject, message.headers or {})
-                    await queue.put(key, tracked)
-        finally:  # some are left only if it was stopped, which requeues all
-            for message in pull.drain():
-                await self._acks.track(DeliveredMessage(message))
+        while True:
+            (message,) = await pull.take(1)
+            retry.recovered()
+            tracked = DeliveredMessage(message)
+            if await self._acks.track(tracked):
+                key = self._events.key_of(message.subject, message.headers or {})
+                await queue.put(key, tracked)
+
+    async def _requeue(self, left: Iterable[Msg]) -> None:
+        """Have what was delivered and not taken redelivered; after a stop, with all the others."""
+        for tracked in map(DeliveredMessage, left):
+            if await self._acks.track(tracked) and not self._stopping.is_set():
+                await self._acks.nak(tracked)
 
     async def _work(self, item: DeliveredMessage | QueueTurn) -> None:
         if isinstance(item, QueueTurn):

@@ -22,6 +22,7 @@ from eventstore.errors import (
     DeciderError,
     EventsGone,
     InvalidSubject,
+    PullLost,
     StreamMissing,
     SubscriberLost,
 )
@@ -737,6 +738,25 @@ async def test_a_consumer_deleted_under_a_subscriber_is_waited_for(
         again = {"deliver_policy": "by_start_sequence", "opt_start_seq": 2}
         await create_consumer(client, stream, "r", {**info.config, **again})
         await received.until(2)
+
+
+async def test_what_arrives_when_the_server_is_taken_for_silent_is_redelivered(
+    client: Client, store: EventStore, received: EventRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a process that was frozen: its timer rings before it reads what has come."""
+    wait = PullConsumer._wait
+
+    async def too_late(pull: PullConsumer) -> None:
+        await wait(pull)
+        if pull._messages:
+            monkeypatch.undo()
+            raise PullLost("the consumer has been silent for two heartbeats")
+
+    monkeypatch.setattr(PullConsumer, "_wait", too_late)
+    async with running(EventSubscriber(client, store.codec, "r").subscribe([], received)):
+        await deposit(store, 2)
+        await received.until(2)
+    assert received.positions == [1, 2]
 
 
 @pytest.mark.parametrize("start", ["all", 3])
