@@ -131,8 +131,9 @@ class _Fuzz:
             self.result.findings += await self._dead(client)
         finally:
             await client.close()
-        # The id of a parked message is STREAM-SEQUENCE-TIME-PART.
-        places = {int(each.headers["Nats-Msg-Id"].split("-")[1]) for each in parked}
+        # The id of a parked command is STREAM-SEQUENCE-TIME-PART; before an event's is a name.
+        ids = (each.headers["Nats-Msg-Id"].split("-") for each in parked)
+        places = {int(each[1]) for each in ids if each[0] == f"{DOMAIN.upper()}_CMD"}
         self.result.parked = len(places)
         await self._ask(wire, [each for each in self._accepted if each not in places])
         self.result.findings += self._grown()
