@@ -26,6 +26,7 @@ async def declare_feed(
         subjects.log_stream,
         subjects.event_stream,
         subjects.parked_stream,
+        subjects.action_stream,
         f"KV_{subjects.config_bucket}",
     }
     specs = topology(subjects, settings or StreamSettings())

@@ -178,4 +178,4 @@ def test_a_service_lists_the_queries_it_answers(cli: CommandLine) -> None:
     assert isinstance(endpoints, list)
     subjects = {each["subject"] for each in endpoints if each["kind"] == "query"}
     assert {"nix.query.flake.get", "nix.query.config.get_history"} < subjects
-    assert len(subjects) == 19  # with a command's status and audit's three
+    assert len(subjects) == 22  # with a command's status, audit's four and the two of processes

@@ -73,7 +73,7 @@ async def stores(settings: Settings, domain_name: str) -> AsyncIterator[Stores]:
         stores = Stores(settings, shop.renamed(domain_name), stack)
         client = await stores.client()
         subjects = stores.domain.codec.subjects
-        needed = (subjects.log_stream, f"KV_{subjects.key_bucket}")
+        needed = (subjects.log_stream, subjects.action_stream, f"KV_{subjects.key_bucket}")
         specs = topology(subjects, settings.streams)
         await declare(client, [spec for spec in specs if spec.name in needed])
         yield stores

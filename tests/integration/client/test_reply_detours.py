@@ -197,7 +197,7 @@ async def test_outcomes_are_sent_to_inboxes_only(
     assert outcome["status"] == "rejected"  # for there is such a flake, so that nothing is added
     after = await contents(service)
     assert {**after, "NIX_CMD": None} == {**before, "NIX_CMD": None}
-    assert after["NIX_CMD"][2] == before["NIX_CMD"][2] + len(DETOURS) + 1
+    assert after["NIX_CMD"][1][1] == before["NIX_CMD"][1][1] + len(DETOURS) + 1
 
 
 async def test_a_refusal_is_never_empty(server: EmbeddedServer, service: WriteSide) -> None:
