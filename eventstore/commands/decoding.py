@@ -15,6 +15,7 @@ import msgspec
 from eventstore.client.client import Message
 from eventstore.client.protocol import check_headers
 from eventstore.commands.digest import digest_of, without_data
+from eventstore.concurrency.failures import without_frames
 from eventstore.errors import InvalidHeader, InvalidId, UnsupportedSchema
 from eventstore.jetstream.consumer import Delivery
 from eventstore.jetstream.stored_message import StoredMessage
@@ -84,11 +85,7 @@ class DecodedCommand(msgspec.Struct, frozen=True, gc=False):
 
 
 class ReceivedCommand(msgspec.Struct, frozen=True):
-    """A message of the command stream: the command's id, and its content or why it has none.
-
-    The garbage collector has to see it: its error leads back to it, through the frames of the
-    traceback.
-    """
+    """A message of the command stream: the command's id, and its content or why it has none."""
 
     message: Message
     delivery: Delivery
@@ -106,7 +103,7 @@ class ReceivedCommand(msgspec.Struct, frozen=True):
         try:
             content = _decode(codec, message, headers, delivery, command_id)
         except Exception as error:  # a command class may check its fields with code of its own
-            content = error
+            content = without_frames(error)
         return cls(message, delivery, headers, command_id, content)
 
     def sent_by(self, sender: str | None) -> ReceivedCommand:

@@ -22,6 +22,19 @@ def ungrouped() -> Iterator[None]:
         raise error from failures
 
 
+def without_frames(error: Exception) -> Exception:
+    """The error, to be kept: without the frames that it and its causes were raised in.
+
+    These hold what was worked on, messages for example, and lead back to the error, so that all of
+    it would stay in memory until a garbage collection.
+    """
+    each: BaseException | None = error
+    while each is not None:
+        each.__traceback__ = None
+        each = each.__cause__ or each.__context__
+    return error
+
+
 class only_own_cancellation:  # noqa: N801  # read as what it does: `with only_own_cancellation():`
     """Raise `RuntimeError` for a `CancelledError` that is not a cancellation of the current task.
 
