@@ -36,8 +36,8 @@ _LAGS = (0.05, 0.1, 0.2, 0.4, 0.8)
 class LogMark(Struct, frozen=True, gc=False):
     """What is at a position of the log: the event's id and chain value.
 
-    A message without them, which is foreign, has "-" as id, and a digest of it. Either may
-    be "" if it is not known. As text, it has at most 122 characters.
+    A message without them, which is foreign, has "-" as id, and a digest of its time and payload.
+    Either may be "" if it is not known. As text, it has at most 122 characters.
     """
 
     position: int
@@ -147,5 +147,5 @@ def _when(message: StoredMessage) -> str:
 
 
 def _digest(message: StoredMessage) -> str:
-    # Not of the headers: of those that are none, each way of reading a message makes its own.
-    return hashlib.sha256(message.subject.encode() + b"\n\n" + message.payload).hexdigest()
+    # Illegal subjects and headers are another text in each of the server's answers.
+    return hashlib.sha256(b"%d %s" % (message.time, message.payload)).hexdigest()

@@ -21,36 +21,24 @@ async def test_what_others_have_appended_is_seen_at_the_next_comparison(
 
 
 @pytest.mark.parametrize(
-    "lines",
+    ("subject", "block"),
     [
-        b"NATS/1.0\r\nX-Event-Type: a\r\nX-Event-Type: b\r\n",
-        b"NATS/2.0\r\nX-Event-Type: a\r\n",
-        b"NATS/1.0 503\r\nX-Event-Type: a\r\n",
-        b"NATS/1.0 100 Idle\r\nX-Event-Type: a\r\n",
-        b"NATS/1.0\nX-Event-Type: a\n",
-        b"NATS/1.0\r\nX-Event-Type: a\r\n b\r\n",
-        b"NATS/1.0\r\nX-A:\x00\r\nX-Event-Type: a\r\n",
-        b"NATS/1.0\r\nX-Event-Type\r\n",
-        b"NATS/1.0\r\n: a\r\n",
-        b"NATS/1.0\r\nX-Event-Type:\ta\x0b\r\n",
-        b"NATS/1.0\r\nX-Event-Type: \xc2\xa0a\xe2\x80\xa8\r\n",
-        b"NATS/1.0\r\n X-Position:1\r\nX-Event-Type: a\r\n",
-        b"NATS/1.0\r\nX-Event-Type:  a \r\nx-event-type: b\r\n",
-        b"NATS/1.0\r\nX-Event-Type: \xff\r\n",
-        b"NATS/1.0\r\nno header\r\nX-Event-Type: a\r\n",
-        b"NATS/1.0\r\nNats-Sequence: 7\r\nNats-Time-Stamp: x\r\nNats-Stream: y\r\n",
-        b"NATS/1.0\r\nStatus: 404\r\n",
+        (b"a", b"NATS/1"),
+        (b"a", b"NATS/2.0\r\nX-Event-Type: a\r\n\r\n"),
+        (b"a", b"NATS/1.0\r\nX-Event-Type: a\r\nX-Event-Type: b\r\n\r\n"),
+        (b"a", b"NATS/1.0\r\nno header\r\n X-Event-Type:\x00\xff\r\n\r\n"),
+        (b"a", b"NATS/1.0\r\nNats-Sequence: 7\r\nNats-Time-Stamp: x\r\n\r\n"),
+        (b"\x93", b"NATS/1.0\r\n\r\n"),  # JSON has another text for it
+        (b"a\xe2\x82b", b"NATS/1.0\r\n\r\n"),
     ],
 )
 async def test_a_foreign_message_is_the_same_however_it_is_read(
-    store: EventStore, client: Client, codec: Codec, lines: bytes
+    store: EventStore, client: Client, codec: Codec, subject: bytes, block: bytes
 ) -> None:
-    """The ways of reading one differ in what they make of headers that are none."""
-    block = lines + b"\r\n"
-    await client.nats._send_command(  # no client sends such headers
-        f"HPUB {codec.subjects.log('account', 'a')}  {len(block)} {len(block) + 2}\r\n".encode()
-        + block
-        + b"{}\r\n"
+    """The server's answers differ in what they make of a subject or headers that are none."""
+    place = codec.subjects.log("account", "a").encode().removesuffix(b"a") + subject
+    await client.nats._send_command(  # no client sends such messages
+        b"HPUB %s  %d %d\r\n%s{}\r\n" % (place, len(block), len(block) + 2, block)
     )
     await client.flush()
     await store.high_water.catch_up()
@@ -58,4 +46,3 @@ async def test_a_foreign_message_is_the_same_however_it_is_read(
     assert seen == await store.mark_at(1)
     (page,) = [page async for page in store.pages()]
     assert page.mark == seen
-    await store.high_water.compare()
