@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Annotated, ClassVar, Literal
 
 import msgspec
@@ -16,8 +16,9 @@ from eventstore.client.responder import Answer, Reply, Request
 from eventstore.errors import InvalidPayload
 from eventstore.jetstream.direct_get import MAX_PAGE, DirectReader
 from eventstore.jetstream.stored_message import StoredMessage
+from eventstore.messages.envelope import instant
 from eventstore.messages.headers import POSITION
-from eventstore.messages.queries import Listed, ListQuery
+from eventstore.messages.queries import Listed, ListQuery, read_query
 from eventstore.messages.subjects import Subjects
 from eventstore.messages.undecodable import UNDECODABLE
 
@@ -28,7 +29,6 @@ UNREADABLE = "(unreadable)"
 """The name of an action whose record cannot be read."""
 
 _MAX_EXAMINED = 20_000
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CURSOR_DIGITS = 18
 
 _Text = Annotated[str, Meta(max_length=1_000)]
@@ -70,7 +70,6 @@ class ListActions(ListQuery[ActionView], subject="audit.actions"):
     until: _Instant | None = None
 
 
-_decode = msgspec.json.Decoder(ListActions).decode
 _decode_record = msgspec.json.Decoder(Begun | Ended).decode
 
 
@@ -78,11 +77,7 @@ def action_answers(client: Client, subjects: Subjects) -> dict[str, Answer]:
     """The endpoint of `ListActions`, for a `Responder`."""
 
     async def answer(request: Request) -> Reply:
-        try:
-            query = _decode(request.payload)
-        except UNDECODABLE as error:
-            raise InvalidPayload(f"query ListActions: {error}") from error
-        found = await list_actions(client, subjects, query)
+        found = await list_actions(client, subjects, read_query(ListActions, request.payload))
         return Reply(msgspec.json.encode(found), {POSITION: "0"})
 
     return {subjects.query(ListActions.__aggregate__, ListActions.__action__): answer}
@@ -177,4 +172,4 @@ def _record(message: StoredMessage) -> Begun | Ended:
 
 
 def _time(message: StoredMessage) -> datetime:
-    return _EPOCH + timedelta(microseconds=message.time // 1_000)
+    return instant(message.time)

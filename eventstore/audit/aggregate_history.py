@@ -21,12 +21,12 @@ from eventstore.client.client import Client
 from eventstore.client.responder import Answer, Reply, Request
 from eventstore.decider.decider import Decider
 from eventstore.decider.domain import Domain
-from eventstore.errors import HistoryTooLong, InvalidPayload, QueryNotFound, UnreadableEvent
+from eventstore.errors import HistoryTooLong, QueryNotFound, UnreadableEvent
 from eventstore.jetstream.direct_get import SEARCH_SECONDS, DirectReader
 from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.headers import POSITION
+from eventstore.messages.queries import read_query
 from eventstore.messages.subjects import AggregateId, check_aggregate_id
-from eventstore.messages.undecodable import UNDECODABLE
 from eventstore.store.chain_links import GENESIS_LINKS, Link, Links, follow
 from eventstore.store.foreign import link_of
 from eventstore.store.head import Head, find_head
@@ -37,7 +37,6 @@ from eventstore.store.version_search import find_version, is_followed
 _MAX_FOREIGN = 100
 _NEAR = 2 * KEPT_EVERY  # versions that are read rather than what a step changed be left out
 _SLACK = 8  # versions, any of which will do to begin with: the server is asked less often
-_decode = msgspec.json.Decoder(GetHistory).decode
 
 
 async def aggregate_history(
@@ -83,10 +82,7 @@ def history_answers(
     starts = HistoryStarts(snapshots)
 
     async def answer(request: Request) -> Reply:
-        try:
-            query = _decode(request.payload)
-        except UNDECODABLE as error:
-            raise InvalidPayload(f"query GetHistory: {error}") from error
+        query = read_query(GetHistory, request.payload)
         history = await aggregate_history(
             *(client, domain, query.aggregate, query.id),
             at=query.at,

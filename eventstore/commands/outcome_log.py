@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import TypedDict
 
 import msgspec
@@ -24,7 +24,12 @@ from eventstore.jetstream.key_value import KeyValue
 from eventstore.jetstream.ordered_consumer import ordered_consumer
 from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.codec import Codec
-from eventstore.messages.envelope import format_timestamp, optional_lines, parse_timestamp
+from eventstore.messages.envelope import (
+    format_timestamp,
+    instant,
+    optional_lines,
+    parse_timestamp,
+)
 from eventstore.messages.header_patterns import TIMESTAMP, block_of
 from eventstore.messages.headers import AUTHENTICATED_AS, COMMAND_DIGEST, Header, legal_value
 from eventstore.messages.outcome import Outcome
@@ -45,7 +50,6 @@ _usual = re.compile(
     + rf"{COMMAND_SEQUENCE}: [0-9]+\r\n{NatsHeader.EXPECTED_LAST_SUBJECT_SEQUENCE}: [0-9]+\r\n\r\n"
 ).fullmatch
 
-_EPOCH = datetime.fromtimestamp(0, UTC)
 _OUTCOMES = "*"
 """The keys of outcomes, which are ids; others are notes about commands (`at.7`)."""
 
@@ -78,7 +82,7 @@ class OutcomeRecord(msgspec.Struct, frozen=True, kw_only=True):
         except UNDECODABLE:
             return None
         about = _read_usual(message.block) or _read(message.headers or {})
-        return cls(outcome=outcome, finished_at=_instant(delivery.time), **about)
+        return cls(outcome=outcome, finished_at=instant(delivery.time), **about)
 
 
 class _About(TypedDict):
@@ -192,7 +196,7 @@ def about(codec: Codec, received: ReceivedCommand) -> str:
     else:
         lines = header_lines(_of_undecoded(codec, received))
     delivery = received.delivery
-    accepted_at, delivered = format_timestamp(_instant(delivery.time)), delivery.delivered
+    accepted_at, delivered = format_timestamp(instant(delivery.time)), delivery.delivered
     return f"{lines}{_ACCEPTED_AT}: {accepted_at}\r\n{_DELIVERIES}: {delivered}\r\n"
 
 
@@ -221,10 +225,6 @@ def _of_undecoded(codec: Codec, received: ReceivedCommand) -> dict[str, str]:
         subject = Subject.split(received.message.subject)
         headers[Header.EVENT_TYPE] = codec.command_type(subject.aggregate, subject.action).__name__
     return headers
-
-
-def _instant(nanoseconds: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=nanoseconds // 1000)
 
 
 def _time(text: str) -> datetime | None:

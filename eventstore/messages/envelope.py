@@ -10,7 +10,7 @@ import os
 import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Never
 
 from msgspec import Struct, to_builtins
@@ -40,6 +40,7 @@ _EVENT_LINES = (
     f"{Header.MESSAGE_ID}: %s\r\n"
     f"{Header.AGGREGATE_ID}: %s\r\n"
 )
+_EPOCH = datetime.fromtimestamp(0, UTC)
 _VARIANTS = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 _CANONICAL = re.compile(r"[0-9T:-]{19}\.[0-9]{6}Z")
 
@@ -102,6 +103,11 @@ def _no_time(value: object) -> Never:
         f"the clock returned {value!r}; it must return a datetime with a zone, as "
         "datetime.now(UTC) does"
     )
+
+
+def instant(nanoseconds: int) -> datetime:
+    """The time of so many nanoseconds of the Unix epoch, to the microsecond."""
+    return _EPOCH + timedelta(microseconds=nanoseconds // 1_000)
 
 
 def format_timestamp(time: datetime) -> str:

@@ -21,8 +21,10 @@ from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
 from msgspec import Meta, Struct
 
-from eventstore.errors import DeciderError
+from eventstore.errors import DeciderError, InvalidPayload
+from eventstore.messages.decoders import decoder_of
 from eventstore.messages.types import Message
+from eventstore.messages.undecodable import UNDECODABLE
 
 DEFAULT_ITEMS = 50
 """The default `limit` of a list."""
@@ -40,6 +42,7 @@ WAIT_TIMEOUT = "X-Wait-Timeout"
 """The header that holds the timeout of that wait in milliseconds."""
 
 A = TypeVar("A")
+Q = TypeVar("Q", bound="Query[Any]")
 I = TypeVar("I")  # noqa: E741  # an item of a list
 
 
@@ -87,3 +90,11 @@ class ListQuery(Query[Listed[I]], Generic[I]):
         int, Meta(ge=1, le=MAX_ITEMS, description="At most so many items in one answer.")
     ] = DEFAULT_ITEMS
     after: Annotated[str | None, Meta(description="Go on behind this cursor.")] = None
+
+
+def read_query(kind: type[Q], payload: bytes) -> Q:
+    """Read a query; no payload counts as `{}`. Raises `InvalidPayload`."""
+    try:
+        return decoder_of(kind).decode(payload or b"{}")
+    except UNDECODABLE as error:
+        raise InvalidPayload(f"query {kind.__label__}: {error}") from error

@@ -10,10 +10,9 @@ from msgspec import Meta, Struct
 
 from eventstore.client.client import Client
 from eventstore.client.responder import Answer, Reply, Request
-from eventstore.errors import InvalidPayload, QueryNotFound, UnknownProcess
+from eventstore.errors import QueryNotFound, UnknownProcess
 from eventstore.messages.headers import POSITION
-from eventstore.messages.queries import Query
-from eventstore.messages.undecodable import UNDECODABLE
+from eventstore.messages.queries import Query, read_query
 from eventstore.processes.process import Process
 from eventstore.processes.status import Processes, ProcessStatus, ProcessStep
 from eventstore.store.store import EventStore
@@ -62,10 +61,6 @@ class GetProcess(Query[ProcessView], subject="process.get"):
     limit: Annotated[int, Meta(ge=1, le=1_000)] = 100
 
 
-_decode_list = msgspec.json.Decoder(ListProcesses).decode
-_decode_get = msgspec.json.Decoder(GetProcess).decode
-
-
 def process_answers(
     client: Client, store: EventStore, kinds: Iterable[Process[Any]]
 ) -> dict[str, Answer]:
@@ -77,10 +72,7 @@ def process_answers(
     processes = Processes(client, store, kinds)
 
     async def answer_list(request: Request) -> Reply:
-        try:
-            query = _decode_list(request.payload)
-        except UNDECODABLE as error:
-            raise InvalidPayload(f"query ListProcesses: {error}") from error
+        query = read_query(ListProcesses, request.payload)
         try:
             listed = processes.list(
                 query.process, failed=query.failed, before=query.before, limit=query.limit
@@ -92,10 +84,7 @@ def process_answers(
         return _reply(ProcessList(items, names), latest)
 
     async def answer_get(request: Request) -> Reply:
-        try:
-            query = _decode_get(request.payload)
-        except UNDECODABLE as error:
-            raise InvalidPayload(f"query GetProcess: {error}") from error
+        query = read_query(GetProcess, request.payload)
         try:
             status = await processes.get(query.process, query.key)
             steps = await processes.steps(query.process, query.key)

@@ -16,11 +16,10 @@ from msgspec import Meta, Struct
 
 from eventstore.client.client import Client
 from eventstore.client.responder import Answer, Reply, Request
-from eventstore.errors import ConfigurationError, EventStoreError, InvalidPayload
+from eventstore.errors import ConfigurationError, EventStoreError
 from eventstore.messages.headers import POSITION
-from eventstore.messages.queries import Query
+from eventstore.messages.queries import Query, read_query
 from eventstore.messages.text import make_log_records_safe, presentable
-from eventstore.messages.undecodable import UNDECODABLE
 from eventstore.projections.database.database import Database
 from eventstore.projections.database.parking import ParkedEvent
 from eventstore.projections.projection import Projection
@@ -62,9 +61,6 @@ class ListParkedEvents(Query[list[ParkedEvent]], subject="projection.parked"):
     projection: Annotated[str, Meta(max_length=128)]
     after: Annotated[int, Meta(ge=0)] = 0
     limit: Annotated[int, Meta(ge=1, le=1_000)] = 50
-
-
-_decode_parked = msgspec.json.Decoder(ListParkedEvents).decode
 
 
 class ProjectionControl:
@@ -167,10 +163,7 @@ class ProjectionControl:
         return Reply(msgspec.json.encode(answer), _at(facts.log_end))
 
     async def _parked(self, request: Request) -> Reply:
-        try:
-            query = _decode_parked(request.payload)
-        except UNDECODABLE as error:
-            raise InvalidPayload(f"query ListParkedEvents: {error}") from error
+        query = read_query(ListParkedEvents, request.payload)
         found = await parked_events.parked_events(
             self._database, self._named(query.projection).name
         )

@@ -11,7 +11,6 @@ import asyncio
 import hashlib
 from bisect import bisect_right
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from operator import attrgetter
 
 from msgspec import Struct
@@ -21,7 +20,7 @@ from eventstore.errors import LogDiverged
 from eventstore.jetstream.api import stream_info
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.jetstream.stored_message import StoredMessage
-from eventstore.messages.envelope import format_timestamp
+from eventstore.messages.envelope import format_timestamp, instant
 from eventstore.messages.events import LogEvent
 from eventstore.messages.headers import Header, legal_value
 from eventstore.messages.text import bounded
@@ -142,8 +141,7 @@ def _when(message: StoredMessage) -> str:
     kind = bounded(message.headers.get(Header.EVENT_TYPE, message.subject), _MAX_TEXT)
     if not message.time:
         return f" ({kind})"
-    time = datetime.fromtimestamp(message.time // 1000 / 1e6, UTC)
-    return f" ({kind}, recorded {format_timestamp(time)})"
+    return f" ({kind}, recorded {format_timestamp(instant(message.time))})"
 
 
 def _digest(message: StoredMessage) -> str:

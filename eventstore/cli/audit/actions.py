@@ -9,13 +9,13 @@ import typer
 from rich.text import Text
 
 from eventstore.actions import ActionView, ListActions, list_actions
+from eventstore.cli.audit.filters import Cursor, Limit, Since, Until
 from eventstore.cli.options import ClientSession, Json
 from eventstore.cli.output.terminal import Terminal, brief, say_json, table
 from eventstore.cli.times import moment, parse_time
 from eventstore.client.queries import QueryClient
 from eventstore.errors import NoResponders
 from eventstore.messages.envelope import utc_now
-from eventstore.messages.queries import MAX_ITEMS
 from eventstore.messages.text import printable
 
 _STYLES = {"done": "green", "failed": "bold red", "unknown": "yellow"}
@@ -32,21 +32,10 @@ async def actions(
     target: Annotated[
         str | None, typer.Option(metavar="TEXT", help="What it was done to, as printed.")
     ] = None,
-    since: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TIME", help="From an RFC 3339 time, a date (UTC), or an age: 2h, 3d."
-        ),
-    ] = None,
-    until: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Before this time, in the same formats.")
-    ] = None,
-    limit: Annotated[
-        int, typer.Option(metavar="N", min=1, max=MAX_ITEMS, help="At most this many.")
-    ] = 50,
-    after: Annotated[
-        str | None, typer.Option(metavar="CURSOR", help="Continue where the last answer ended.")
-    ] = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = 50,
+    after: Cursor = None,
     json: Json = False,
 ) -> None:
     """Print what administrators have done, newest first.

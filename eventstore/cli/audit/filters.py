@@ -1,4 +1,4 @@
-"""The filters of `eventstore audit search` and `audit export`, as options."""
+"""The filters and pages of `eventstore audit`, as options."""
 
 from __future__ import annotations
 
@@ -11,6 +11,19 @@ from eventstore.audit.entries import Kind, Status
 from eventstore.cli.options import MadeBy
 from eventstore.cli.times import parse_time
 from eventstore.messages.envelope import utc_now
+from eventstore.messages.queries import MAX_ITEMS
+
+Since = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="From an RFC 3339 time, a date (UTC), or an age: 2h, 3d."),
+]
+Until = Annotated[
+    str | None, typer.Option(metavar="TIME", help="Before this time, in the same formats.")
+]
+Limit = Annotated[int, typer.Option(metavar="N", min=1, max=MAX_ITEMS, help="At most this many.")]
+Cursor = Annotated[
+    str | None, typer.Option(metavar="CURSOR", help="Continue where the last answer ended.")
+]
 
 
 def _query(
@@ -37,15 +50,8 @@ def _query(
         Status | None,
         typer.Option(help="Only commands with this outcome.", show_default=False),
     ] = None,
-    since: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TIME", help="From an RFC 3339 time, a date (UTC), or an age: 2h, 3d."
-        ),
-    ] = None,
-    until: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Before this time, in the same formats.")
-    ] = None,
+    since: Since = None,
+    until: Until = None,
 ) -> SearchAudit:
     """The query for these filters; raises `typer.BadParameter` for a time that is none."""
     now = utc_now()

@@ -10,12 +10,12 @@ from rich.table import Table
 from rich.text import Text
 
 from eventstore.audit import AuditEntry
-from eventstore.cli.audit.filters import Matching
+from eventstore.cli.audit.filters import Cursor, Limit, Matching
 from eventstore.cli.audit.index import IndexPosition, index_of, index_position
 from eventstore.cli.options import Json, ReadModelSession
 from eventstore.cli.output.terminal import STATUS_STYLES, Terminal, brief, say_json, table
 from eventstore.cli.times import moment
-from eventstore.messages.queries import MAX_ITEMS, Listed
+from eventstore.messages.queries import Listed
 from eventstore.messages.text import printable
 
 
@@ -23,12 +23,8 @@ async def search(
     session: ReadModelSession,
     wanted: Matching,
     oldest: Annotated[bool, typer.Option("--oldest", help="Oldest first.")] = False,
-    limit: Annotated[
-        int, typer.Option(metavar="N", min=1, max=MAX_ITEMS, help="At most this many.")
-    ] = 50,
-    after: Annotated[
-        str | None, typer.Option(metavar="CURSOR", help="Continue where the last answer ended.")
-    ] = None,
+    limit: Limit = 50,
+    after: Cursor = None,
     json: Json = False,
 ) -> None:
     """Search events and commands, newest first.

@@ -30,7 +30,6 @@ from eventstore.errors import (
     DeciderError,
     EventStoreError,
     InvalidHeader,
-    InvalidPayload,
     OtherLog,
     ProjectionError,
     QueryNotFound,
@@ -40,9 +39,8 @@ from eventstore.errors import (
 from eventstore.messages.decoders import decoder_of
 from eventstore.messages.functions import annotations_of, count_positional, is_async, name_of
 from eventstore.messages.headers import POSITION, Header
-from eventstore.messages.queries import MAX_WAIT, WAIT_POSITION, WAIT_TIMEOUT, Query
+from eventstore.messages.queries import MAX_WAIT, WAIT_POSITION, WAIT_TIMEOUT, Query, read_query
 from eventstore.messages.subjects import Subjects
-from eventstore.messages.undecodable import UNDECODABLE
 from eventstore.projections.database import checkpoint
 from eventstore.projections.database.database import Database
 from eventstore.projections.database.prepared import fetch
@@ -201,7 +199,8 @@ class _QueryAnswer:
         telemetry: Telemetry,
     ) -> None:
         self._name = query.__label__
-        self._decoder: msgspec.json.Decoder[Query[Any]] = decoder_of(query)
+        self._query = query
+        decoder_of(query)  # raises if there can be none
         self._handler = handler
         self._reader = reader
         self._wait_seconds = wait_seconds
@@ -227,10 +226,7 @@ class _QueryAnswer:
                 self._telemetry.count("queries", type=self._name, outcome=outcome)
 
     async def _answer(self, request: Request) -> Reply:
-        try:
-            query = self._decoder.decode(request.payload or b"{}")
-        except UNDECODABLE as error:
-            raise InvalidPayload(f"query {self._name}: {error}") from error
+        query = read_query(self._query, request.payload)
 
         def work(rows: Rows) -> bytes:
             return msgspec.json.encode(self._handler(query, rows))

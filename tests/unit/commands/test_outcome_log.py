@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from eventstore.client.protocol import header_block, read_headers
-from eventstore.commands.outcome_log import _instant, _read, _read_usual
+from eventstore.commands.outcome_log import _read, _read_usual
 
 WRITTEN = {
     "X-Event-Type": "Add",
@@ -23,13 +19,6 @@ WRITTEN = {
     "X-Command-Sequence": "71",
     "Nats-Expected-Last-Subject-Sequence": "0",
 }
-
-
-@given(st.integers(0, 253_402_300_799_999_999_999))  # to the end of the year 9999
-def test_the_time_of_acceptance_is_exact_to_the_microsecond(nanoseconds: int) -> None:
-    seconds, rest = divmod(nanoseconds, 10**9)
-    time = datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000)
-    assert _instant(nanoseconds) == time
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,12 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from eventstore import Application
 from eventstore.errors import ConfigurationError, InvalidId
-from eventstore.messages.envelope import Identity, check_message_id, checked_clock
+from eventstore.messages.envelope import Identity, check_message_id, checked_clock, instant
 
 HERE = timezone(timedelta(hours=2))
 
@@ -55,3 +57,10 @@ def test_a_uuid_is_taken_as_the_id_of_a_message() -> None:
 def test_others_are_refused(value: Any) -> None:
     with pytest.raises(InvalidId, match="is not a UUID in lower-case canonical form"):
         check_message_id(value)
+
+
+@given(st.integers(0, 253_402_300_799_999_999_999))  # to the end of the year 9999
+def test_the_time_of_nanoseconds_is_exact_to_the_microsecond(nanoseconds: int) -> None:
+    seconds, rest = divmod(nanoseconds, 10**9)
+    time = datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000)
+    assert instant(nanoseconds) == time
