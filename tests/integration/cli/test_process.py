@@ -13,70 +13,11 @@ import pytest
 from tests.integration.cli.operations import good
 from tests.integration.command_line import BOUND, CommandLine
 
-OWN = """
-from pathlib import Path
-
-from eventstore import After, Application, Command, Decider, Event, Process, Send
-
-
-class Ring(Command, subject="bell.ring"):
-    pass
-
-
-class Rest(Command, subject="bell.rest"):
-    pass
-
-
-class Rang(Event, subject="bell.rang"):
-    pass
-
-
-class Rested(Event, subject="bell.rested"):
-    pass
-
-
-bell = Decider("bell", initial=int)
-
-
-@bell.decides
-def ring(_times: int, _command: Ring) -> Rang:
-    return Rang()
-
-
-@bell.decides
-def rest(_times: int, _command: Rest) -> Rested:
-    return Rested()
-
-
-@bell.evolves
-def rang(times: int, _event: Rang | Rested) -> int:
-    return times + 1
-
-
-ringing = Process("ringing", initial=int, key="bell")
-
-
-@ringing.starts
-def begun(_times: int, _event: Rang) -> list[Rest | After[Ring]]:
-    if Path("broken").exists():
-        raise RuntimeError("the bell is broken")
-    return [Rest(), After(Ring(), hours=1, name="hour")]
-
-
-@ringing.reacts
-def rested(_times: int, _event: Rested) -> None:
-    return None
-
-
-app = Application("tower", [bell], processes=[ringing])
-"""
-
 
 @pytest.fixture(scope="module")
 def tower(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
     folder = tmp_path_factory.mktemp("tower")
-    (folder / "tower.py").write_text(OWN, encoding="utf-8")
-    cli = CommandLine(folder, EVENTSTORE_APP="tower:app")
+    cli = CommandLine(folder, EVENTSTORE_APP="tests.integration.tower:app")
     with cli.serving():
         yield cli
 
@@ -126,7 +67,7 @@ def test_a_failed_process_is_named_and_retried(tower: CommandLine) -> None:
     failed = listed(tower, "b", status="failed")
     assert [*failed["failed"].values()] == ["Rang"]
     shown = "\n".join(good(tower.call("process", "show", "ringing", "b")))
-    assert "failed at Rang, bell b\n    handler_failed: the bell is broken" in shown
+    assert "failed at Rang, bell b\n    handler_failed: <b>the bell is broken" in shown
     refused = tower.call("process", "retry", "ringing", "b")
     assert (refused.status, refused.lines[0]) == (1, "0 reacted to, 1 left")
     broken.unlink()

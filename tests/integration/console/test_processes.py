@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import secrets
 from collections.abc import AsyncIterator
@@ -9,9 +10,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from msgspec import Struct
 
-from eventstore import Application, Command, Decider, Event, Process
 from eventstore.actions import ListActions
 from eventstore.config import ConsoleSettings
 from eventstore.processes import GetProcess, ListProcesses
@@ -25,81 +24,32 @@ from tests.integration.console.visits import (
     until,
     visiting,
 )
+from tests.integration.tower import Ring, tower
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-class Ring(Command, subject="bell.ring"):
-    pass
-
-
-class Rest(Command, subject="bell.rest"):
-    pass
-
-
-class Rang(Event, subject="bell.rang"):
-    pass
-
-
-class Rested(Event, subject="bell.rested"):
-    pass
-
-
-class Clapper(Struct):
-    """Whether the bell is broken, which no process may look up in earnest."""
-
-    is_broken: bool = False
-
-
-clapper = Clapper()
-
-
-def tower(name: str) -> Application:
-    """An application with a process that fails while the bell is broken."""
-    bell: Decider[int] = Decider("bell", initial=int, snapshot_every=1)
-
-    @bell.decides
-    def ring(_times: int, _command: Ring) -> Rang:
-        return Rang()
-
-    @bell.decides
-    def rest(_times: int, _command: Rest) -> Rested:
-        return Rested()
-
-    @bell.evolves
-    def rang(times: int, _event: Rang | Rested) -> int:
-        return times + 1
-
-    ringing: Process[int] = Process("ringing", initial=int, key="bell")
-
-    @ringing.starts
-    def begun(_times: int, _event: Rang) -> Rest:
-        if clapper.is_broken:
-            raise RuntimeError("<b>the bell is broken")
-        return Rest()
-
-    @ringing.reacts
-    def rested(_times: int, _event: Rested) -> None:
-        return None
-
-    return Application(name, [bell], processes=[ringing])
+@pytest.fixture(scope="module")
+def broken() -> asyncio.Event:
+    """Set while the bell is broken."""
+    return asyncio.Event()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def running_tower(
-    nats_server: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory
+    nats_server: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory, broken: asyncio.Event
 ) -> AsyncIterator[RunningService]:
     """A tower in which `a` has rung, and `b` when the bell was broken."""
-    app = tower(f"t{secrets.token_hex(4)}")
+    app = tower(f"t{secrets.token_hex(4)}", broken.is_set)
     settings = settings_for(nats_server.url, app.name)
     async with app.running(settings, directory=tmp_path_factory.mktemp("tower")) as service:
         running = RunningService(app, settings, service)
         await service.execute(Ring(), "a")
         await until(lambda: statuses(running), {"a": ("running", 2)})
-        clapper.is_broken = True
+        broken.set()
         await service.execute(Ring(), "b")
         await until(lambda: statuses(running), {"a": ("running", 2), "b": ("failed", 0)})
-        clapper.is_broken = False
+        broken.clear()
         yield running
 
 
@@ -156,12 +106,14 @@ async def test_who_only_looks_cannot_retry(running_tower: RunningService) -> Non
     assert refused.status_code == 403
 
 
-async def test_a_failed_one_is_retried_and_that_is_recorded(running_tower: RunningService) -> None:
+async def test_a_failed_one_is_retried_and_that_is_recorded(
+    running_tower: RunningService, broken: asyncio.Event
+) -> None:
     async with visiting(running_tower) as browser:
         missing = await confirmed(browser, "/act/process-retry?name=ringing/none")
-        clapper.is_broken = True
+        broken.set()
         again = text_of(await confirmed(browser, "/act/process-retry?name=ringing/b"))
-        clapper.is_broken = False
+        broken.clear()
         done = text_of(await confirmed(browser, "/act/process-retry?name=ringing/b"))
     assert missing.status_code == 404
     assert "0 reacted to, 1 left" in again
