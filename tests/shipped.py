@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
 
 import trustme
@@ -36,8 +36,11 @@ class ShippedServers:
 
     def __init__(self, directory: Path, servers: int = 1) -> None:
         self.directory = directory
-        self.url = ""
+        self.passwords = {user: user for user in USERS}
+        """In the environment of a server that is started."""
+        self.urls: list[str] = []
         self._servers = servers
+        self._processes: dict[int, subprocess.Popen[bytes]] = {}
 
     @contextmanager
     def running(self, accounts: str | None = None) -> Iterator[ShippedServers]:
@@ -48,30 +51,45 @@ class ShippedServers:
         self._write_files()
         if accounts is not None:
             (self.directory / "accounts.conf").write_text(accounts)
-        with ExitStack() as stack:
-            servers = [
-                stack.enter_context(self._server(configuration))
-                for configuration in sorted(self.directory.glob("server*.conf"))
-            ]
-            self.url = ",".join([self._listening(*server) for server in servers])
+        try:
+            for number in range(self._servers):
+                self._start(number)
+            for number in range(self._servers):
+                self._await(number)
             yield self
+        finally:
+            for number in list(self._processes):
+                self._stop(number)
+
+    @property
+    def url(self) -> str:
+        """The addresses of all servers."""
+        return ",".join(self.urls)
+
+    def restart(self, number: int) -> None:
+        """Restart a server, with the passwords as they are now; returns when it listens."""
+        self._stop(number, signal.SIGTERM)
+        self._start(number)
+        self._await(number)
 
     def settings(self, user: str) -> Settings:
-        """What this user's shipped settings say, for the server that runs."""
-        environ = {"NATS_URL": self.url, "NATS_PASSWORD": user}
+        """What this user's shipped settings say, for the servers that run."""
+        environ = {"NATS_URL": self.url, "NATS_PASSWORD": self.passwords[user]}
         return load_settings(self.directory / f"{user}.toml", environ)
 
     def client(self, user: str) -> AbstractAsyncContextManager[Client]:
         """A connection as this user."""
         return connect(self.settings(user))
 
-    def command_line(self, user: str, folder: Path | None = None) -> CommandLine:
+    def command_line(
+        self, user: str, folder: Path | None = None, url: str | None = None
+    ) -> CommandLine:
         """The command line as this user has it, in the service's folder or another one."""
         return CommandLine(
             folder or self.directory,
             EVENTSTORE_CONFIG=str(self.directory / f"{user}.toml"),
-            NATS_URL=self.url,
-            NATS_PASSWORD=user,
+            NATS_URL=url or self.url,
+            NATS_PASSWORD=self.passwords[user],
         )
 
     def _write_files(self) -> None:
@@ -84,33 +102,47 @@ class ShippedServers:
             *(["--host", "127.0.0.1"] * self._servers),
         )
         assert written.status == 0, written
-        ports = free_ports(self._servers)
-        for number, configuration in enumerate(sorted(self.directory.glob("server*.conf"))):
-            text = configuration.read_text().replace("0.0.0.0:4222", "127.0.0.1:-1")
+        ports = free_ports(2 * self._servers)
+        routes, clients = ports[: self._servers], ports[self._servers :]
+        self.urls = [f"tls://127.0.0.1:{port}" for port in clients]
+        for number, configuration in enumerate(self._configurations()):
+            text = configuration.read_text().replace("0.0.0.0:4222", f"127.0.0.1:{clients[number]}")
             text = text.replace("127.0.0.1:8222", "127.0.0.1:-1")
-            text = text.replace("0.0.0.0:6222", f"127.0.0.1:{ports[number]}")
-            for port in ports:  # a route for each
+            text = text.replace("0.0.0.0:6222", f"127.0.0.1:{routes[number]}")
+            for port in routes:  # a route for each
                 text = text.replace("127.0.0.1:6222", f"127.0.0.1:{port}", 1)
             if self._servers > 1:
                 text = text.replace("/data", f"/data-{number}")
             configuration.write_text(text)
 
-    @contextmanager
-    def _server(self, configuration: Path) -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
-        ports = configuration.with_suffix(".ports")
-        ports.mkdir()
-        with (ports / "server.log").open("wb") as log:
-            process = subprocess.Popen(
-                [find_server(None).path, "--config", configuration, "--ports_file_dir", ports],
-                env={**os.environ, **{f"NATS_{user.upper()}_PASSWORD": user for user in USERS}},
+    def _configurations(self) -> list[Path]:
+        return sorted(self.directory.glob("server*.conf"))
+
+    def _start(self, number: int) -> None:
+        configuration = self._configurations()[number]
+        with configuration.with_suffix(".log").open("wb") as log:
+            self._processes[number] = subprocess.Popen(
+                [find_server(None).path, "--config", configuration],
+                env={**os.environ, **self._environ()},
                 stdout=log,
                 stderr=log,
             )
-            try:
-                yield ports, process
-            finally:
-                process.kill()
-                process.wait()
+
+    def _environ(self) -> dict[str, str]:
+        return {f"NATS_{user.upper()}_PASSWORD": word for user, word in self.passwords.items()}
+
+    def _stop(self, number: int, by: signal.Signals = signal.SIGKILL) -> None:
+        process = self._processes.pop(number)
+        process.send_signal(by)
+        process.wait(BOUND)
+
+    def _await(self, number: int) -> None:
+        log = self._configurations()[number].with_suffix(".log")
+        deadline = time.monotonic() + BOUND
+        while "Listening for client connections" not in log.read_text():
+            assert self._processes[number].poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.01)
 
     def _certificates(self) -> Tls:
         authority = trustme.CA()
@@ -120,17 +152,3 @@ class ShippedServers:
         certificate.private_key_pem.write_to_path(tls.key)
         authority.cert_pem.write_to_path(tls.ca)
         return tls
-
-    def _listening(self, ports: Path, process: subprocess.Popen[bytes]) -> str:
-        deadline = time.monotonic() + BOUND
-        while True:
-            log = (ports / "server.log").read_text()
-            assert process.poll() is None, log
-            assert time.monotonic() < deadline, log
-            for file in ports.glob("*.ports"):
-                try:
-                    found: list[str] = json.loads(file.read_bytes())["nats"]
-                except ValueError:  # in the middle of being written
-                    continue
-                return found[0].replace("nats://", "tls://")
-            time.sleep(0.01)
