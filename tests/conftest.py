@@ -11,7 +11,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager
@@ -117,15 +116,6 @@ async def server(start_server: StartServer) -> EmbeddedServer:
 def domain_name() -> str:
     """A domain, and so a prefix of subjects and streams, that no other test has."""
     return f"t{secrets.token_hex(4)}"
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, for servers that have to know of each other's."""
-    listening = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in listening]
-    for each in listening:
-        each.close()
-    return ports
 
 
 @pytest.fixture

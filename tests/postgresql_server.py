@@ -7,17 +7,17 @@ import itertools
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Awaitable
-from contextlib import closing
 from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
 import asyncpg
+
+from tests.ports import free_ports
 
 BOUND = 30.0
 PASSWORD = "right"  # noqa: S105  # of the one user who needs one
@@ -69,8 +69,7 @@ class PostgresqlServer:
             shutil.chown(self._directory, "postgres", "postgres")
         self._run("initdb", "--pgdata", self._data, *_INIT)
         (self._data / "pg_hba.conf").write_text(_ACCESS)
-        with closing(socket.create_server(("127.0.0.1", 0))) as free:
-            self.port: int = free.getsockname()[1]
+        (self.port,) = free_ports(1)
         self.start()
         return self
 

@@ -16,8 +16,8 @@ from eventstore import Client, connect
 from eventstore.config import Settings, load_settings
 from eventstore.deployment import Tls
 from eventstore.server.binary import find_server
-from tests.conftest import free_ports
 from tests.integration.command_line import CommandLine
+from tests.ports import free_ports
 
 DOMAIN = "nix"
 USERS = ("service", "admin", "developer", "reader", "onlooker", "auditor", "subscriber")

@@ -23,7 +23,7 @@ from eventstore.config import StreamSettings
 from eventstore.errors import ClientError, TopologyError
 from eventstore.jetstream.topology import StreamSpec
 from eventstore.server.embedded import EmbeddedServer
-from tests.conftest import free_ports
+from tests.ports import free_ports
 
 ALWAYS = "sync_interval: always"
 _START_SECONDS = 60.0

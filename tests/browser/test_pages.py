@@ -15,7 +15,7 @@ from eventstore.server.binary import find_server
 from tests.browser.pictures import PAGES
 from tests.browser.running import RunningShop, console_words, run_beside, started
 from tests.browser.shop import FIRST, SHOWN, sell
-from tests.conftest import free_ports
+from tests.ports import free_ports
 
 OTHERS = {
     "aggregates": "/aggregates",

@@ -17,8 +17,9 @@ from eventstore.config import Settings
 from eventstore.errors import EventStoreError, JetStreamError, RequestTimeout
 from eventstore.server.embedded import EmbeddedServer
 from examples import bank
-from tests.conftest import free_ports, settings_for
+from tests.conftest import settings_for
 from tests.integration.commanding import until
+from tests.ports import free_ports
 from tests.slow_routes import SlowRoutes
 
 SERVERS = ("n0", "n1", "n2")

@@ -30,9 +30,10 @@ from eventstore.store import STREAM_EXISTS
 from eventstore.store import log as raw_log
 from eventstore.store.store import EventStore
 from eventstore.transfer.exporter import export_to
-from tests.conftest import free_ports, settings_for
+from tests.conftest import settings_for
 from tests.integration.commanding import Add, AddEach, RaiseTo, Take, counting, opened, until
 from tests.integration.ledger import Deposited, declare_log, ledger, read, read_all
+from tests.ports import free_ports
 from tests.slow_routes import SlowRoutes
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

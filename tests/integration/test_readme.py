@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import free_ports
 from tests.integration.command_line import BOUND, CommandLine
+from tests.ports import free_ports
 
 ROOT = Path(__file__).parents[2]
 

@@ -18,8 +18,8 @@ from typing import NamedTuple, Self
 from nats.aio.client import Client as Nats
 
 from eventstore.server.embedded import EmbeddedServer
-from tests.conftest import free_ports
 from tests.fault.checker.disk import Disk
+from tests.ports import free_ports
 from tests.proxy import TcpProxy
 from tests.slow_routes import SlowRoutes
 

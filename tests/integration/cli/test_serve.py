@@ -24,8 +24,9 @@ from eventstore.client.client import Client
 from eventstore.config import redacted_url
 from eventstore.nix import samples
 from eventstore.server.embedded import EmbeddedServer
-from tests.conftest import free_ports, started_server
+from tests.conftest import started_server
 from tests.integration.command_line import BOUND, CommandLine, RunningProcess
+from tests.ports import free_ports
 
 WAITING = "WARNING: waiting for a server, 60 s more at most: "
 CREATE = ("send", "nix.cmd.flake.create", "--data", '{"path": "./x", "description": "x"}')

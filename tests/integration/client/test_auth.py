@@ -17,7 +17,8 @@ from eventstore.client.client import Client, connect
 from eventstore.config import AuthSettings, RetrySettings, Secret, TlsSettings
 from eventstore.errors import AuthenticationFailed, ClientError, ConfigurationError, ConnectFailed
 from eventstore.server.embedded import EmbeddedServer
-from tests.conftest import StartServer, free_ports, settings_for
+from tests.conftest import StartServer, settings_for
+from tests.ports import free_ports
 
 BOUND = 10.0
 NKEY_SEED = bytes(nkeys.encode_seed(b"\x01" * 32, nkeys.PREFIX_BYTE_USER))

@@ -29,8 +29,9 @@ from eventstore.errors import (
 )
 from eventstore.server.embedded import EmbeddedServer
 from tests.broken_peer import INFO, BrokenPeer
-from tests.conftest import StartServer, free_ports, settings_for
+from tests.conftest import StartServer, settings_for
 from tests.integration.commanding import until
+from tests.ports import free_ports
 from tests.processes import freeze
 from tests.proxy import TcpProxy
 

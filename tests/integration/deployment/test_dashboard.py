@@ -20,7 +20,7 @@ from eventstore import nix
 from eventstore.config import OperationsSettings, Settings
 from eventstore.deployment import monitoring_files
 from projections import app
-from tests.conftest import free_ports
+from tests.ports import free_ports
 
 BOUND = 60.0
 SILENT = {"eventstore_conflicts_total", "eventstore_parked_total", "eventstore_log_findings_total"}

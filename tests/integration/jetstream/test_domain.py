@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from pathlib import Path
 
 from eventstore.config import Address, NatsSettings, Settings
 from eventstore.jetstream.key_value import KeyValue
 from eventstore.server.embedded import EmbeddedServer
 from examples import bank
+from tests.ports import free_ports
 
 BOUND = 45.0
 _ACCOUNTS = (
@@ -17,15 +17,8 @@ _ACCOUNTS = (
 )
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
-
-
 async def test_all_that_is_stored_is_in_the_domain(tmp_path: Path) -> None:
-    port = free_port()
+    (port,) = free_ports(1)
     listening = f'leafnodes {{ listen: "127.0.0.1:{port}" }}'
     remote = f'{{ url: "nats://a:a@127.0.0.1:{port}", account: A }}'
     async with (

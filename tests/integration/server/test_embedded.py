@@ -5,7 +5,6 @@ import fcntl
 import json
 import os
 import signal
-import socket
 import stat
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from eventstore.server.binary import ServerBinary
 from eventstore.server.embedded import EmbeddedServer, running_server
 from eventstore.server.memory import server_environment
 from tests.conftest import StartServer, settings_for
+from tests.ports import free_ports
 from tests.processes import BOUND, freeze, is_running, until_ended
 
 
@@ -92,9 +92,7 @@ async def test_its_memory_is_limited(server: EmbeddedServer) -> None:
 
 
 async def test_listens_on_the_requested_port(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    (port,) = free_ports(1)
     async with EmbeddedServer(tmp_path, port=port) as server:
         assert server.port == port
 

@@ -20,8 +20,9 @@ from eventstore.server.embedded import EmbeddedServer
 from eventstore.store.append import ANY, NO_STREAM, Append, AppendResult, Expected
 from eventstore.store.head import NOTHING
 from eventstore.store.store import EventStore
-from tests.conftest import free_ports, settings_for
+from tests.conftest import settings_for
 from tests.integration.ledger import Deposited, declare_log, fixed, read, read_all
+from tests.ports import free_ports
 
 ROUNDS = 50
 

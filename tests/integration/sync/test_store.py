@@ -27,8 +27,9 @@ from eventstore.errors import (
 from eventstore.messages.codec import Codec
 from eventstore.server.embedded import EmbeddedServer
 from eventstore.sync import SyncEventStore
-from tests.conftest import free_ports, settings_for
+from tests.conftest import settings_for
 from tests.integration.ledger import Deposited, Opened
+from tests.ports import free_ports
 
 ROOT = Path(__file__).parents[3]
 
