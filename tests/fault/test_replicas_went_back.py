@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -87,14 +88,15 @@ class Bank:
             asyncio.run(self._servers[number].start())
 
     def until_current(self) -> None:
-        """Wait until all replicas of the log are."""
+        """Wait until each stream of the domain has a leader, and all its replicas are current."""
 
-        async def is_current(client: Client) -> bool:
-            info = await client.api(f"STREAM.INFO.{self.log}", timeout=1.0)
-            replicas = info["cluster"].get("replicas", ())
-            return "leader" in info["cluster"] and all(each["current"] for each in replicas)
+        async def are_current(client: Client) -> bool:
+            wanted = {"subject": f"{self.domain}.>"}
+            names = (await client.api("STREAM.NAMES", wanted, timeout=1.0))["streams"] or ()
+            infos = [await client.api(f"STREAM.INFO.{name}", timeout=1.0) for name in names]
+            return bool(infos) and all(map(_is_current, infos))
 
-        self.until(is_current)
+        self.until(are_current)
 
     def until_led(self, number: int) -> None:
         """Have a server lead the log."""
@@ -147,6 +149,11 @@ class Bank:
 
     def _store(self, number: int) -> Path:
         return self._servers[number].data_directory / "jetstream"
+
+
+def _is_current(info: dict[str, Any]) -> bool:
+    cluster = info["cluster"]
+    return "leader" in cluster and all(each["current"] for each in cluster.get("replicas", ()))
 
 
 @pytest.fixture
