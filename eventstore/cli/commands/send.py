@@ -14,7 +14,7 @@ from eventstore.cli.session import Session
 from eventstore.cli.typed import CommandPayload, CommandSubject, typed_command
 from eventstore.commands import CommandClient, Outcome
 from eventstore.config import Settings
-from eventstore.errors import EventStoreError
+from eventstore.errors import CommandTimeout, EventStoreError
 from eventstore.messages.envelope import check_message_id, new_id
 from eventstore.messages.text import encodable
 
@@ -95,9 +95,12 @@ async def _execute(
         CommandClient(client, codec) as commands,
     ):
         left = max(deadline - loop.time(), 0.001)
-        return await commands.execute(
-            command, aggregate_id, command_id=command_id, timeout=left, **options
-        )
+        try:
+            return await commands.execute(
+                command, aggregate_id, command_id=command_id, timeout=left, **options
+            )
+        except CommandTimeout:  # which names the seconds that connecting has left
+            raise CommandTimeout(command_id, timeout) from None
 
 
 def _with_connect_timeout(settings: Settings, timeout: float) -> Settings:
