@@ -97,40 +97,39 @@ class CommandHandler:
     async def _carry_out(
         self, command: DecodedCommand, traceparent: str | None, redelivered: bool
     ) -> Outcome:
-        """The command pipeline: steps 1 and 7; the attempts are steps 2 to 6."""
+        """The command pipeline: step 7; the attempts are steps 1 to 6."""
         decider = self.domain.decider(command.aggregate)
-        # 1. Is its outcome known? If that is another command's, this one may still have events.
-        try:
-            known = await self.outcomes.final(
-                command.identity.id, digest=command.digest, redelivered=redelivered
-            )
-        except CommandIdReused:
-            known = await self._outcome_of_events(command, decider)
-            if known is None:
-                raise
-        if known is not None:
-            return known
-        leader = False
         for conflicts in range(1, self._max_conflicts + 1):
             try:
-                return await self._attempt(command, decider, traceparent, leader=leader)
+                return await self._attempt(
+                    command, decider, traceparent, redelivered, conflicts > 1
+                )
             except (Conflict, DuplicateId):
                 # 7. Another writer was faster: load from scratch, and decide again. From the
                 # leader, because a lagging replica may have led to the conflict.
-                leader = True
                 self._states.drop(command.key)
                 self._telemetry.count("conflicts", aggregate=command.aggregate)
             await own_task()
             await asyncio.sleep(_BACKOFF.delay(conflicts))
-        return await self._attempt(command, decider, traceparent, leader=leader)
+        return await self._attempt(command, decider, traceparent, redelivered, leader=True)
 
     async def _attempt(
-        self, command: DecodedCommand, decider: Decider[Any], traceparent: str | None, leader: bool
+        self,
+        command: DecodedCommand,
+        decider: Decider[Any],
+        traceparent: str | None,
+        redelivered: bool,
+        leader: bool,
     ) -> Outcome:
-        # 2. Load the aggregate, unless it is in the cache; nothing is decided on a log in doubt.
+        # 1. Load the aggregate, unless it is in the cache; nothing is decided on a log in doubt.
         if not self._store.high_water.is_verified:
             await self._store.verify_history()
         cached = self._states.get(command.key) or await self._load(command, decider, leader=leader)
+        # 2. Is its outcome known? Asked after loading: another process may have rejected it before
+        # this state was reached, and told so.
+        known = await self._known(command, decider, redelivered=redelivered or leader)
+        if known is not None:
+            return known
         # 3. Was it carried out already, and its outcome lost?
         if cached.commands.may_hold(command.identity.id):
             first = await self._first_outcome(command, cached)
@@ -152,6 +151,20 @@ class CommandHandler:
             return rejected(command, cached.head, rejection)
         await self._confirm(command, cached)
         return succeeded(command, cached.head, (), "nothing to change")
+
+    async def _known(
+        self, command: DecodedCommand, decider: Decider[Any], *, redelivered: bool
+    ) -> Outcome | None:
+        """Its outcome, if that is final. If that is another command's, it may still have events."""
+        try:
+            return await self.outcomes.final(
+                command.identity.id, digest=command.digest, redelivered=redelivered
+            )
+        except CommandIdReused:
+            known = await self._outcome_of_events(command, decider)
+            if known is None:
+                raise
+            return known
 
     async def _outcome_of_events(
         self, command: DecodedCommand, decider: Decider[Any]

@@ -18,20 +18,25 @@ import pytest_asyncio
 from eventstore.audit import VerifySummary, verify
 from eventstore.client.client import Client, connect
 from eventstore.commands import StateCache
-from eventstore.commands.decoding import DecodedCommand
-from eventstore.commands.digest import digest_of
 from eventstore.config import AuthSettings, Secret, StreamSettings
 from eventstore.errors import ClientError
 from eventstore.messages.codec import Codec
-from eventstore.messages.envelope import Envelope, Identity, format_timestamp, utc_now
-from eventstore.messages.types import Command
 from eventstore.server.embedded import EmbeddedServer
 from eventstore.store import STREAM_EXISTS
 from eventstore.store import log as raw_log
 from eventstore.store.store import EventStore
 from eventstore.transfer.exporter import export_to
 from tests.conftest import settings_for
-from tests.integration.commanding import Add, AddEach, RaiseTo, Take, counting, opened, until
+from tests.integration.commanding import (
+    Add,
+    AddEach,
+    RaiseTo,
+    Take,
+    accepted,
+    counting,
+    opened,
+    until,
+)
 from tests.integration.ledger import Deposited, declare_log, ledger, read, read_all
 from tests.ports import free_ports
 from tests.slow_routes import SlowRoutes
@@ -257,15 +262,3 @@ async def test_decisions_and_repeats_are_correct_without_a_state_cache(
                 assert await handler.handle(command) == first
             assert await line.log_size() == 1 + 10 * 2
     assert "ignored" not in caplog.text  # snapshots are newer than what the replica has
-
-
-def accepted(command: Command) -> DecodedCommand:
-    envelope = Envelope(
-        identity=Identity.root(),
-        type=type(command).__name__,
-        domain="test",
-        timestamp=format_timestamp(utc_now()),
-        aggregate_id="c1",
-    )
-    digest = digest_of(command, "c1", envelope.identity.id)
-    return DecodedCommand(command, "counter", "c1", envelope, digest)

@@ -15,11 +15,14 @@ from nats.js import JetStreamContext
 from eventstore.application import running
 from eventstore.client.client import Client, Msg
 from eventstore.commands import CommandClient, CommandHandler, CommandWorker, Outcomes, StateCache
+from eventstore.commands.decoding import DecodedCommand
+from eventstore.commands.digest import digest_of
 from eventstore.config import StreamSettings
 from eventstore.decider.decider import CommandContext, Decider
 from eventstore.decider.domain import Domain
 from eventstore.errors import EventStoreError, Rejected
 from eventstore.jetstream.topology import declare, topology
+from eventstore.messages.envelope import Envelope, Identity, format_timestamp, utc_now
 from eventstore.messages.events import RecordedEvent
 from eventstore.messages.types import Command, Event
 from eventstore.store.append import AppendResult
@@ -289,6 +292,19 @@ async def outcomes_lagging(line: Line) -> AsyncIterator[None]:
         yield
     finally:
         await follower.unsubscribe()
+
+
+def accepted(command: Command) -> DecodedCommand:
+    """A command on the counter c1, as a worker has it."""
+    envelope = Envelope(
+        identity=Identity.root(),
+        type=type(command).__name__,
+        domain="test",
+        timestamp=format_timestamp(utc_now()),
+        aggregate_id="c1",
+    )
+    digest = digest_of(command, "c1", envelope.identity.id)
+    return DecodedCommand(command, "counter", "c1", envelope, digest)
 
 
 async def until(condition: Callable[[], Awaitable[bool]], bound: float = 45.0) -> None:

@@ -32,6 +32,7 @@ from tests.integration.commanding import (
     Line,
     RaiseTo,
     Take,
+    accepted,
     counter,
     counting,
     opened,
@@ -113,6 +114,32 @@ async def test_a_rejection_from_a_stale_cached_state_is_not_given(line: Line) ->
         await line.store.append("counter", "c1", Added(amount=10))
         outcome = await line.commands.execute(Take(amount=5), "c1")
     assert (outcome.status, outcome.version) == ("success", 3)
+
+
+@pytest.mark.parametrize("is_cached", [True, False])
+async def test_what_another_process_has_rejected_meanwhile_is_not_accepted_on_a_later_state(
+    line: Line, monkeypatch: pytest.MonkeyPatch, is_cached: bool
+) -> None:
+    """As after a freeze of this process, in which the command was redelivered to another one."""
+    frozen, other, command = line.handler(), line.handler(), accepted(Take(amount=5))
+    final = line.outcomes.final
+    rejections: list[Outcome | None] = []
+
+    async def then_frozen(*words: Any, **options: Any) -> Outcome | None:
+        known = await final(*words, **options)
+        if not rejections:
+            rejections.append(None)
+            rejected = await other.handle(command, redelivered=True)
+            rejections[0] = await line.outcomes.put(rejected, digest=command.digest)
+            await line.store.append("counter", "c1", Added(amount=10))
+        return known
+
+    await (frozen if is_cached else other).handle(accepted(Add(amount=1)))
+    monkeypatch.setattr(line.outcomes, "final", then_frozen)
+    outcome = await frozen.handle(command)
+    assert (outcome.status, outcome.version) == ("rejected", 1)
+    assert [outcome] == rejections
+    assert [event.data for event in await line.read("c1")] == [Added(amount=1), Added(amount=10)]
 
 
 async def test_a_success_that_has_become_a_rejection_is_one(line: Line) -> None:
