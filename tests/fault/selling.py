@@ -136,7 +136,8 @@ async def left(client: Client) -> int:
     """
     commands: int = (await client.api(f"STREAM.INFO.{SHOP.command_stream}"))["state"]["messages"]
     found = (await client.api(f"CONSUMER.LIST.{SHOP.event_stream}"))["consumers"] or ()
-    return commands + sum(each["num_pending"] + each["num_ack_pending"] for each in found)
+    events: int = sum(each["num_pending"] + each["num_ack_pending"] for each in found)
+    return commands + events
 
 
 async def judge_streams(client: Client, count: int) -> None:
