@@ -16,7 +16,7 @@ from eventstore.jetstream.vocabulary import API_PREFIX, STREAM_DELETED
 from eventstore.store.head import NOTHING, Head
 from eventstore.store.high_water_mark import HighWaterMark
 
-_MAX_HEADS = 50_000  # aggregates: about 15 MB
+_MAX_HEADS = 50_000  # aggregates: about 25 MB
 
 
 class KnownHeads(Resource):

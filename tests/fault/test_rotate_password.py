@@ -40,17 +40,17 @@ class Developers:
     @asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
         """They begin within the block, and end what they have begun after it."""
-        goes_on = asyncio.Event()
+        ends = asyncio.Event()
         async with (
             CommandClient(self._client, nix.domain("nix").codec) as commands,
             asyncio.TaskGroup() as group,
         ):
             for name in range(AT_ONCE):
-                group.create_task(self._work(commands, f"f{name}", goes_on))
+                group.create_task(self._work(commands, f"f{name}", ends))
             try:
                 yield
             finally:
-                goes_on.set()
+                ends.set()
 
     async def until_more(self) -> None:
         """Wait until some more is done than now."""
