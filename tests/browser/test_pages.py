@@ -81,13 +81,13 @@ def test_a_story_is_found_by_its_actor_and_opened_with_the_keyboard(page: Any) -
     page.wait_for_url("**/stories/*-*")
 
     expect(page.locator(".tree article").first).to_contain_text("PlaceOrder")
-    expect(page.locator(".tree article")).to_have_count(11)
+    expect(page.locator(".tree article")).to_have_count(14)
     deepest = page.locator(".tree article", has_text="PurchaseRecorded")
     assert (
         deepest.evaluate(
             "each => { let n = 0; while (each = each.parentElement.closest('ul')) n++; return n }"
         )
-        == 11
+        == 13
     )
 
 
