@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
 import zipfile
 from collections.abc import Sequence
+from email import message_from_bytes
 from importlib.metadata import Distribution
 from pathlib import Path
 
 import pytest
 
+from ops.package_links import web_address
 from tests.compat.environments import DEVELOPERS, claimed
 
 ROOT = Path(__file__).parents[2]
-
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("hatchling") is None, reason="hatchling, which builds it, is missing"
-)
+GIT = shutil.which("git")
 
 MIGRATE = """
 import asyncio, sqlite3, sys
@@ -44,10 +43,10 @@ print(sorted(name for name, in tables if name in ("flake", "eventstore_projectio
 """
 
 
-def build(kind: str, directory: Path) -> Path:
+def build(kind: str, directory: Path, root: Path = ROOT) -> Path:
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "--target", kind, "--directory", directory],
-        cwd=ROOT,
+        cwd=root,
         check=True,
         capture_output=True,
         timeout=60,
@@ -121,8 +120,7 @@ def test_the_metadata_says_what_a_user_looks_for(distribution: Distribution) -> 
 
     assert metadata["Summary"].startswith("An event store on NATS JetStream")
     assert metadata["Description-Content-Type"] == "text/markdown"
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert readme.strip() in str(metadata), "it is what an index shows"
+    assert "# jetstream-eventstore" in str(metadata), "the README is what an index shows"
     assert (metadata["License-Expression"], metadata["License-File"]) == ("MIT", "LICENSE")
     assert "event sourcing" in metadata["Keywords"].split(",")
     assert any(each.startswith("nats-py[nkeys]") for each in metadata.get_all("Requires-Dist", []))
@@ -184,3 +182,43 @@ def test_from_the_source_archive_the_same_can_be_built(tmp_path: Path) -> None:
     assert {"tests/conftest.py", "Makefile"} <= names
     hidden = {name for name in names if name.startswith((".venv", ".hypothesis", "var/"))}
     assert hidden == set()
+
+
+@pytest.mark.skipif(GIT is None, reason="git is not installed")
+def test_built_in_a_clone_the_package_names_the_repository(tmp_path: Path) -> None:
+    with tarfile.open(build("sdist", tmp_path / "sdist")) as opened:
+        opened.extractall(tmp_path, filter="data")
+    (root,) = tmp_path.glob("*/PKG-INFO")
+    root.unlink()
+    for words in ("init -q", "remote add origin https://ann:secret@forge.example/team/store.git"):
+        subprocess.run([str(GIT), *words.split()], cwd=root.parent, check=True)
+
+    with zipfile.ZipFile(build("wheel", tmp_path / "wheel", root.parent)) as archive:
+        (name,) = (each for each in archive.namelist() if each.endswith("/METADATA"))
+        metadata = message_from_bytes(archive.read(name))
+
+    assert metadata.get_all("Project-URL") == [
+        "Source, https://forge.example/team/store",
+        "Documentation, https://forge.example/team/store/tree/HEAD/docs",
+        "Issues, https://forge.example/team/store/issues",
+        "Changelog, https://forge.example/team/store/blob/HEAD/CHANGELOG.md",
+    ]
+    readme = str(metadata.get_payload())
+    assert "](https://forge.example/team/store/blob/HEAD/docs/quickstart.md)" in readme
+    assert "](docs/" not in readme
+
+
+@pytest.mark.parametrize(
+    ("remote", "address"),
+    [
+        ("https://forge.example:8443/team/store/", "https://forge.example:8443/team/store"),
+        ("git@forge.example:team/store.git", "https://forge.example/team/store"),
+        ("ssh://git@forge.example:2222/team/store.git", "https://forge.example/team/store"),
+        ("/srv/store", None),
+        ("../store.git", None),
+        ("file:///srv/store.git", None),
+        ("", None),
+    ],
+)
+def test_the_address_is_that_of_a_remote_on_another_host(remote: str, address: str | None) -> None:
+    assert web_address(remote) == address
