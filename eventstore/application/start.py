@@ -80,7 +80,12 @@ async def opened_log(
         specs = topology(codec.subjects, settings.streams, domain)
         await led(lambda: declare(client, specs))
         async with EventStore(
-            client, codec, clock=clock, guarded=True, telemetry=telemetry
+            client,
+            codec,
+            clock=clock,
+            guarded=True,
+            cache_bytes=max(settings.operations.state_cache_mb, 1) << 20,
+            telemetry=telemetry,
         ) as store:
             guard = LogGuard(client, store)
             await led(guard.begin)

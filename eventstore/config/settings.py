@@ -250,7 +250,8 @@ class OperationsSettings(Table, frozen=True, kw_only=True):
     `cloudevents`, published events have the attributes of CloudEvents as headers. `query_wait_ms`
     is the default for how long a query waits for a position of the log. `state_cache_mb` is what
     the states of aggregates and processes that were used last may take in each process of a
-    service; 0 keeps none, and every command loads its aggregate.
+    service; 0 keeps none, and every command loads its aggregate. Beside the states, the heads and
+    event ids of aggregates may take up to five quarters of it.
     """
 
     path: ClassVar[str] = "operations"

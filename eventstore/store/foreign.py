@@ -21,11 +21,9 @@ from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.headers import Header, legal_value
 from eventstore.messages.text import make_log_records_safe
 from eventstore.store.chain_links import GENESIS_LINKS, Link, LinkCheck, Links, follow, link_after
+from eventstore.store.known_heads import MAX_HEADS
 from eventstore.store.linked_reading import messages_before
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
-
-_MAX_KNOWN = 50_000
-"""Aggregates of which a reader remembers the head: about 15 MB."""
 
 _MAX_NAMED = 1_000
 _MAX_WARNINGS = 100  # of a kind: a flood in the log must not flood the logging
@@ -113,21 +111,22 @@ class LogFindings:
 
 
 class Trails:
-    """The heads of the aggregates at the position of a reader of the whole log.
+    """The heads of the aggregates at the position of a reader of the whole log, at most `limit`.
 
     `from_start` means that it reads from the log's beginning, so that an unknown aggregate has no
     events yet. Else the last event of an unknown aggregate is requested, for all of a page
     together, and trusted if the next one follows it; if not, all of the aggregate is read.
     """
 
-    def __init__(self, reader: DirectReader, *, from_start: bool) -> None:
+    def __init__(self, reader: DirectReader, *, from_start: bool, limit: int = MAX_HEADS) -> None:
         self._reader = reader
+        self._limit = limit
         self._knows_all = from_start
         self._known: OrderedDict[str, Links] = OrderedDict()
 
     async def prepare(self, messages: Sequence[StoredMessage]) -> None:
         """Load the heads that a page needs; raises a `ClientError`."""
-        while len(self._known) > _MAX_KNOWN:
+        while len(self._known) > self._limit:
             self._known.popitem(last=False)
             self._knows_all = False
         if self._knows_all or not messages:

@@ -21,11 +21,14 @@ from eventstore.store.head import NOTHING, Head
 from eventstore.store.linked_reading import LinkedReading
 
 _MAX_BYTES = 16 * 1024 * 1024
+_ENTRY_BYTES = 800
+"""What an aggregate takes besides the bits of its filters."""
+
 _START = (NOTHING.position, NOTHING.event_id)
 
 
 class IdIndex:
-    """The event ids of the aggregates used last; `max_bytes` bounds the filters' size."""
+    """The event ids of the aggregates used last; `max_bytes` bounds what they take in memory."""
 
     def __init__(self, reading: LinkedReading, *, max_bytes: int = _MAX_BYTES) -> None:
         self.size = 0
@@ -112,7 +115,7 @@ class _AggregateIds:
 
     @property
     def size(self) -> int:
-        return self._filter.size + self._of_reversed.size
+        return _ENTRY_BYTES + self._filter.size + self._of_reversed.size
 
     def may_hold(self, ids: Iterable[str]) -> bool:
         return any(each in self._filter and each[::-1] in self._of_reversed for each in ids)

@@ -16,21 +16,28 @@ from eventstore.jetstream.vocabulary import API_PREFIX, STREAM_DELETED
 from eventstore.store.head import NOTHING, Head
 from eventstore.store.high_water_mark import HighWaterMark
 
-_MAX_HEADS = 50_000  # aggregates: about 25 MB
+HEAD_BYTES = 640
+"""What a remembered head takes, with its subject and its entry."""
+
+MAX_HEADS = 50_000
+"""Of how many aggregates the head is remembered, unless there is another limit."""
 
 
 class KnownHeads(Resource):
-    """The last known head of each aggregate of one log; an async context manager.
+    """The last known heads of one log, at most `limit`; an async context manager.
 
     `era` counts how often all were dropped: a head found before that is not noted after it. If the
     server's reports do not arrive, because of another API prefix or missing permissions, no heads
     are remembered. The last of them all is noted in the `high_water` mark, whatever the era.
     """
 
-    def __init__(self, client: Client, stream: str, high_water: HighWaterMark) -> None:
+    def __init__(
+        self, client: Client, stream: str, high_water: HighWaterMark, limit: int = MAX_HEADS
+    ) -> None:
         self.era = 0
         self._high_water = high_water
         self._client = client
+        self._limit = limit
         self._reports = f"{STREAM_DELETED}.{stream}"
         self._reported = client.api_subject("") == f"{API_PREFIX}."
         self._heads: OrderedDict[str, Head] = OrderedDict()
@@ -52,7 +59,7 @@ class KnownHeads(Resource):
             return
         self._heads[subject] = head
         self._heads.move_to_end(subject)
-        if len(self._heads) > _MAX_HEADS:
+        if len(self._heads) > self._limit:
             self._heads.popitem(last=False)
 
     def forget(self) -> None:

@@ -24,6 +24,7 @@ from eventstore.store.chain_links import Link, link_after
 from eventstore.store.foreign import ForeignMessage, LogFindings, Trails, damaged
 from eventstore.store.high_water_mark import HighWaterMark
 from eventstore.store.keyring import Keyring
+from eventstore.store.known_heads import MAX_HEADS
 from eventstore.store.log import StoredLog, StoredPage
 from eventstore.store.log_mark import LogMark, check_mark
 from eventstore.store.tail import Page as Page
@@ -154,12 +155,14 @@ class EventReader:
         findings: LogFindings | None = None,
         high_water: HighWaterMark | None = None,
         retry_timeout: float = 30.0,
+        max_heads: int = MAX_HEADS,
     ) -> None:
         self.findings = findings or LogFindings()
         self._high_water = high_water or HighWaterMark(client, codec.subjects.log_stream)
         self._client = client
         self._codec = codec
         self._retry_timeout = retry_timeout
+        self._max_heads = max_heads
         self._keyring = keyring or Keyring(client, codec.subjects)
         self._log = StoredLog(client, codec.subjects.log_stream, retry_timeout=retry_timeout)
         self._tails = Tails()
@@ -240,7 +243,7 @@ class EventReader:
             after=after, live=live, max_messages=max_events, log=log, mark=mark
         )
         async with aclosing(stored_pages):
-            trails = Trails(self._direct, from_start=after == 0)
+            trails = Trails(self._direct, from_start=after == 0, limit=self._max_heads)
             decoding = PageDecoding(
                 self._codec,
                 after,

@@ -30,7 +30,7 @@ from eventstore.store.foreign import LogFindings
 from eventstore.store.high_water_mark import HighWaterMark
 from eventstore.store.id_index import IdIndex
 from eventstore.store.keyring import Keyring
-from eventstore.store.known_heads import KnownHeads
+from eventstore.store.known_heads import HEAD_BYTES, KnownHeads
 from eventstore.store.linked_reading import LinkedReading
 from eventstore.store.log import StoredLog
 from eventstore.store.log_range import LogRange
@@ -40,6 +40,9 @@ from eventstore.store.pending_append import PendingAppend
 from eventstore.store.reader import EventReader
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
+CACHE_BYTES = 64 << 20
+"""What a store may remember of aggregates, unless there is another limit."""
+
 
 class EventStore(AggregateReads, LogReads, Resource):
     """The log of one domain; an async context manager.
@@ -48,10 +51,12 @@ class EventStore(AggregateReads, LogReads, Resource):
     raised instead, or `LogMissing` if the log was deleted, until another store is opened.
 
     `append_timeout` bounds a whole append with all its retries, `request_timeout` each single
-    answer of the log; both are seconds. `clock` gives the time of events that have none. `keyring`
-    has the keys that encrypt and decrypt personal data. `findings` are the foreign messages and
-    unreadable events that its readers have found, and `high_water` is what it has seen of the log
-    last. `pages` reads all of the log, in pages of events: see `EventReader.pages`.
+    answer of the log; both are seconds. `clock` gives the time of events that have none.
+    `cache_bytes` bounds what the heads and the event ids of the aggregates used last take in
+    memory; the heads for reading all of the log take half as much at most. `keyring` has the keys
+    that encrypt and decrypt personal data. `findings` are the foreign messages and unreadable
+    events that its readers have found, and `high_water` is what it has seen of the log last.
+    `pages` reads all of the log, in pages of events: see `EventReader.pages`.
     """
 
     def __init__(
@@ -63,6 +68,7 @@ class EventStore(AggregateReads, LogReads, Resource):
         append_timeout: float = 15.0,
         request_timeout: float = 5.0,
         guarded: bool = False,
+        cache_bytes: int = CACHE_BYTES,
         telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
         self.codec = codec
@@ -74,11 +80,12 @@ class EventStore(AggregateReads, LogReads, Resource):
         self._telemetry = telemetry
         self._direct = DirectReader(client, codec.subjects.log_stream, timeout=request_timeout)
         self._linked = LinkedReading(self._direct)
-        self._ids = IdIndex(self._linked)
+        self._ids = IdIndex(self._linked, max_bytes=cache_bytes // 4)
         self.high_water = HighWaterMark(
             client, codec.subjects.log_stream, is_guard=guarded, timeout=request_timeout
         )
-        self._heads = KnownHeads(client, codec.subjects.log_stream, self.high_water)
+        max_heads = cache_bytes // 2 // HEAD_BYTES
+        self._heads = KnownHeads(client, codec.subjects.log_stream, self.high_water, max_heads)
         self._log = LogWriter(client, codec.subjects.log_stream, self._ids, self._heads)
         self.keyring = Keyring(client, codec.subjects)
         self.findings = LogFindings(telemetry)
@@ -88,6 +95,7 @@ class EventStore(AggregateReads, LogReads, Resource):
             keyring=self.keyring,
             findings=self.findings,
             high_water=self.high_water,
+            max_heads=max_heads,
         )
         self.pages = self._reader.pages
         log = StoredLog(client, codec.subjects.log_stream)

@@ -76,7 +76,7 @@ async def _filled(
         await stack.enter_async_context(server)
     settings, codec = load_settings(nats_url=server.url, environ={}), nix.domain().codec
     client = await stack.enter_async_context(connect(settings))
-    store = await stack.enter_async_context(EventStore(client, codec))
+    store = await stack.enter_async_context(EventStore(client, codec, cache_bytes=events << 10))
     log = topology(codec.subjects, settings.streams)[0]
     request = {**log.request, "max_msgs_per_subject": variant.most_of_a_subject}
     await client.api(f"STREAM.CREATE.{log.name}", request)

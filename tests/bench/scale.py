@@ -27,7 +27,6 @@ from eventstore import NO_STREAM, Append, EventStore, connect, declare, load_set
 from eventstore.commands.loader import Loader
 from eventstore.server.embedded import EmbeddedServer
 from eventstore.server.memory import VARIABLE, server_environment
-from eventstore.store import known_heads
 from eventstore.store.append import Expected
 from eventstore.store.head import NOTHING
 from tests.bench.cpu import Meter, memory
@@ -107,12 +106,10 @@ class Log:
         """Append the events, in rounds over all aggregates, and show how far it is.
 
         Two at a time append to one half each, so that this process need not wait for the server.
-        All heads are remembered, or else each would be looked up again for its next event.
         """
         progress, half = Progress(self.aggregates * EACH), self.aggregates // 2
         halves = range(half), range(half, self.aggregates)
-        with patch.object(known_heads, "_MAX_HEADS", self.aggregates):
-            await asyncio.gather(*(self._fill(each, progress) for each in halves))
+        await asyncio.gather(*(self._fill(each, progress) for each in halves))
 
     async def _fill(self, aggregates: range, progress: Progress) -> None:
         heads: dict[int, Expected] = dict.fromkeys(aggregates, NO_STREAM)
@@ -219,7 +216,7 @@ async def _opened(
         connect(load_settings(nats_url=server.url, environ={}))
     )
     codec = nix.domain().codec
-    store = await stack.enter_async_context(EventStore(client, codec))
+    store = await stack.enter_async_context(EventStore(client, codec, cache_bytes=events << 10))
     await declare(client, topology(codec.subjects, load_settings(environ={}).streams)[:1])
     plain = await stack.enter_async_context(PlainClient(server.url))
     log = Log(store, events)

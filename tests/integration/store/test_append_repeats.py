@@ -26,6 +26,7 @@ from eventstore.messages.headers import Header
 from eventstore.store.append import ANY, NO_STREAM, Append, AppendResult, Expected
 from eventstore.store.head import NOTHING
 from eventstore.store.id_index import IdIndex
+from eventstore.store.known_heads import HEAD_BYTES
 from eventstore.store.store import EventStore
 from tests.integration.ledger import (
     FAST,
@@ -255,7 +256,8 @@ async def counting_reads(client: Client, codec: Codec) -> AsyncIterator[list[str
         requests.append(message.subject)  # type: ignore[attr-defined]
 
     stream = codec.subjects.log_stream
-    subjects = (f"$JS.API.DIRECT.GET.{stream}", f"$JS.API.STREAM.MSG.GET.{stream}")
+    get = f"$JS.API.DIRECT.GET.{stream}"
+    subjects = (get, f"{get}.>", f"$JS.API.STREAM.MSG.GET.{stream}")
     subscriptions = [await client.subscribe(subject, note) for subject in subjects]
     await client.flush()
     try:
@@ -382,3 +384,20 @@ async def test_large_batches_of_new_ids_do_not_have_the_aggregate_read_again(
             head = (await store.append("account", "a1", events(1000), expected=head)).head
     assert head.version == 6001
     assert requests == []
+
+
+async def test_the_heads_of_so_many_aggregates_are_remembered(
+    client: Client, settings: Settings, codec: Codec
+) -> None:
+    await declare_log(client, codec)
+    async with EventStore(client, codec, cache_bytes=2 * 2 * HEAD_BYTES) as store:
+        for own in ("a1", "a2", "a3"):
+            await store.append("account", own, Opened())
+
+        reads = [
+            await reads_of(settings, codec, store.append("account", own, Deposited()))
+            for own in ("a3", "a2", "a1")
+        ]
+
+    assert reads[:2] == [0, 0]
+    assert reads[2] > 0

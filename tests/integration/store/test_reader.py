@@ -23,6 +23,7 @@ from eventstore.store.store import EventStore
 from tests.conftest import StartServer, settings_for
 from tests.connection import SOON
 from tests.integration.ledger import Deposited, Opened, declare_log, read_all
+from tests.integration.store.test_read import forge
 from tests.proxy import Direction, TcpProxy
 
 
@@ -557,3 +558,20 @@ async def test_readers_that_share_a_consumer_do_not_go_on_in_another_log(
             for each in (one, two):
                 with pytest.raises(CorruptLog, match="the log was replaced: position 5 is one of"):
                     await anext(each)
+
+
+@pytest.mark.parametrize("max_heads", [2, 50_000])
+async def test_however_few_heads_a_reader_remembers_it_tells_events_from_foreign_messages(
+    client: Client, store: EventStore, codec: Codec, max_heads: int
+) -> None:
+    for number in range(20):
+        own = f"a{number % 5}"
+        await store.append("account", own, [Opened(), Deposited()])
+        await forge(client, codec, own, 2 * (number // 5) + 3)
+
+    reader = EventReader(client, codec, max_heads=max_heads)
+    seen: list[int] = []
+    await _drain(reader.pages(max_events=3), seen)
+
+    assert seen == [each for each in range(1, 61) if each % 3]
+    assert list(reader.findings.by_position("foreign")) == list(range(3, 61, 3))
