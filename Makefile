@@ -8,8 +8,9 @@ TESTS := $(VENV)/tests
 PEERS := $(VENV)/peers
 SITE := $(VENV)/site
 CONSOLE := $(VENV)/console
+DEBIAN := $(VENV)/debian
 
-.PHONY: run test test-fault test-console pictures coverage fault appends soak fuzz attack compat mutate lint docs bench bench-compare scale cold durability clean
+.PHONY: run test test-fault test-console debian pictures coverage fault appends soak fuzz attack compat mutate lint docs bench bench-compare scale cold durability clean
 
 ## run: import sample lock files, with an embedded server and its data in ./var
 run: $(RUNS)
@@ -27,6 +28,13 @@ test-fault: $(TESTS)
 test-console: $(CONSOLE)
 	@command -v chromium >/dev/null || test -n "$$CHROMIUM" || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -yqq chromium; } || { echo 'install chromium (apt-get install chromium), or set CHROMIUM=/path/to/it'; exit 2; }
 	BROWSER=1 $(BIN)/pytest tests/browser --numprocesses=2 --dist=worksteal
+
+## debian: promtool and libfaketime from Debian's packages, for `make test` and `make fault`, which
+## do without them what they can; nothing is installed but in .venv
+debian: $(RUNS)
+	-apt-get update -qq
+	rm -rf $(DEBIAN) && mkdir $(DEBIAN)
+	cd $(DEBIAN) && apt-get download -qq prometheus libfaketime && for each in *.deb; do dpkg -x $$each .; done
 
 ## pictures: those of the console's pages and of the command line, into docs/pictures
 pictures: $(CONSOLE)

@@ -18,6 +18,7 @@ from typing import NamedTuple, Self
 from nats.aio.client import Client as Nats
 
 from eventstore.server.embedded import EmbeddedServer
+from tests import debian
 from tests.fault.checker.disk import Disk
 from tests.ports import free_ports
 from tests.proxy import TcpProxy
@@ -25,7 +26,7 @@ from tests.slow_routes import SlowRoutes
 
 ROOT = Path(__file__).parents[3]
 DOMAIN = "ledger"
-FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
+FAKETIME = debian.file("usr/lib/*/faketime/libfaketime.so.1")
 
 _ACCOUNTS = """
 accounts { APP { jetstream: enabled, users: [{user: app, password: app}] } }
@@ -229,8 +230,8 @@ class System:
         return environ | self._fake_time()
 
     def _fake_time(self) -> dict[str, str]:
-        if not self.shape.fake_time or not FAKETIME.exists():
-            why = "libfaketime is not installed (apt-get install libfaketime)"
+        if not self.shape.fake_time or FAKETIME is None:
+            why = "libfaketime is not there: make debian"
             self.missing["clock"] = why if self.shape.fake_time else "not asked for"
             return {}
         return {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import urllib.parse
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
@@ -20,6 +19,7 @@ from eventstore import nix
 from eventstore.config import OperationsSettings, Settings
 from eventstore.deployment import monitoring_files
 from projections import app
+from tests import debian
 from tests.ports import free_ports
 
 BOUND = 60.0
@@ -27,8 +27,10 @@ SILENT = {"eventstore_conflicts_total", "eventstore_parked_total", "eventstore_l
 SILENT |= {"eventstore_subscriber_lag_seconds", 'outcome="error"'}
 """What has no series until something happens that does not happen here."""
 
+PROMETHEUS = debian.file("usr/bin/prometheus")
+
 pytestmark = pytest.mark.skipif(
-    shutil.which("prometheus") is None, reason="prometheus is not installed"
+    PROMETHEUS is None, reason="prometheus is not installed: make debian"
 )
 
 
@@ -48,7 +50,7 @@ async def prometheus(directory: Path, target: str) -> AsyncIterator[str]:
     settings = {"global": {"scrape_interval": "1s"}, "scrape_configs": [scraped]}
     (directory / "prometheus.yml").write_text(yaml.safe_dump(settings))
     process = await asyncio.create_subprocess_exec(
-        "prometheus",
+        str(PROMETHEUS),
         "--config.file=prometheus.yml",
         "--storage.tsdb.path=data",
         f"--web.listen-address=127.0.0.1:{port}",

@@ -13,9 +13,11 @@ import yaml
 
 from eventstore.deployment import monitoring_files, service_files
 from eventstore.errors import EventStoreError, InvalidSubject
+from tests import debian
 
 SERVICE = service_files("shop", "shop-service", "shop.app:app")
 MONITORING = monitoring_files("shop-service")
+PROMTOOL = debian.file("usr/bin/promtool")
 
 
 @pytest.mark.parametrize("name", [name for name in SERVICE if name.endswith(".yaml")])
@@ -115,10 +117,10 @@ def run(*command: str, cwd: Path | None = None) -> subprocess.CompletedProcess[s
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60, check=False)
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+@pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed: make debian")
 def test_the_rules_and_the_scrape_configuration_are_valid(tmp_path: Path) -> None:
     for name, text in MONITORING.items():
         (tmp_path / name).write_text(text)
     for command in (("rules", "alerts.yml"), ("config", "prometheus.yml")):
-        ended = run("promtool", "check", *command, cwd=tmp_path)
+        ended = run(str(PROMTOOL), "check", *command, cwd=tmp_path)
         assert ended.returncode == 0, ended.stdout + ended.stderr
