@@ -141,6 +141,9 @@ class CommandLine:
             formats_restored(),
             mock.patch.dict(os.environ, self._environ(), clear=True),
             mock.patch.object(sys, "argv", ["eventstore", *map(_word, words)]),
+            mock.patch.object(
+                sys.modules["__main__"], "__package__", None
+            ),  # or argv[0] is not used
             mock.patch.object(sys, "stdin", io.StringIO(stdin)),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
