@@ -6,6 +6,7 @@ It is written as for one command, and run for one or for several (`concurrency.b
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
@@ -39,6 +40,9 @@ from eventstore.store.store import EventStore
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
 _BACKOFF = Backoff(0.005, 0.25, jitter=1.0)
+
+_MAX_PAUSE = 1.0
+"""Seconds after which a command may have been redelivered to a process that rejects it."""
 
 
 class CommandHandler:
@@ -127,6 +131,7 @@ class CommandHandler:
         cached = self._states.get(command.key) or await self._load(command, decider, leader=leader)
         # 2. Is its outcome known? Asked after loading: another process may have rejected it before
         # this state was reached, and told so.
+        asked = time.monotonic()
         known = await self._known(command, decider, redelivered=redelivered or leader)
         if known is not None:
             return known
@@ -142,6 +147,10 @@ class CommandHandler:
             # 4. Decide.
             events = self._decide(command, decider, cached.state, now)
             if events:
+                if time.monotonic() - asked > _MAX_PAUSE:  # 2. Once more, after a standstill.
+                    known = await self._known(command, decider, redelivered=True)
+                    if known is not None:
+                        return known
                 # 5. Append, which raises `Conflict` if the aggregate has moved on.
                 ids = await self._append(command, decider, cached, events, now, traceparent)
                 # 6. The outcome; if nothing is appended, only after a check for a conflict.

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from eventstore import nix
 from eventstore.client.client import Client, connect
-from eventstore.commands import Outcome
+from eventstore.commands import Outcome, handler
+from eventstore.commands.results import rejected
 from eventstore.config import Settings
 from eventstore.decider.domain import Domain
 from eventstore.errors import DuplicateId, Rejected
@@ -22,6 +23,7 @@ from eventstore.messages.envelope import new_id
 from eventstore.messages.events import RecordedEvent
 from eventstore.messages.types import Command, Event
 from eventstore.store.append import Append, AppendResult
+from eventstore.store.head import NOTHING
 from eventstore.store.pending_append import PendingAppend
 from eventstore.store.store import EventStore
 from tests.integration.commanding import (
@@ -140,6 +142,27 @@ async def test_what_another_process_has_rejected_meanwhile_is_not_accepted_on_a_
     assert (outcome.status, outcome.version) == ("rejected", 1)
     assert [outcome] == rejections
     assert [event.data for event in await line.read("c1")] == [Added(amount=1), Added(amount=10)]
+
+
+async def test_what_was_rejected_while_the_process_stood_still_is_not_accepted_on_the_same_state(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a decider that looks at the time, in the process that got the command again."""
+    frozen, command = line.handler(), accepted(Add(amount=5))
+    final, rejections = line.outcomes.final, list[Outcome]()
+
+    async def then_frozen(*words: Any, **options: Any) -> Outcome | None:
+        known = await final(*words, **options)
+        if not rejections:
+            too_late = rejected(command, NOTHING, Rejected("too_late", "the counter is closed"))
+            rejections.append(await line.outcomes.put(too_late, digest=command.digest))
+        return known
+
+    monkeypatch.setattr(line.outcomes, "final", then_frozen)
+    monkeypatch.setattr(handler, "_MAX_PAUSE", -1.0)
+    outcome = await frozen.handle(command)
+    assert [outcome] == rejections
+    assert await line.read("c1") == []
 
 
 async def test_a_success_that_has_become_a_rejection_is_one(line: Line) -> None:
