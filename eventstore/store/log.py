@@ -119,7 +119,7 @@ class StoredLog:
     async def identity(self) -> str:
         """When the stream was created, and its name; at most 128 characters.
 
-        A log that was restored from a backup is still the same.
+        A log that was restored from a backup may still have the same.
         """
         return self._identity(await self.info())
 

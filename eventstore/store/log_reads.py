@@ -41,9 +41,9 @@ class LogReads:
     async def identity(self) -> str:
         """The identity of this log: when its stream was created, and its name.
 
-        It does not change with restarts and new leaders. A recreated log is another one, and so is
-        one restored from a backup: events after the backup are lost, and their positions will be
-        used by other events.
+        It does not change with restarts and new leaders. A recreated log is another one. One that
+        was restored from a backup is another one or the same, as the server has it (2.15 or 2.14):
+        what it lost is known by `mark_at`.
 
         Raises `StreamMissing`, and a `ClientError` if the server could not be asked.
         """

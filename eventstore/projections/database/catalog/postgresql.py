@@ -97,7 +97,7 @@ class PostgresqlCatalog(Catalog):
             queries.SETTINGS,
             id=id_,
             name=self.name(table),
-            plain=not table.dialect_options["postgresql"]["with"],
+            plain=not table.dialect_options["postgresql"].get("with"),  # SQLAlchemy 2.1 has it
             commented=[*commented, *([""] if table.comment is not None else [])],
         )
         return indexes + grants + [row[0] for row in settings]
