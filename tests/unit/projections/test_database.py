@@ -4,9 +4,12 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import aiosqlite
 import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
@@ -165,6 +168,60 @@ async def test_a_reader_sees_one_state(empty: Database) -> None:
         after = (await connection.execute(count)).scalar_one()
 
     assert (before, same, after) == (0, 0, 1)
+
+
+async def test_a_cancelled_read_does_not_hold_up_what_is_copied_to_the_file(
+    empty_file: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not until the next garbage collection, minutes later: the WAL would fill the disk."""
+    executed, execute = asyncio.Event(), aiosqlite.Cursor.execute
+
+    async def never_ending(cursor: aiosqlite.Cursor, sql: str, *values: Any) -> aiosqlite.Cursor:
+        await execute(cursor, sql, *values)
+        if sql.startswith("SELECT"):
+            executed.set()
+            await asyncio.Event().wait()
+        return cursor
+
+    async def read(database: Database) -> BaseException | None:
+        try:
+            await numbers(database)
+        except asyncio.CancelledError as cancelled:
+            return cancelled  # whose frames refer to the cursor
+        return None
+
+    monkeypatch.setattr(aiosqlite.Cursor, "execute", never_ending)
+    async with empty_file as database:
+        await database.transact(lambda c: add(1, c))
+        reading = asyncio.create_task(read(database))
+        await executed.wait()
+        reading.cancel()
+        cancelled = await reading
+        await database.transact(lambda c: add(2, c))
+
+        with closing(sqlite3.connect(str(database.url.database))) as other:
+            is_held_up, *_ = other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+
+    assert cancelled is not None
+    assert not is_held_up
+
+
+async def test_the_wal_gives_back_the_space_that_it_took_once(empty_file: Database) -> None:
+    sizes = []
+
+    def insert(times: int, connection: Connection) -> None:
+        for _ in range(times):
+            connection.execute(text("INSERT INTO large VALUES (zeroblob(1 << 20))"))
+        sizes.append(Path(f"{empty_file.url.database}-wal").stat().st_size >> 20)
+
+    async with empty_file as database:
+        await database.transact(lambda c: c.execute(text("CREATE TABLE large (a)")))
+        for times in (100, 1, 1):
+            await database.transact(partial(insert, times))
+        sizes.append(Path(f"{database.url.database}-wal").stat().st_size >> 20)  # noqa: ASYNC240
+
+    assert max(sizes) >= 100
+    assert sizes[-1] <= 64
 
 
 async def test_a_reader_cannot_write(empty: Database) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
+from weakref import WeakSet
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
@@ -52,7 +53,7 @@ BUSY_SECONDS = 2.0
 #
 # A page of the audit index changes thousands of SQLite's pages, for its keys are random. A cache
 # that holds them (16 MiB), and copying them to the file less often (at 32 MiB), halves what is
-# written, and the pauses for it.
+# written, and the pauses for it. Where a reader has delayed that, the space is given back later.
 _WRITER_PRAGMAS = (
     "journal_mode=WAL",
     "synchronous=NORMAL",
@@ -60,6 +61,7 @@ _WRITER_PRAGMAS = (
     "temp_store=MEMORY",
     "cache_size=-16384",
     "wal_autocheckpoint=8000",
+    "journal_size_limit=67108864",
 )
 _READER_PRAGMAS = ("query_only=ON",)
 
@@ -106,8 +108,9 @@ class Sqlite(Backend):
         self._writer = create_engine(
             self.url.set(drivername="sqlite+pysqlite"), pool_size=1, max_overflow=0, **options
         )
+        reading = {"connect_args": {**options["connect_args"], "factory": _CompletelyClosed}}
         self.engine: AsyncEngine = create_async_engine(
-            self.url.set(drivername="sqlite+aiosqlite"), **options
+            self.url.set(drivername="sqlite+aiosqlite"), **reading
         )
         reader = create_engine(self._writer.url, pool_size=READERS, **options)
         _prepare(self._writer, _BEGIN_WRITING, _WRITER_PRAGMAS)
@@ -243,6 +246,31 @@ class Sqlite(Backend):
     def _unlink(self) -> None:
         for suffix in _FILES:
             Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+
+
+class _CompletelyClosed(sqlite3.Connection):
+    """A connection that closes its cursors, too.
+
+    SQLite closes one whose statement has more rows only when that is deleted, and with a cancelled
+    read a garbage collection does that, minutes later. Until then what is written cannot be copied
+    from the WAL, which grows.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._cursors = WeakSet[sqlite3.Cursor]()
+
+    def cursor(self, *arguments: Any, **options: Any) -> Any:
+        """Another cursor."""
+        cursor = super().cursor(*arguments, **options)
+        self._cursors.add(cursor)
+        return cursor
+
+    def close(self) -> None:
+        """Close it, and all that has been made of it."""
+        for cursor in list(self._cursors):
+            cursor.close()
+        super().close()
 
 
 def is_transient(error: BaseException) -> bool:
