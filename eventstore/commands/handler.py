@@ -147,7 +147,7 @@ class CommandHandler:
             # 4. Decide.
             events = self._decide(command, decider, cached.state, now)
             if events:
-                if time.monotonic() - asked > _MAX_PAUSE:  # 2. Once more, after a standstill.
+                if time.monotonic() - asked > _MAX_PAUSE:  # 2. Once more, after a stall.
                     known = await self._known(command, decider, redelivered=True)
                     if known is not None:
                         return known

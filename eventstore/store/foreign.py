@@ -21,9 +21,11 @@ from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.headers import Header, legal_value
 from eventstore.messages.text import make_log_records_safe
 from eventstore.store.chain_links import GENESIS_LINKS, Link, LinkCheck, Links, follow, link_after
-from eventstore.store.known_heads import MAX_HEADS
 from eventstore.store.linked_reading import messages_before
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
+
+MAX_HEADS = 50_000
+"""Of how many aggregates a reader remembers the head, unless it is given another limit."""
 
 _MAX_NAMED = 1_000
 _MAX_WARNINGS = 100  # of a kind: a flood in the log must not flood the logging

@@ -20,7 +20,6 @@ from eventstore.store.command_filter import CommandFilter
 from eventstore.store.head import NOTHING, Head
 from eventstore.store.linked_reading import LinkedReading
 
-_MAX_BYTES = 16 * 1024 * 1024
 _ENTRY_BYTES = 800
 """What an aggregate takes besides the bits of its filters."""
 
@@ -30,7 +29,7 @@ _START = (NOTHING.position, NOTHING.event_id)
 class IdIndex:
     """The event ids of the aggregates used last; `max_bytes` bounds what they take in memory."""
 
-    def __init__(self, reading: LinkedReading, *, max_bytes: int = _MAX_BYTES) -> None:
+    def __init__(self, reading: LinkedReading, *, max_bytes: int) -> None:
         self.size = 0
         self.reading = reading
         self._max_bytes = max_bytes

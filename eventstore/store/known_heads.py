@@ -19,9 +19,6 @@ from eventstore.store.high_water_mark import HighWaterMark
 HEAD_BYTES = 640
 """What a remembered head takes, with its subject and its entry."""
 
-MAX_HEADS = 50_000
-"""Of how many aggregates the head is remembered, unless there is another limit."""
-
 
 class KnownHeads(Resource):
     """The last known heads of one log, at most `limit`; an async context manager.
@@ -31,9 +28,7 @@ class KnownHeads(Resource):
     are remembered. The last of them all is noted in the `high_water` mark, whatever the era.
     """
 
-    def __init__(
-        self, client: Client, stream: str, high_water: HighWaterMark, limit: int = MAX_HEADS
-    ) -> None:
+    def __init__(self, client: Client, stream: str, high_water: HighWaterMark, limit: int) -> None:
         self.era = 0
         self._high_water = high_water
         self._client = client

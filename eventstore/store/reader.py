@@ -21,10 +21,9 @@ from eventstore.messages.events import RecordedEvent, UnreadEvent
 from eventstore.store.aggregate_reading import read_stored_event
 from eventstore.store.batches import BatchCheck
 from eventstore.store.chain_links import Link, link_after
-from eventstore.store.foreign import ForeignMessage, LogFindings, Trails, damaged
+from eventstore.store.foreign import MAX_HEADS, ForeignMessage, LogFindings, Trails, damaged
 from eventstore.store.high_water_mark import HighWaterMark
 from eventstore.store.keyring import Keyring
-from eventstore.store.known_heads import MAX_HEADS
 from eventstore.store.log import StoredLog, StoredPage
 from eventstore.store.log_mark import LogMark, check_mark
 from eventstore.store.tail import Page as Page
