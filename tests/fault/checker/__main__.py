@@ -15,6 +15,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
+from tests.fault.checker.faults import KINDS
 from tests.fault.checker.history import History
 from tests.fault.checker.judge import judge
 from tests.fault.checker.report import printed
@@ -30,6 +31,14 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--servers", type=int, choices=(1, 3), default=1)
     parser.add_argument("--services", type=int, default=2, help="beyond one: on standby; 2")
     parser.add_argument("--processes", type=int, choices=(1, 2), default=1, help="of a service")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        metavar="FAULT",
+        choices=list(KINDS),
+        default=list(KINDS),
+        help="these kinds of faults, such as 'jump clock'",
+    )
     parser.add_argument("--keep", type=Path, help="an empty directory for what a run leaves")
     parser.add_argument("--judge", type=Path, metavar="HISTORY", help="only judge an earlier run")
     parser.add_argument("--went-back", action="store_true", help="only a log that went back")
@@ -46,7 +55,7 @@ def _run(options: argparse.Namespace, directory: Path) -> History:
         print(f"{time.monotonic() - began:7.1f} s  {line}", flush=True)
 
     run = Run(directory, shape, seed, report=report)
-    history = asyncio.run(run.under(run.chosen(options.minutes)))
+    history = asyncio.run(run.under(run.chosen(options.minutes, options.only)))
     history.save(directory / "history.json")
     return history
 
